@@ -1,0 +1,25 @@
+"""Random views of images: layers, and the policies of the papers."""
+
+from keras_ssl.augment.blur import RandomGaussianBlur
+from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
+from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
+from keras_ssl.augment.layer import RandomApply, RandomLayer
+from keras_ssl.augment.policies import simclr, small_gray
+from keras_ssl.augment.views import Views
+
+__all__ = [
+    "Draws",
+    "RandomApply",
+    "RandomColorJitter",
+    "RandomErasing",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomLayer",
+    "RandomResizedCrop",
+    "RandomSolarization",
+    "Views",
+    "simclr",
+    "small_gray",
+]

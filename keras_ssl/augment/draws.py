@@ -1,0 +1,108 @@
+"""Random numbers as a pure function of (key, row).
+
+Keras' generators can't make views that are the same everywhere: under `MirroredStrategy` a `SeedGenerator` draws the
+same numbers on every replica, and `keras.random` differs between backends. Here a number depends only on what it is
+for: the seed, the step, the view, the layer, and the row of the image in the global batch. It is bit-equal on every
+backend, compiled or not, and whichever replica or micro-batch the row sits in. There is no state to save or restore.
+"""
+
+import copy
+import zlib
+
+import numpy as np
+from keras import ops
+
+# Two odd constants of Weyl sequences (the golden ratio, and sqrt(3) - 1, in 32 bits) keep the counters apart before
+# they are mixed.
+_GOLDEN = 0x9E3779B9
+_SQRT3 = 0xBB67AE85
+_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
+
+
+def _int32(number):
+    """A Python integer of any size as the int32 with the same low 32 bits."""
+    return np.uint32(int(number) & 0xFFFFFFFF).astype(np.int32)
+
+
+def _shift_right(x, bits):
+    # int32 is the one integer type that every backend and XLA multiply alike; its right shift copies the sign, so the
+    # copies are masked away.
+    return ops.bitwise_and(ops.right_shift(x, np.int32(bits)), np.int32((1 << (32 - bits)) - 1))
+
+
+def _mix(x):
+    """`lowbias32` (Chris Wellons' search for low-bias integer hashes): every input bit moves every output bit."""
+    x = ops.bitwise_xor(x, _shift_right(x, 16)) * _int32(_FIRST)
+    x = ops.bitwise_xor(x, _shift_right(x, 15)) * _int32(_SECOND)
+    return ops.bitwise_xor(x, _shift_right(x, 16))
+
+
+def _mix_number(x):
+    """The same of a Python integer: what is known while a step is traced costs the step nothing."""
+    x = ((x ^ (x >> 16)) * _FIRST) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * _SECOND) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+class Draws:
+    """The random numbers of some rows, for one purpose.
+
+    Args:
+        seed: any Python integer.
+        rows: int32 tensor `(n,)`: the row of each image in the global batch.
+    """
+
+    def __init__(self, seed, rows):
+        self.rows = ops.cast(rows, "int32")
+        # A key is a number known while tracing and, once a step or another tensor came in, a scalar tensor.
+        self._number = _mix_number(int(seed) & 0xFFFFFFFF)
+        self._tensor = None
+        self._mixed_rows = _mix(self.rows * _int32(_GOLDEN))
+
+    def fold(self, *purpose):
+        """Independent draws of the same rows for another purpose.
+
+        Args:
+            purpose: integers, integer scalar tensors or strings, such as a step, a view's number, a layer's number.
+        """
+        draws = copy.copy(self)
+        for part in purpose:
+            if isinstance(part, str):
+                part = zlib.crc32(part.encode())
+            if isinstance(part, int):
+                draws._number = _mix_number((draws._number + (part + 1) * _GOLDEN) & 0xFFFFFFFF)
+            else:
+                draws._tensor = _mix(draws.key + ops.cast(part, "int32") * _int32(_GOLDEN))
+                draws._number = 0
+        return draws
+
+    @property
+    def key(self):
+        """The key as an int32 scalar tensor."""
+        number = _int32(self._number)
+        return ops.convert_to_tensor(number) if self._tensor is None else _mix(self._tensor + number)
+
+    def uniform(self, name, columns=None, low=0.0, high=1.0):
+        """Uniform float32 numbers in `[low, high)`, up to rounding where the bounds are not 0 and 1.
+
+        Args:
+            name: string; numbers of another name are independent of these.
+            columns: how many numbers a row; None for one.
+
+        Returns:
+            `(n,)`, or `(n, columns)`.
+        """
+        counter = self._mixed_rows + self.fold(name).key
+        if columns is not None:
+            counter = counter[:, None] + ops.arange(columns, dtype="int32")[None, :] * _int32(_SQRT3)
+        bits = _shift_right(_mix(counter), 8)
+        # 24 bits are what a float32 holds exactly: the same number on each backend, and never 1.
+        return ops.cast(bits, "float32") * np.float32(2.0**-24 * (high - low)) + np.float32(low)
+
+    def chance(self, name, probability):
+        """Boolean `(n,)`: true with the given probability."""
+        return self.uniform(name) < np.float32(probability)
+
+    def permutation(self, name, columns):
+        """A random order of `0 … columns-1` a row, int32 `(n, columns)`."""
+        return ops.cast(ops.argsort(self.uniform(name, columns), axis=1), "int32")

@@ -1,0 +1,228 @@
+"""Where pixels come from: crops, flips, erased boxes.
+
+A crop with a resize is linear in the image, so it is two small matrices an image, one for rows and one for columns.
+That is a batched product on every backend, compiles with static shapes, and gives each image of a batch its own box.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl.augment.layer import RandomLayer, per_image
+
+
+def resample(images, rows, columns):
+    """Each output row and column as a weighted sum of the input's.
+
+    Args:
+        images: `(n, height, width, channels)`.
+        rows: `(n, new_height, height)`.
+        columns: `(n, new_width, width)`.
+
+    Returns:
+        `(n, new_height, new_width, channels)`.
+    """
+    _, height, width, channels = images.shape
+    new_height, new_width = rows.shape[1], columns.shape[1]
+    # Channels ride along with the other side's pixels: a product with one or three columns would waste the machine.
+    images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
+    images = ops.transpose(ops.reshape(images, (-1, new_height, width, channels)), (0, 2, 1, 3))
+    images = ops.matmul(columns, ops.reshape(images, (-1, width, new_height * channels)))
+    return ops.transpose(ops.reshape(images, (-1, new_width, new_height, channels)), (0, 2, 1, 3))
+
+
+def _triangle(x):
+    return ops.maximum(1.0 - ops.abs(x), 0.0)
+
+
+def _cubic(x, a):
+    x = ops.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+    return ops.where(x < 1.0, near, ops.where(x < 2.0, far, 0.0))
+
+
+def resize_matrix(start, extent, size, length, interpolation="bilinear", antialias=True):
+    """The matrices that cut `[start, start + extent)` out of `length` pixels and bring it to `size`.
+
+    Centres of pixels lie at halves, as in torchvision, Pillow and TensorFlow 2.
+
+    Args:
+        start: `(n,)`, whole numbers, in pixels.
+        extent: `(n,)`, whole numbers, in pixels.
+        size, length: Python integers, in pixels.
+        interpolation: "bilinear" or "bicubic".
+        antialias: widen the kernel where the crop is larger than `size`.
+
+    Returns:
+        float32 `(n, size, length)`; each row sums to 1.
+    """
+    start, extent = ops.cast(start, "float32")[:, None, None], ops.cast(extent, "float32")[:, None, None]
+    scale = extent / size
+    centre = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
+    pixel = ops.arange(length, dtype="float32")[None, None, :] - start
+    if interpolation == "bicubic" and not antialias:
+        # PyTorch's own constant for this case, and taps beyond the edge fall on the edge.
+        first, weights = ops.floor(centre), 0.0
+        for tap in (-1.0, 0.0, 1.0, 2.0):
+            source = ops.clip(first + tap, 0.0, extent - 1.0)
+            weights = weights + _cubic(centre - first - tap, -0.75) * ops.cast(ops.equal(pixel, source), "float32")
+        return weights
+    width = ops.maximum(scale, 1.0) if antialias else 1.0
+    distance = (pixel - centre) / width
+    weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance, -0.5)
+    inside = ops.logical_and(pixel >= 0.0, pixel < extent)
+    weights = ops.where(inside, weights, 0.0)
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def resized_crop(images, top, left, height, width, size, interpolation="bilinear", antialias=True):
+    """Cuts a box out of each image and resizes it, as torchvision's `resized_crop`.
+
+    Args:
+        images: float32 `(n, height, width, channels)`.
+        top, left, height, width: `(n,)` whole numbers, in pixels.
+        size: `(height, width)` of the result.
+        interpolation, antialias: see `resize_matrix`.
+    """
+    rows = resize_matrix(top, height, size[0], images.shape[1], interpolation, antialias)
+    columns = resize_matrix(left, width, size[1], images.shape[2], interpolation, antialias)
+    return resample(images, rows, columns)
+
+
+def random_boxes(draws, size, scale, ratio, attempts=10):
+    """Boxes of random area and shape, by torchvision's rule: ten attempts to fit, else the largest central box.
+
+    Args:
+        draws: `Draws` of n rows.
+        size: `(height, width)` of the images, in pixels.
+        scale: smallest and largest area, as a fraction of the image.
+        ratio: smallest and largest width/height; the logarithm is uniform.
+
+    Returns:
+        top, left, height, width: float32 `(n,)` each, whole numbers.
+    """
+    full_height, full_width = size
+    area = draws.uniform("area", attempts, *scale) * (full_height * full_width)
+    shape = ops.exp(draws.uniform("ratio", attempts, math.log(ratio[0]), math.log(ratio[1])))
+    width = ops.round(ops.sqrt(area * shape))
+    height = ops.round(ops.sqrt(area / shape))
+    fits = (width >= 1.0) & (width <= full_width) & (height >= 1.0) & (height <= full_height)
+    # The first attempt that fits, as a mask: its number is the smallest.
+    order = ops.arange(attempts, dtype="float32")
+    first = ops.min(ops.where(fits, order, float(attempts)), axis=1, keepdims=True)
+    chosen = ops.cast(ops.equal(order, first), "float32")
+    width, height = ops.sum(width * chosen, axis=1), ops.sum(height * chosen, axis=1)
+    shape = min(max(full_width / full_height, ratio[0]), ratio[1])
+    none = ops.equal(first[:, 0], float(attempts))
+    width = ops.where(none, float(min(full_width, round(full_height * shape))), width)
+    height = ops.where(none, float(min(full_height, round(full_width / shape))), height)
+    top = ops.floor(draws.uniform("top") * (full_height - height + 1.0))
+    left = ops.floor(draws.uniform("left") * (full_width - width + 1.0))
+    top = ops.where(none, ops.floor((full_height - height) / 2.0), top)
+    left = ops.where(none, ops.floor((full_width - width) / 2.0), left)
+    return top, left, height, width
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class RandomResizedCrop(RandomLayer):
+    """A random box of the image, resized: the augmentation that contrastive methods live on.
+
+    The boxes are torchvision's (and so Lightly's): area uniform in `scale`, logarithm of the shape uniform in `ratio`.
+    Without training the whole image is resized.
+
+    Args:
+        size: height and width of the result in pixels, or one number for both.
+        scale: smallest and largest area of the box, as a fraction of the image. SimCLR: (0.08, 1).
+        ratio: smallest and largest width/height of the box. SimCLR: (3/4, 4/3).
+        interpolation: "bilinear" or "bicubic".
+        antialias: widen the kernel where the box is larger than `size`.
+
+    Reference: Szegedy et al., "Going deeper with convolutions", 2015; Chen et al., 2020, appendix A.
+    """
+
+    def __init__(
+        self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), interpolation="bilinear", antialias=True, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if self.probability != 1.0:
+            raise ValueError("RandomResizedCrop sets the size, so it is applied to all images: leave `probability` 1.")
+        self.size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+        self.scale = _increasing(self, "scale", scale, highest=1.0)
+        self.ratio = _increasing(self, "ratio", ratio)
+        if interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f'RandomResizedCrop: `interpolation` is "bilinear" or "bicubic", not {interpolation!r}.')
+        self.interpolation = interpolation
+        self.antialias = antialias
+
+    def transform(self, images, draws):
+        box = random_boxes(draws, images.shape[1:3], self.scale, self.ratio)
+        return resized_crop(images, *box, self.size, self.interpolation, self.antialias)
+
+    def without_draw(self, images):
+        if tuple(images.shape[-3:-1]) == self.size:
+            return images
+        return ops.image.resize(images, self.size, self.interpolation, antialias=self.antialias)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-3], *self.size, input_shape[-1])
+
+    def get_config(self):
+        config = super().get_config()
+        names = ("size", "scale", "ratio", "interpolation", "antialias")
+        return {**config, **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class RandomHorizontalFlip(RandomLayer):
+    """Mirrors a share of the images left to right."""
+
+    def __init__(self, probability=0.5, **kwargs):
+        super().__init__(probability=probability, **kwargs)
+
+    def transform(self, images, draws):
+        return ops.flip(images, axis=2)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class RandomErasing(RandomLayer):
+    """Covers a random box with one value.
+
+    Args:
+        scale: smallest and largest area of the box, as a fraction of the image.
+        ratio: smallest and largest width/height of the box.
+        fill: the value, in the images' range; None for its middle.
+
+    Reference: Zhong et al., "Random Erasing Data Augmentation", 2020.
+    """
+
+    def __init__(self, probability=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), fill=None, **kwargs):
+        super().__init__(probability=probability, **kwargs)
+        self.scale = _increasing(self, "scale", scale, highest=1.0)
+        self.ratio = _increasing(self, "ratio", ratio)
+        self.fill = fill
+
+    def transform(self, images, draws):
+        top, left, height, width = map(per_image, random_boxes(draws, images.shape[1:3], self.scale, self.ratio))
+        row = ops.reshape(ops.arange(images.shape[1], dtype="float32"), (1, -1, 1, 1))
+        column = ops.reshape(ops.arange(images.shape[2], dtype="float32"), (1, 1, -1, 1))
+        inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
+        fill = sum(self.value_range) / 2 if self.fill is None else self.fill
+        return ops.where(inside, ops.cast(fill, "float32"), images)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "fill": self.fill}
+
+
+def _increasing(owner, name, bounds, highest=math.inf):
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        low, high = -1.0, -1.0
+    if not 0.0 < low <= high <= highest:
+        until = "" if highest == math.inf else f" and at most {highest:g}"
+        raise ValueError(
+            f"{type(owner).__name__}: `{name}` must be (smallest, largest), both above 0{until}; it is {bounds!r}."
+        )
+    return (low, high)

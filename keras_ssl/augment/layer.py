@@ -1,0 +1,170 @@
+"""The base of this package's random layers, and `RandomApply` for any layers."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_ssl.augment.draws import Draws
+
+
+def per_image(values):
+    """`(n,)` as `(n, 1, 1, 1)`: one number an image, for arithmetic with `(n, height, width, channels)`."""
+    return ops.reshape(values, (-1, 1, 1, 1))
+
+
+class RandomLayer(keras.layers.Layer):
+    """A random change of images, with its own draw for every image of a batch.
+
+    A subclass writes `transform(images, draws)`, with `images` float32 `(n, height, width, channels)`. Inside of
+    `Views` the draws are those of the model's step; used alone with `training=True`, they come from a Keras
+    `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged.
+
+    Args:
+        probability: the share of images that are changed, each image by its own draw; in [0, 1].
+        value_range: lowest and highest value of an image, as Keras' layers take it.
+        seed: integer for the draws when the layer is used alone.
+    """
+
+    def __init__(self, probability=1.0, value_range=(0, 255), seed=None, **kwargs):
+        # Half precision holds 0 … 255 in steps of 1/8: images stay float32 whatever the policy.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.probability = fraction(self, "probability", probability)
+        self.value_range = checked_range(self, value_range)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def transform(self, images, draws):
+        raise NotImplementedError(f"{type(self).__name__} must define transform(images, draws).")
+
+    def call(self, images, training=None, draws=None):
+        if not training:
+            return self.without_draw(images)
+        if len(images.shape) == 3:
+            return self.call(images[None], training, draws)[0]
+        images = ops.cast(images, "float32")
+        if draws is None:
+            seed = self.generator.next()
+            draws = Draws(0, ops.arange(ops.shape(images)[0])).fold(seed[0], seed[1])
+        changed = self.transform(images, draws.fold("transform"))
+        if self.probability == 1.0:
+            return changed
+        return ops.where(per_image(draws.chance("apply", self.probability)), changed, images)
+
+    def without_draw(self, images):
+        """What the layer does outside of training: nothing, unless it sets the size."""
+        return images
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    # The range's ends and back: the formulas of colours are written for [0, 1].
+    def to_unit(self, images):
+        low, high = self.value_range
+        return (images - low) / (high - low)
+
+    def from_unit(self, images):
+        low, high = self.value_range
+        return images * (high - low) + low
+
+    def get_config(self):
+        config = super().get_config()
+        return {**config, "probability": self.probability, "value_range": self.value_range, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class RandomApply(RandomLayer):
+    """Applies one or several layers to a share of the images, drawn image by image.
+
+    Args:
+        layers: a layer or a list of layers, this package's or any Keras layers that keep an image's shape.
+        probability: the share of images that the layers are applied to; in [0, 1].
+    """
+
+    def __init__(self, layers, probability=0.5, **kwargs):
+        super().__init__(probability=probability, **kwargs)
+        self.layers = checked_layers(layers if isinstance(layers, (list, tuple)) else [layers])
+
+    def build(self, input_shape):
+        for layer in self.layers:
+            build_layer(layer, input_shape)
+
+    def transform(self, images, draws):
+        return apply_layers(self.layers, images, draws)
+
+    def get_config(self):
+        return {**super().get_config(), "layers": [keras.saving.serialize_keras_object(x) for x in self.layers]}
+
+    @classmethod
+    def from_config(cls, config):
+        layers = [keras.saving.deserialize_keras_object(x) for x in config.pop("layers")]
+        return cls(layers, **config)
+
+
+def apply_layers(layers, images, draws):
+    """Applies layers in order; each gets draws of its own, by its place in the list."""
+    for place, layer in enumerate(layers):
+        images = _apply_layer(layer, images, draws.fold(place))
+    return images
+
+
+def _apply_layer(layer, images, draws):
+    if isinstance(layer, RandomLayer):
+        return layer(images, training=True, draws=draws)
+    # Any other Keras layer draws from seed generators of its own. They are set, for this call, from our draws, and what
+    # the call does to them is thrown away: so these layers have no hidden state either, an evaluation repeats itself,
+    # and a resumed run goes on as if nothing had happened. The first row goes into the seed, or each replica would
+    # draw the same numbers for its different images.
+    state = layer.variables
+    weights = {id(weight) for weight in layer.weights}
+    seeds = [variable for variable in state if id(variable) not in weights]
+    values = {id(variable): ops.convert_to_tensor(variable) for variable in state if id(variable) in weights}
+    for number, seed in enumerate(seeds):
+        key = draws.fold("seed", number, draws.rows[0]).key
+        key = ops.bitwise_and(key, 0x7FFFFFFF)
+        values[id(seed)] = ops.cast(ops.stack([key, ops.zeros_like(key)]), seed.dtype)
+    options = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
+    changed, _ = layer.stateless_call(
+        [values[id(variable)] for variable in layer.trainable_variables],
+        [values[id(variable)] for variable in layer.non_trainable_variables],
+        ops.copy(images),  # on torch RandomBrightness adds in place, and would change the other view as well
+        **options,
+    )
+    return ops.cast(changed, "float32")
+
+
+def build_layer(layer, input_shape):
+    """Builds a layer, and gives the shape that it makes."""
+    if not layer.built:
+        layer.build(input_shape)
+    return tuple(layer.compute_output_shape(input_shape))
+
+
+def checked_layers(layers):
+    for layer in layers:
+        if isinstance(layer, keras.layers.Lambda) or not isinstance(layer, keras.layers.Layer):
+            raise TypeError(
+                f"A view is made of Keras layers, and `layers` holds {layer!r}. Lambdas and plain functions can't be "
+                "saved: write a subclass of keras.layers.Layer, or of keras_ssl.augment.RandomLayer, instead."
+            )
+    return list(layers)
+
+
+def checked_range(owner, value_range):
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not low < high:
+        raise ValueError(
+            f"{type(owner).__name__}: `value_range` must be (lowest, highest), such as (0, 255) or (0, 1); "
+            f"it is {value_range!r}."
+        )
+    return (low, high)
+
+
+def fraction(owner, name, value):
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{type(owner).__name__}: `{name}` must lie between 0 and 1; it is {value!r}.")
+    return float(value)

@@ -1,0 +1,88 @@
+"""Policies: the lists of augmentations that papers and this library use, one function each."""
+
+from keras_ssl.augment.blur import RandomGaussianBlur
+from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale
+from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
+from keras_ssl.augment.views import Views
+
+
+def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 255)):
+    """SimCLR's policy: crop, flip, colour jitter, gray, blur; both views alike.
+
+    Up to 32 pixels there is no blur, as in the paper's experiments on CIFAR-10 (appendix B.9). With other than three
+    channels, saturation, hue and gray have no meaning and are left out.
+
+    Args:
+        size: height and width of a view in pixels, or one number for both.
+        channels: of the images.
+        strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10.
+        scale: smallest and largest area of the crop, as a fraction of the image.
+        value_range: of the images.
+
+    Returns:
+        `Views` of two views.
+
+    Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, appendix A.
+    """
+    side = min((size, size) if isinstance(size, int) else size)
+    color = channels == 3
+    layers = [
+        RandomResizedCrop(size, scale, value_range=value_range),
+        RandomHorizontalFlip(value_range=value_range),
+        RandomColorJitter(
+            brightness=0.8 * strength,
+            contrast=0.8 * strength,
+            saturation=0.8 * strength if color else 0.0,
+            hue=0.2 * strength if color else 0.0,
+            probability=0.8,
+            value_range=value_range,
+        ),
+    ]
+    if color:
+        layers.append(RandomGrayscale(value_range=value_range))
+    if side > 32:
+        layers.append(RandomGaussianBlur(odd_tenth(side), value_range=value_range))
+    return Views(layers, layers)
+
+
+def small_gray(size, value_range=(0, 255)):
+    """For small gray images such as Fashion-MNIST: mild crop, flip, brightness and contrast, an erased box.
+
+    SimCLR's own crops take down to 8 % of the image, which leaves nothing to recognise of a shirt of 28 pixels, and
+    most of its colour steps do nothing to gray. This policy is measured (docs/methods.md), not a paper's.
+
+    Args:
+        size: height and width of a view in pixels, or one number for both.
+        value_range: of the images.
+
+    Returns:
+        `Views` of two views.
+    """
+    layers = [
+        RandomResizedCrop(size, scale=(0.6, 1.0), value_range=value_range),
+        RandomHorizontalFlip(value_range=value_range),
+        RandomColorJitter(brightness=0.8, contrast=0.8, value_range=value_range),
+        RandomErasing(probability=0.5, value_range=value_range),
+    ]
+    return Views(layers, layers)
+
+
+def odd_tenth(side):
+    """A tenth of a side in whole pixels, made odd: SimCLR's width of the blur's kernel."""
+    return max(3, side // 10 // 2 * 2 + 1)
+
+
+def default_views(backbone, value_range):
+    """The policy that a method takes where it is given none: by the size and channels of the backbone's images.
+
+    Returns:
+        `small_gray` for one channel and up to 64 pixels, else `simclr`; None for a backbone whose input is of an open
+        size or no image, for which the user must say.
+    """
+    shape = getattr(backbone, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
+        return None
+    _, height, width, channels = shape
+    if channels == 1 and max(height, width) <= 64:
+        return small_gray((height, width), value_range)
+    return simclr((height, width), channels, value_range=value_range)

@@ -1,0 +1,94 @@
+"""Several random views of every image."""
+
+import keras
+from keras import ops
+
+from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.layer import apply_layers, build_layer, checked_layers
+from keras_ssl.keras_gaps import flatten_layers
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Views(keras.layers.Layer):
+    """Makes views: each list of layers, applied in order, makes one view of every image.
+
+    ```python
+    crop, flip = keras_ssl.augment.RandomResizedCrop(32), keras_ssl.augment.RandomHorizontalFlip()
+    views = keras_ssl.augment.Views([crop, flip], [crop, flip])
+    a, b = views(images)
+    ```
+
+    The layers of this package draw numbers that are a pure function of seed, step, view, layer and the image's row in
+    the global batch: the same on each backend, compiled or not, on one device or many. Any Keras layer may stand in a
+    list too. Its draws are then a function of seed, step, view and layer, repeated exactly by the same run again, but
+    others on other backends and numbers of replicas; and a layer with `supports_jit=False` (`RandomRotation`,
+    `RandAugment` …) takes XLA compilation away from the whole training step.
+
+    Views keep the value range of the images.
+
+    Args:
+        branches: two lists of layers or more. A layer may stand in several.
+    """
+
+    def __init__(self, *branches, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if not branches or not all(isinstance(branch, (list, tuple)) for branch in branches):
+            raise TypeError(
+                "Views takes one list of layers for each view, such as Views([crop, flip], [crop, flip]); "
+                f"it was given {branches!r}."
+            )
+        self.branches = [checked_layers(branch) for branch in branches]
+        self.generator = keras.random.SeedGenerator(0)
+
+    def build(self, input_shape):
+        shapes = set()
+        for branch in self.branches:
+            shape = tuple(input_shape)
+            for layer in branch:
+                shape = build_layer(layer, shape)
+            shapes.add(shape)
+        if len(shapes) > 1:
+            raise ValueError(f"All views must have one shape, and these lists of layers make {sorted(shapes)}.")
+
+    def call(self, images, draws=None):
+        """Makes the views.
+
+        Args:
+            images: `(n, height, width, channels)`, uint8 or float.
+            draws: `Draws` of n rows. The model hands those of its step; without them each call draws anew.
+
+        Returns:
+            A tuple of float32 tensors, one a view.
+        """
+        images = ops.cast(images, "float32")
+        if draws is None:
+            draws = Draws(0, ops.arange(ops.shape(images)[0])).fold(self.generator.next()[1])
+        return tuple(
+            apply_layers(branch, images, draws.fold("view", number)) for number, branch in enumerate(self.branches)
+        )
+
+    def compute_output_shape(self, input_shape):
+        shapes = []
+        for branch in self.branches:
+            shape = tuple(input_shape)
+            for layer in branch:
+                shape = tuple(layer.compute_output_shape(shape))
+            shapes.append(shape)
+        return tuple(shapes)
+
+    @property
+    def uncompilable(self):
+        """Names of the layers that XLA can't compile."""
+        return sorted({layer.name for layer in flatten_layers(self) if not layer.supports_jit})
+
+    def get_config(self):
+        branches = [[keras.saving.serialize_keras_object(layer) for layer in branch] for branch in self.branches]
+        return {**super().get_config(), "branches": branches}
+
+    @classmethod
+    def from_config(cls, config):
+        branches = config.pop("branches")
+        return cls(
+            *([keras.saving.deserialize_keras_object(layer) for layer in branch] for branch in branches), **config
+        )

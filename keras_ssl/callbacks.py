@@ -1,0 +1,66 @@
+"""What `fit` reports on the way: thin, over `keras_ssl.evaluate`."""
+
+import keras
+import numpy as np
+
+from keras_ssl import data
+from keras_ssl.evaluate import features as feature_functions
+from keras_ssl.evaluate.checks import labelled
+from keras_ssl.evaluate.knn import knn
+
+
+class KNNProbe(keras.callbacks.Callback):
+    """Classifies labelled images by their nearest neighbours in the backbone's features, during `fit`.
+
+    The labelled images are the probe's own: pretraining needs no labels. The accuracy enters the logs, so that
+    `ModelCheckpoint` and `EarlyStopping` can watch it (`mode="max"`), and `History` keeps it.
+
+    Args:
+        train, test: labelled images: a split of `keras_ssl.data.load`, or `(images, labels)`. The test images are
+            classified by the training images.
+        every: epochs between two probes; the last epoch is always probed.
+        k, temperature: of `keras_ssl.evaluate.knn`.
+        layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
+        name: of the figure in the logs.
+    """
+
+    def __init__(
+        self, train, test, every=1, k=20, temperature=0.1, layer=None, grid=1, batch_size=256, name="knn_accuracy"
+    ):
+        super().__init__()
+        self.train, self.test = _images_and_labels("train", train), _images_and_labels("test", test)
+        if every < 1:
+            raise ValueError(f"KNNProbe: `every` must be 1 epoch or more; it is {every!r}.")
+        if not 1 <= k <= len(self.train[0]):
+            raise ValueError(
+                f"KNNProbe: `k` must lie between 1 and the {len(self.train[0])} images of `train`; it is {k}."
+            )
+        self.every, self.k, self.temperature = every, k, temperature
+        self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
+        self._network = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs")
+        if due and logs is not None:
+            logs[self.name] = self.accuracy()
+
+    def accuracy(self):
+        """The accuracy of the model as it stands, in [0, 1]."""
+        if self._network is None:
+            self._network = feature_functions.feature_network(self.model, self.layer, self.grid)
+        (bank, labels), (queries, query_labels) = (
+            (feature_functions.run(self._network, images, self.batch_size), labels)
+            for images, labels in (self.train, self.test)
+        )
+        return knn(bank, labels, queries, query_labels, self.k, self.temperature)
+
+
+def _images_and_labels(name, given):
+    if isinstance(given, data.Split):
+        given = (given.images, given.labels)
+    if not isinstance(given, (tuple, list)) or len(given) != 2 or given[0] is None or given[1] is None:
+        raise ValueError(
+            f"`{name}` must be labelled images: a split of keras_ssl.data.load with labels, or (images, labels)."
+        )
+    images, labels = given
+    return images, labelled(name, np.empty(len(images)), labels)

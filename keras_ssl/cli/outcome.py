@@ -1,0 +1,222 @@
+"""The parts of a run that commands share: what is trained on what, what came of it, and how it is shown."""
+
+import difflib
+import inspect
+
+import keras
+import numpy as np
+
+import keras_ssl
+from keras_ssl import callbacks, evaluate
+from keras_ssl.data import Data, Split
+from keras_ssl.evaluate import efficiency, plots
+from keras_ssl.evaluate.report import Report
+
+_LR = 1e-2
+
+
+def methods():
+    """All methods of the library by their name on the command line."""
+    base = keras_ssl.SelfSupervisedModel
+    named = {name.lower(): getattr(keras_ssl, name) for name in keras_ssl.__all__}
+    return {
+        name: value
+        for name, value in named.items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+    }
+
+
+def method_by_name(name):
+    known = methods()
+    if name.lower() not in known:
+        raise ValueError(f'--method: there is no method "{name}". {_nearest(name.lower(), known)}')
+    return known[name.lower()]
+
+
+def backbone_by_name(name, shape):
+    """A backbone for images of `(height, width, channels)`."""
+    if name.endswith(".keras"):
+        return keras.models.load_model(name)
+    own = {"resnet8": keras_ssl.backbones.resnet8, "resnet18": keras_ssl.backbones.resnet18}
+    if name in own:
+        return own[name](shape)
+    theirs = {
+        key: value
+        for key, value in vars(keras.applications).items()
+        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+    }
+    if name in theirs:
+        return theirs[name](include_top=False, weights=None, input_shape=tuple(shape))
+    raise ValueError(f'--backbone: there is no backbone "{name}". {_nearest(name, [*own, *theirs])}')
+
+
+def _nearest(name, known):
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}."
+
+
+def hold_out(data, seed, share=0.2, most=2000):
+    """A test split for data that has labels and none of its own; it is taken out of training.
+
+    Returns:
+        `(data, sentence)`: the sentence says what was held out.
+    """
+    train = data.train
+    if train.images is None:
+        raise ValueError("--data: give images in a folder or a file; streams are for Python.")
+    if data.test is not None:
+        return data, f"{len(data.test):,} test images of the data set itself"
+    if train.labels is None:
+        return data, "nothing: there are no labels to evaluate with"
+    rows = np.random.default_rng(seed).permutation(len(train))
+    size = min(most, int(share * len(rows)))
+    test, kept = np.sort(rows[:size]), np.sort(rows[size:])
+    held = Split(train.images[test], train.labels[test], train.class_names)
+    rest = Split(train.images[kept], train.labels[kept], train.class_names)
+    return Data(rest, held), f"{size:,} images drawn at random, neither trained on nor used by the probes to learn"
+
+
+def optimizer(steps):
+    """AdamW with 5 % warm-up and a cosine."""
+    warm = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=_LR, warmup_steps=warm)
+    return keras.optimizers.AdamW(schedule, weight_decay=1e-4)
+
+
+def validation_images(data, batch_size):
+    if data.test is None or len(data.test) < batch_size:
+        return None
+    return data.test.images
+
+
+def probes(data):
+    if data.test is None or data.test.labels is None or data.train.labels is None:
+        return []
+    bank = _some(data.train, 2000)
+    return [callbacks.KNNProbe(bank, _some(data.test, 1000), k=min(20, len(bank)))]
+
+
+def _some(split, most):
+    """At most so many images of a split, spread evenly over it."""
+    rows = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(int))
+    return Split(split.images[rows], None if split.labels is None else split.labels[rows], split.class_names)
+
+
+def table(data, backbone, untrained, seed):
+    """Probes of raw pixels, of the untrained and of the trained backbone; None without labels."""
+    if data.test is None or data.train.labels is None:
+        return None
+    print("evaluating: linear probe and kNN on frozen features")
+    train, test = _some(data.train, 20_000), _some(data.test, 10_000)
+    representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
+    for name, network in (("untrained backbone", untrained), ("trained backbone", backbone)):
+        grid = grid_of(network)
+        representations[name] = tuple(
+            evaluate.extract_features(network, split.images, grid=grid) for split in (train, test)
+        )
+    return efficiency.label_efficiency(representations, train.labels, test.labels, seed=seed, verbose=1)
+
+
+def grid_of(backbone):
+    """2 for feature maps that have room for it."""
+    shape = backbone.output_shape
+    return 2 if len(shape) == 4 and min(side or 2 for side in shape[1:3]) >= 2 else 1
+
+
+def _pixels(images, side=32):
+    """Pixels as a row; images larger than 32×32 are brought to that, or the probe would have more weights than data."""
+    rows = []
+    for start in range(0, len(images), 256):
+        batch = np.asarray(images[start : start + 256], "float32")
+        if max(batch.shape[1:3]) > side:
+            batch = keras.ops.convert_to_numpy(keras.ops.image.resize(batch, (side, side), antialias=True))
+        rows.append(batch.reshape(len(batch), -1))
+    return np.concatenate(rows)
+
+
+def print_table(table, data, held_out):
+    if table is None:
+        print("\nNo table: the images have no labels. A folder with a sub-folder for each class has.")
+        return
+    header, rows = efficiency.as_rows(table)
+    print(f"\nAccuracy on {held_out}; ± is the standard deviation over draws of labels.\n")
+    print(efficiency.as_text(header, rows))
+
+
+def report(path, model, data, held_out, history, table, settings):
+    """report.html: what was trained, what it is worth, and what it looks like."""
+    method, train = type(model).__name__, data.train
+    page = Report(
+        f"{method} on {settings.data}",
+        f"{len(train):,} images of {'×'.join(map(str, train.images.shape[1:]))} · backbone {model.backbone.name}, "
+        f"{model.backbone.count_params():,} parameters · {settings.epochs} epochs, batches of {settings.batch_size} · "
+        f"seed {settings.seed}",
+    )
+    if table is not None:
+        header, rows = efficiency.as_rows(table)
+        page.heading("What the features are worth")
+        page.table(header, rows, best=len(rows) - 1)
+        page.text(
+            f"Accuracy on {held_out}; ± is the standard deviation over draws of labels. Features are frozen; the "
+            "linear probe is a logistic regression on them, its regularisation chosen on labels of the training split.",
+            note=True,
+        )
+    page.heading("Training")
+    names = [name for name in history if not name.startswith("val_")]
+    if len(model.terms) == 1:  # the loss is its only term
+        names = [name for name in names if name not in model.terms]
+    page.figure(plots.curves(history, names), _curves_caption(model, settings, data))
+    shown = _some(train, 10)
+    page.heading("What the model saw")
+    made = model.views(shown.images)
+    page.figure(
+        plots.views(shown.images, [keras.ops.convert_to_numpy(view) for view in made], model.value_range),
+        "Images in the first row; below them two random views, as in training. The method makes the views of one image "
+        "alike: what changes between them is what the features learn to ignore.",
+    )
+    page.heading("A map of the embedding")
+    queried = data.test or train
+    placed = _some(queried, 1000)
+    features = evaluate.extract_features(model, placed.images)
+    names = _names(placed)
+    page.figure(
+        plots.embedding_map(features, placed.images, names, model.value_range),
+        f"{len(placed):,} {'test' if data.test else 'training'} images by the mean of the trained backbone's features, "
+        "brought to the plane by t-SNE. Neighbours on the map are neighbours in the features; distances between groups "
+        "mean little." + (" Colours are labels, which training did not see." if names else ""),
+    )
+    page.heading("Images and their nearest neighbours")
+    bank, asked = _some(train, 5000), _some(queried, 8)
+    page.figure(
+        plots.neighbours(
+            evaluate.extract_features(model, bank.images),
+            bank.images,
+            asked.images,
+            evaluate.extract_features(model, asked.images),
+            count=8 if data.test else 9,
+            value_range=model.value_range,
+            names=_names(bank),
+            query_names=_names(asked),
+        ),
+        f"On the left {'test' if data.test else 'training'} images; beside each the most similar of {len(bank):,} "
+        "training images, with the cosine of their features." + (" A red frame marks another label." if names else ""),
+    )
+    page.save(path)
+
+
+def _curves_caption(model, settings, data):
+    trivial = " ".join(
+        f"A loss that stays at {value:.3f} would mean: {meaning}."
+        for meaning, value in model.trivial_losses(settings.batch_size).items()
+    )
+    probe = ""
+    if data.test is not None and data.train.labels is not None:
+        probe = " knn_accuracy is measured on held-out labelled images, which is what counts; the loss is not."
+    return trivial + probe
+
+
+def _names(split):
+    if split.labels is None:
+        return None
+    names = split.class_names
+    return [names[label] if names else str(label) for label in split.labels]

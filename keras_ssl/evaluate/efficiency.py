@@ -1,0 +1,93 @@
+"""How far few labels go: probes at several numbers of labels a class, for several representations side by side."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.linear import draw_labels, linear_probe
+
+
+@dataclasses.dataclass
+class Cell:
+    """Accuracies of one probe at one number of labels, one for each draw of labels."""
+
+    accuracies: list
+
+    @property
+    def mean(self):
+        return float(np.mean(self.accuracies))
+
+    @property
+    def sd(self):
+        """Standard deviation over draws; None for a single one."""
+        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
+
+    def __str__(self):
+        return f"{self.mean:.3f}" if self.sd is None else f"{self.mean:.3f} ± {self.sd:.3f}"
+
+
+def label_efficiency(
+    representations, labels, query_labels, per_class=(10, 100, None), draws=5, k=20, seed=0, most=20_000, verbose=0
+):
+    """Linear probe and kNN of each representation, at several numbers of labels a class.
+
+    Every representation sees the same draws of labels.
+
+    Args:
+        representations: a dict of name to `(features, query_features)`, `(N, any)` and `(M, any)`.
+        labels, query_labels: integers `(N,)` and `(M,)`.
+        per_class: labels a class; None for all of them. Numbers that no class reaches are left out.
+        draws: how many draws of labels a number; all labels are drawn once.
+        k: neighbours of kNN, at most the number of labels.
+        seed: of the first draw.
+        most: all labels means at most this many, drawn at random.
+        verbose: 1 for a progress bar.
+
+    Returns:
+        A dict of representation to dict of column to `Cell`; columns are `"linear, 10 a class"`, `"kNN, all"` ….
+    """
+    labels, query_labels = np.asarray(labels), np.asarray(query_labels)
+    largest = np.unique(labels, return_counts=True)[1].max()
+    plan = []
+    for number in per_class:
+        if number is None:
+            rows = np.random.default_rng(seed).permutation(len(labels))[:most]
+            plan.append(("all" if len(rows) == len(labels) else f"{most} in all", [np.sort(rows)]))
+        elif number < largest:
+            plan.append((f"{number} a class", [draw_labels(labels, number, seed + draw) for draw in range(draws)]))
+    total = len(representations) * sum(len(rows) for _, rows in plan)
+    bar = keras.utils.Progbar(total, unit_name="probe") if verbose else None
+    table = {}
+    for name, (features, queries) in representations.items():
+        cells = table[name] = {}
+        for column, drawn in plan:
+            linear, nearest = cells[f"linear, {column}"], cells[f"kNN, {column}"] = Cell([]), Cell([])
+            for rows in drawn:
+                known = features[rows], labels[rows], queries, query_labels
+                linear.accuracies.append(linear_probe(*known, seed=seed))
+                nearest.accuracies.append(knn(*known, k=min(k, len(rows))))
+                if bar:
+                    bar.add(1)
+    return table
+
+
+def as_rows(table):
+    """`(header, rows)` of strings, linear probes first; a header has its probe in a line above the labels."""
+    columns = list(next(iter(table.values())))
+    columns = [c for c in columns if c.startswith("linear")] + [c for c in columns if not c.startswith("linear")]
+    rows = [[name, *(str(cells[column]) for column in columns)] for name, cells in table.items()]
+    return ["", *(column.replace(", ", "\n") for column in columns)], rows
+
+
+def as_text(header, rows):
+    """A table for a terminal: columns as wide as their widest cell."""
+    height = max(cell.count("\n") for cell in header) + 1
+    split = [([""] * height + cell.split("\n"))[-height:] for cell in header]
+    lines = [*([cell[line] for cell in split] for line in range(height)), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))])
+        for line in lines
+    )

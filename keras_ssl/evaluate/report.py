@@ -1,0 +1,79 @@
+"""One page that opens offline and holds everything of a run: text, tables, and pictures as part of the file."""
+
+import base64
+import html
+import io
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; overflow-wrap: break-word;
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #e3e6ea; }
+p, figcaption { max-width: 44rem; }
+figure { margin: 1rem 0; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption, .note { color: #59626d; font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem 1.1rem .35rem 0; font-size: .93rem; text-align: right; border-bottom: 1px solid #e3e6ea;
+  white-space: nowrap; }
+th { vertical-align: bottom; font-weight: 500; color: #59626d; }
+th:first-child, td:first-child { text-align: left; }
+tr.best td { font-weight: 600; }
+"""
+
+
+def _lines(text):
+    return html.escape(str(text)).replace("\n", "<br>")
+
+
+class Report:
+    """A page, section by section.
+
+    Args:
+        title: of the page.
+        subtitle: a line below it.
+    """
+
+    def __init__(self, title, subtitle=""):
+        self.title = title
+        self._parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="note">{html.escape(subtitle)}</p>']
+
+    def heading(self, text):
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text, note=False):
+        kind = ' class="note"' if note else ""
+        self._parts.append(f"<p{kind}>{html.escape(text)}</p>")
+
+    def table(self, header, rows, best=None):
+        """A table; the row with number `best` is set in bold."""
+        lines = ["<tr>" + "".join(f"<th>{_lines(cell)}</th>" for cell in header) + "</tr>"]
+        for number, row in enumerate(rows):
+            cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row)
+            lines.append(f'<tr class="best">{cells}</tr>' if number == best else f"<tr>{cells}</tr>")
+        self._parts.append(f'<div class="scroll"><table>{"".join(lines)}</table></div>')
+
+    def figure(self, figure, caption, alt=None):
+        """A matplotlib figure as a picture of the page, twice as fine as the screen needs."""
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=160)
+        width = int(figure.get_figwidth() * 96)
+        source = base64.b64encode(picture.getvalue()).decode()
+        self._parts.append(
+            f'<figure><img width="{width}" alt="{html.escape(alt or caption)}" src="data:image/png;base64,{source}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+    def html(self):
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head>\n"
+            f"<body>{chr(10).join(self._parts)}</body></html>\n"
+        )
+
+    def save(self, path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.html())

@@ -1,0 +1,35 @@
+"""Projection and prediction heads: the small networks that are thrown away after pretraining."""
+
+import keras
+
+
+def mlp(widths, batch_norm=True, last_batch_norm=True, name=None, dtype=None):
+    """A perceptron: dense, batch normalisation, ReLU, … and a last dense layer without ReLU.
+
+    Args:
+        widths: the width of each dense layer; the last is the width of the embedding.
+        batch_norm: normalise after each dense layer but the last.
+        last_batch_norm: normalise after the last one.
+        name, dtype: as of any Keras model; the dtype policy of all layers.
+
+    Returns:
+        `keras.Sequential` from `(n, any)` to `(n, widths[-1])`. Biases are left out where batch normalisation would
+        take them away again.
+    """
+    layers = []
+    for place, width in enumerate(widths):
+        last = place == len(widths) - 1
+        normalised = last_batch_norm if last else batch_norm
+        layers.append(keras.layers.Dense(width, use_bias=not normalised, dtype=dtype))
+        if normalised:
+            # The constants of the papers' codes: a moving average over ten steps, a millionth of a variance.
+            layers.append(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
+        if not last:
+            layers.append(keras.layers.ReLU(dtype=dtype))
+    return keras.Sequential(layers, name=name)
+
+
+def build(head, width):
+    """Builds a head for `(n, width)`, unless it came built."""
+    if not head.built:
+        head.build((None, width))

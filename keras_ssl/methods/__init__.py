@@ -1,0 +1,1 @@
+"""One method a file: what it embeds, and its objective."""

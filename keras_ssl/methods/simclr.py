@@ -1,0 +1,68 @@
+"""SimCLR: two views of an image attract each other, and repel all other images of the batch."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl import distribute, heads, losses
+from keras_ssl.augment.policies import default_views
+from keras_ssl.model import SelfSupervisedModel
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class SimCLR(SelfSupervisedModel):
+    """SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020).
+
+    Both views of the batch go through backbone and projector, and NT-Xent (eq. 1) makes each of the 2N embeddings find
+    its partner among all others. It needs large batches: the other images are its negatives.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or a feature map.
+        views: two views; None for SimCLR's policy at the backbone's size (`augment.simclr`), or for images of one
+            channel and up to 64 pixels `augment.small_gray`.
+        projector: from pooled features to the embedding; None for the paper's: two dense layers with batch
+            normalisation, as wide as the features and 128. `keras.layers.Identity()` for none.
+        temperature: T of NT-Xent, above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
+        one_pass: run both views as one batch, as the authors' code does, so that batch normalisation sees 2N images;
+            else one view after the other.
+        **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
+    """
+
+    terms = ("nt_xent",)
+    figures = ("contrastive_accuracy",)
+
+    def __init__(self, backbone, views=None, projector=None, temperature=0.1, one_pass=True, **kwargs):
+        if not temperature > 0.0:
+            raise ValueError(f"SimCLR: `temperature` must be above 0; it is {temperature!r}.")
+        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
+        super().__init__(backbone, views, **kwargs)
+        self.projector = projector
+        self.temperature = temperature
+        self.one_pass = one_pass
+
+    def build_heads(self, width):
+        if self.projector is None:
+            self.projector = heads.mlp([width, 128], name="projector", dtype=self.dtype_policy)
+        heads.build(self.projector, width)
+
+    def embed(self, views, training):
+        a, b = self.encode(self.projected, views, training, self.one_pass)
+        return {"a": a, "b": b}
+
+    def projected(self, images, training):
+        return self.projector(self.features(images, training=training), training=training)
+
+    def objective(self, outputs, batch):
+        a, b = outputs["a"], outputs["b"]
+        everyone = {
+            "keys": (distribute.gather(a), distribute.gather(b)),
+            "first_row": distribute.first_row(ops.shape(a)[0]),
+        }
+        return (
+            {"nt_xent": losses.nt_xent(a, b, self.temperature, **everyone)},
+            {"contrastive_accuracy": losses.contrastive_accuracy(a, b, **everyone)},
+        )
+
+    def trivial_losses(self, batch_size):
+        return {"all images have one embedding, or the temperature hides the differences": math.log(2 * batch_size - 1)}

@@ -1,0 +1,609 @@
+"""The base of all methods: images → views → embed → objective → terms, in the one `train_step` of this library."""
+
+import contextlib
+import inspect
+import threading
+import warnings
+
+import keras
+from keras import ops
+
+from keras_ssl import batch_norm, data, distribute
+from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.layer import checked_range
+from keras_ssl.augment.views import Views
+from keras_ssl.batches import Batches, Checked, SetEpoch, check_images, standard_batch
+from keras_ssl.keras_gaps import flatten_layers, nothing_lost
+
+# Which model runs a training or test step on this thread; everywhere else a model is its backbone. It is per thread,
+# for TensorFlow's strategies run each replica's step on a thread of its own.
+_running = threading.local()
+
+# The step that an evaluation draws its views for: no training step has it, so that the views are its own, and they are
+# the same at every evaluation, so that val_loss compares between epochs.
+_EVALUATION = -1
+
+
+class SelfSupervisedModel(keras.Model):
+    """Trains a backbone without labels. The base of every method; a method writes what it embeds and its objective.
+
+    `model(images)` and `model.predict(images)` give the backbone's features. In `fit` and `evaluate` the same model
+    makes views of the images, embeds them, and minimises the sum of its objective's terms. The backbone is the object
+    that was passed: after `fit` it is trained, and remains a plain Keras model.
+
+    A method is a subclass, usually of under a hundred lines, that states
+
+    - `terms` and `figures`: the names of the terms of its loss and of the figures it logs beside them;
+    - `couples_batch`: whether a row's loss depends on the other rows of its batch;
+    - `uses_labels`;
+    - `build_heads(width)`: creates and builds its heads, for pooled features of `(n, width)`;
+    - `embed(views, training)`: a dict of named tensors whose first axis is the batch's;
+    - `objective(outputs, batch)`: `(terms, figures)`, each a dict by name of either one value a row of this replica, or
+      a scalar of the rows of all replicas (`keras_ssl.distribute.gather`). Terms are already weighted; the loss is
+      their sum, and the reduction over rows and replicas is done here alone;
+    - `tick(outputs, stepped)`: what changes once an optimizer step, after it (a teacher, a queue);
+    - `trivial_losses(batch_size)`: the losses at which nothing is learned.
+
+    Every argument of its `__init__` is kept as an attribute of the same name, as in scikit-learn: that is what is
+    saved.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`. It
+            sees images in their own value range.
+        views: `keras_ssl.augment.Views`; None where batches hold views of your own, `{"views": (a, b)}`.
+        value_range: lowest and highest value of the images.
+        seed: integer, of the views and of the order of the images.
+        **kwargs: `name`, and `dtype`, the backbone's unless given.
+    """
+
+    terms = ()
+    figures = ()
+    couples_batch = True
+    uses_labels = False
+
+    def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
+        if not isinstance(backbone, keras.layers.Layer):
+            raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
+        if views is not None and not isinstance(views, Views):
+            raise TypeError(
+                f"`views` must be keras_ssl.augment.Views, such as keras_ssl.augment.simclr(32); it is {views!r}."
+            )
+        kwargs.setdefault("dtype", backbone.dtype_policy)
+        # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
+        super().__init__(autocast=False, **kwargs)
+        self.backbone = backbone
+        self.views = views
+        self.value_range = checked_range(self, value_range)
+        self.seed = int(seed)
+        self._check_view_ranges()
+        self._means = {name: keras.metrics.Mean(name=name) for name in (*self.terms, *self.figures)}
+        self._said = set()
+
+    # What a method writes.
+
+    def build_heads(self, width):
+        """Creates and builds the heads, for pooled features of `(n, width)`."""
+
+    def embed(self, views, training):
+        """Named tensors of the views: a dict, each `(n, …)` with a row for each image of this replica."""
+        raise NotImplementedError(f"{type(self).__name__} must define embed(views, training).")
+
+    def objective(self, outputs, batch):
+        """`(terms, figures)` of what `embed` gave."""
+        raise NotImplementedError(f"{type(self).__name__} must define objective(outputs, batch).")
+
+    def tick(self, outputs, stepped):
+        """Updates what changes once an optimizer step. `stepped`: boolean scalar tensor, whether there was one."""
+
+    def trivial_losses(self, batch_size):
+        """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size."""
+        return {}
+
+    # Building.
+
+    def build(self, input_shape=None):
+        if keras.config.image_data_format() != "channels_last":
+            raise ValueError('Images are (n, height, width, channels): set image_data_format to "channels_last".')
+        shape = _image_shape(input_shape) or _input_shape(self.backbone)
+        if not self.backbone.built:
+            self.backbone.build(shape)
+        images = keras.KerasTensor(_input_shape(self.backbone) or shape, "float32")
+        features = tuple(self.backbone.compute_output_spec(images).shape)
+        if len(features) not in (2, 4) or features[-1] is None:
+            raise ValueError(
+                f"`backbone` must give (n, features) or (n, height, width, channels), and {self.backbone.name} gives "
+                f"{features}. Cut it at a layer that does: keras.Model(backbone.input, layer.output)."
+            )
+        if self.views is not None:
+            self._build_views(shape)
+        self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
+        self.build_heads(features[-1])
+        for layer in self._layers_beside_backbone():
+            batch_norm.use_global_statistics(layer)
+
+    def _build_views(self, shape):
+        expected = _input_shape(self.backbone)
+        made = self.views.compute_output_shape(shape)[0]
+        if expected and any(a and b and a != b for a, b in zip(expected[1:], made[1:])):
+            raise ValueError(
+                f"`views` make images of {made[1:]}, and {self.backbone.name} takes {expected[1:]}: give the policy "
+                "the backbone's size."
+            )
+        if not self.views.built:
+            self.views.build(shape)
+
+    def _layers_beside_backbone(self):
+        return [layer for layer in self.layers if layer is not self.backbone and layer is not self.views]
+
+    def _check_view_ranges(self):
+        for layer in flatten_layers(self.views) if self.views is not None else ():
+            theirs = getattr(layer, "value_range", None)
+            if theirs is not None and tuple(float(end) for end in theirs) != self.value_range:
+                raise ValueError(
+                    f"The view layer {layer.name} has value_range={tuple(theirs)}, and the model has "
+                    f"{self.value_range}: give both the range of your images."
+                )
+
+    # The forward pass.
+
+    def call(self, inputs, training=None):
+        step = getattr(_running, "step", None)
+        if step is not None and step.model is self:
+            return self.embed(self._views_of(inputs, step.training), training=step.training)
+        if isinstance(inputs, (dict, tuple, list)):
+            batch = standard_batch(inputs)
+            inputs = batch["image"] if "image" in batch else batch["views"][0]
+        return self.backbone(ops.cast(inputs, "float32"), training=training)
+
+    def features(self, images, training=None):
+        """The backbone's features as the heads see them: `(n, width)`, a feature map by its mean."""
+        features = self.backbone(images, training=training)
+        return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+
+    def encode(self, function, views, training, one_pass):
+        """`function(images, training)` of each view: a list, one a view.
+
+        Args:
+            one_pass: run the views as one batch, so that batch normalisation sees all of them; else one after another.
+        """
+        if not one_pass:
+            return [function(view, training) for view in views]
+        return ops.split(function(ops.concatenate(views, axis=0), training), len(views), axis=0)
+
+    def _views_of(self, batch, training):
+        if "views" in batch:
+            return tuple(ops.cast(view, "float32") for view in batch["views"])
+        if self.views is None:
+            raise ValueError(
+                f"{type(self).__name__} has no `views` to make of images: pass views=keras_ssl.augment.simclr(size), "
+                'or batches {"views": (view_a, view_b)}.'
+            )
+        images = batch["image"]
+        rows = ops.shape(images)[0]
+        rows = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
+        draws = Draws(self.seed, rows).fold(self.step if training else _EVALUATION)
+        return self.views(images, draws=draws)
+
+    # The loss: the one place that reduces over rows and replicas.
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        terms, figures = self.objective(y_pred, x)
+        for kind, given, stated in (("terms", terms, self.terms), ("figures", figures, self.figures)):
+            if set(given) != set(stated):
+                raise ValueError(
+                    f"{type(self).__name__}.{kind} states {stated}, and objective() gave {tuple(given)}: "
+                    "make them agree."
+                )
+        total = 0.0
+        for name, term in terms.items():
+            total += self._reduced(name, term)
+        for name, figure in figures.items():
+            self._reduced(name, figure)
+        if self.losses:
+            total += super().compute_loss()  # regularisers and add_loss of the user's layers, scaled by Keras
+        return total
+
+    def _reduced(self, name, values):
+        """This replica's share of a term: strategies sum the shares, and their gradients."""
+        mean = ops.mean(ops.cast(values, "float32"))
+        # Each replica logs the mean of its rows, or the scalar that all share; over equal replicas both average right.
+        self._means[name].update_state(ops.stop_gradient(mean))
+        return mean / distribute.replicas()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Keras calls this after the optimizer, with the outputs of the forward pass: what tick() reads.
+        step = getattr(_running, "step", None)
+        if step is not None:
+            step.outputs = y_pred
+        return self.get_metrics_result()
+
+    # The step.
+
+    def train_step(self, *args):
+        *state, given = args
+        batch = standard_batch(given)
+        with distribute.after(batch), _Step(self, training=True) as step:
+            if not state:  # TensorFlow and torch: variables are assigned as they change
+                before = ops.convert_to_tensor(self.optimizer.iterations) * 1
+                logs = super().train_step((batch,))
+                self._after_optimizer(step.outputs, before)
+                return logs
+            return self._stateless_train_step(state[0], batch, step)
+
+    def _stateless_train_step(self, state, batch, step):
+        """JAX: state goes in and out as values."""
+        with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, state[2]))):
+            before = ops.convert_to_tensor(self.optimizer.iterations)
+        logs, (trainable, others, optimizer, metrics) = super().train_step(state, (batch,))
+        mapping = [
+            *zip(self.trainable_variables, trainable),
+            *zip(self.non_trainable_variables, others),
+            *zip(self.optimizer.variables, optimizer),
+        ]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self._after_optimizer(step.outputs, before)
+        others = [scope.get_current_value(variable) for variable in self.non_trainable_variables]
+        return logs, (trainable, others, optimizer, metrics)
+
+    def _after_optimizer(self, outputs, before):
+        # Where accumulation or the scaling of half precision leaves a step out, the optimizer's count stands still.
+        stepped = ops.not_equal(ops.convert_to_tensor(self.optimizer.iterations), before)
+        self.tick(keras.tree.map_structure(ops.stop_gradient, outputs), stepped)
+        self.step.assign(self.step + 1)
+
+    def test_step(self, *args):
+        *state, given = args
+        batch = standard_batch(given)
+        with distribute.after(batch), _Step(self, training=False):
+            return super().test_step(*state, (batch,))
+
+    # What the user calls.
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Sets the optimizer, and how the step is run; as Keras' own, less what a method brings along itself.
+
+        Args:
+            optimizer: a Keras optimizer. `gradient_accumulation_steps` is refused where rows of a batch are compared
+                with each other: a mean of small batches is not the large one.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`.
+            loss, loss_weights, metrics, weighted_metrics: refused.
+        """
+        given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"compile: `{name}` is {value!r}, but {type(self).__name__} brings its loss and figures itself. "
+                    f"Leave `{name}` out; for downstream figures pass keras_ssl.callbacks.KNNProbe to `fit`."
+                )
+        optimizer = keras.optimizers.get(optimizer)
+        if self.couples_batch and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
+            raise ValueError(
+                f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
+                f"{type(self).__name__} compares the rows of a batch, and the mean of small batches is not the large "
+                "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
+            )
+        if not self.built and _input_shape(self.backbone):
+            self.build()  # so that summary() and save() know all parts before the first batch
+        uncompilable = self.views.uncompilable if self.views is not None else []
+        if uncompilable and (jit_compile is True or (jit_compile == "auto" and keras.backend.backend() == "jax")):
+            warnings.warn(
+                f"These layers of the views can't be compiled by XLA: {', '.join(uncompilable)}. The whole training "
+                "step runs uncompiled because of them."
+            )
+            jit_compile = False
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self._compiled_with = {
+            "optimizer": optimizer,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains; as Keras' own, with batches of one size and an order that is a function of (seed, epoch).
+
+        Args:
+            x: images `(N, height, width, channels)`; a dict `{"image": …}` or `{"views": (a, b)}`; a split of
+                `keras_ssl.data.load`; or a stream of batches: `tf.data.Dataset`, `PyDataset`, torch `DataLoader`.
+            y: labels, for methods that use them.
+            batch_size: images a batch, over all replicas; 256 if None.
+            validation_data: in any form of `x`, or `(images, labels)`.
+            class_weight, sample_weight: refused.
+            epochs, verbose, callbacks, validation_split, shuffle, initial_epoch, steps_per_epoch, validation_steps,
+                validation_batch_size, validation_freq: as of `keras.Model.fit`.
+
+        Returns:
+            Keras' `History`.
+        """
+        self._refuse_weights("fit", class_weight=class_weight, sample_weight=sample_weight)
+        self._assert_compiled("fit")
+        if validation_split:
+            if not 0.0 < validation_split < 1.0:
+                raise ValueError(f"fit: `validation_split` must lie between 0 and 1; it is {validation_split!r}.")
+            if validation_data is not None:
+                raise ValueError("fit: give `validation_data` or `validation_split`, not both.")
+            whole = self._arrays(x, y, "validation_split")
+            kept = int(len(keras.tree.flatten(whole)[0]) * (1.0 - validation_split))
+            x, y = keras.tree.map_structure(lambda array: array[:kept], whole), None
+            validation_data = keras.tree.map_structure(lambda array: array[kept:], whole)
+        batches = self._batches(x, y, batch_size, shuffle, steps_per_epoch)
+        callbacks = _with_callback(callbacks, SetEpoch(batches)) if isinstance(batches, Batches) else callbacks
+        if validation_data is not None:
+            images, labels = validation_data, None
+            if isinstance(validation_data, (tuple, list)):
+                images, labels = (*validation_data, None)[:2]
+            size = validation_batch_size or batches.batch_size
+            validation_data = self._feed(self._batches(images, labels, size, False, None, "validation_data"))
+        if verbose != 0:
+            self._say_dropped(batches)
+        feed = self._feed(batches)
+        self._build_for(feed)
+        with warnings.catch_warnings(), nothing_lost(self):
+            if batches.steps is None and steps_per_epoch is None:
+                # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+            return super().fit(
+                feed,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_data=validation_data,
+                shuffle=False,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=None if isinstance(batches, Batches) else steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """The method's loss and figures, with views drawn by a fixed seed; as Keras' own otherwise.
+
+        Batch normalisation runs in inference mode, as in every Keras evaluation. For what the features are worth
+        downstream, see `keras_ssl.evaluate`.
+        """
+        self._refuse_weights("evaluate", sample_weight=sample_weight)
+        self._assert_compiled("evaluate")
+        if not kwargs.get("_use_cached_eval_dataset"):  # Keras' fit comes back here with what was fed before
+            x = self._feed(self._batches(x, y, batch_size, False, None))
+        return super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict, **kwargs)
+
+    # Data on its way in.
+
+    @property
+    def _parts_used(self):
+        return ("image", "views", "same", "label") if self.uses_labels else ("image", "views", "same")
+
+    def _arrays(self, x, y, what):
+        if isinstance(x, data.Split) and x.dataset is None:
+            x, y = x.images, x.labels if self.uses_labels and y is None else y
+        if not isinstance(x, (dict, tuple, list)) and data.is_stream(x) and not hasattr(x, "shape"):
+            raise ValueError(f"`{what}` needs arrays, and this is a {type(x).__name__}: split the stream yourself.")
+        if isinstance(x, (tuple, list)) and y is None:
+            raise ValueError(
+                f"`{what}` is a bare {type(x).__name__} of {len(x)}. Write fit(images, labels) for labels, or "
+                '{"views": (view_a, view_b)} for views of your own.'
+            )
+        return standard_batch(x if y is None else (x, y))
+
+    def _batches(self, x, y, batch_size, shuffle, steps, what="x"):
+        """`Batches`, `Checked` or, for a stream of TensorFlow, `(dataset, batch_size, steps)` with checks in it."""
+        if isinstance(x, data.Split) and x.dataset is not None:
+            x = x.dataset
+        if data.is_tf_dataset(x) or isinstance(x, keras.utils.PyDataset) or _is_iterable_stream(x):
+            if batch_size is not None and what == "x":
+                raise ValueError(
+                    f"`batch_size` is {batch_size}, but a stream comes in batches of its own: leave it out."
+                )
+            if data.is_tf_dataset(x):
+                return _Stream(*data.checked_stream(x, self.value_range, self._parts_used))
+            return Checked(x, self.value_range, self._parts_used)
+        arrays = self._arrays(x, y, what)
+        if "label" in arrays and not self.uses_labels:
+            self._say("labels", f"{type(self).__name__} learns without labels: those that were given are not used.")
+        arrays = {name: part for name, part in arrays.items() if name in self._parts_used}
+        arrays = keras.tree.map_structure(_array_like, arrays)
+        rows = {len(array) for array in keras.tree.flatten(arrays)}
+        if len(rows) > 1:
+            raise ValueError(f"`{what}`: images, views and labels must be of one length; they have {sorted(rows)}.")
+        rows, batch_size = rows.pop(), batch_size or 256
+        if batch_size < 2 and self.couples_batch:
+            raise ValueError(
+                f"`batch_size` is {batch_size}: {type(self).__name__} compares images, and needs 2 or more."
+            )
+        if rows < batch_size:
+            raise ValueError(
+                f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass batch_size={rows} or less."
+            )
+        for name in ("image", "views"):
+            for images in keras.tree.flatten(arrays.get(name, ())):
+                if hasattr(images, "__array_interface__"):
+                    check_images(images, self.value_range, what)
+        return Batches(arrays, batch_size, shuffle, self.seed, steps)
+
+    def _feed(self, batches):
+        return batches.dataset if isinstance(batches, _Stream) else data.feed(batches)
+
+    def _build_for(self, feed):
+        """Creates all variables before the first step is traced, the optimizer's as well."""
+        with distribute.scope_of(self):
+            if not self.built:
+                first = next(iter(feed)) if data.is_tf_dataset(feed) else feed[0]
+                self.build(keras.tree.map_structure(lambda part: tuple(part.shape), first))
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
+    def _say_dropped(self, batches):
+        left = batches.rows % batches.batch_size if isinstance(batches, Batches) else 0
+        if left:
+            self._say(
+                "dropped",
+                f"{batches.rows} images make {batches.steps_a_pass} batches of {batches.batch_size}; the {left} that "
+                f"are left over {'are others in each pass' if batches.shuffle else 'at the end are not used'}.",
+            )
+
+    def _say(self, about, sentence):
+        """Prints a sentence, once in the life of this model."""
+        if about not in self._said:
+            self._said.add(about)
+            print(f"keras_ssl: {sentence}")
+
+    def _refuse_weights(self, method, **given):
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{method}: `{name}` has no meaning for a self-supervised loss: leave it out.")
+
+    def _assert_compiled(self, method):
+        if not self.compiled:
+            raise ValueError(f"Call compile(optimizer=…) before {method}().")
+
+    # Saving.
+
+    def get_config(self):
+        config = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        for name in _init_arguments(type(self)):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    def get_compile_config(self):
+        return keras.saving.serialize_keras_object(self._compiled_with) if self.compiled else {}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _seed_states(self):
+        """The states of all seed generators below: they are in `variables`, and Keras saves `weights` alone."""
+        weights = {id(weight) for weight in self.weights}
+        return [variable for variable in self.variables if id(variable) not in weights]
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for place, state in enumerate(self._seed_states()):
+            store[f"seed_{place}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        names = list(store.keys())
+        super().load_own_variables({name: store[name] for name in names if not name.startswith("seed_")})
+        for place, state in enumerate(self._seed_states()):
+            if f"seed_{place}" in names:  # absent in files of another library, or of a model without random layers
+                state.assign(store[f"seed_{place}"][...])
+
+
+class _Step:
+    """Marks this thread as running a step of a model, until the step ends or fails."""
+
+    def __init__(self, model, training):
+        self.model, self.training, self.outputs = model, training, None
+
+    def __enter__(self):
+        self._outer = getattr(_running, "step", None)
+        _running.step = self
+        return self
+
+    def __exit__(self, *exception):
+        _running.step = self._outer
+
+
+class _Stream:
+    def __init__(self, dataset, batch_size, steps):
+        self.dataset, self.batch_size, self.steps = dataset, batch_size, steps
+
+
+def _is_iterable_stream(x):
+    return (
+        not isinstance(x, (dict, tuple, list, data.ImageFiles)) and not hasattr(x, "shape") and hasattr(x, "__iter__")
+    )
+
+
+def _array_like(array):
+    if hasattr(array, "__array_interface__") or isinstance(array, data.ImageFiles):
+        return array
+    return ops.convert_to_numpy(array)
+
+
+def _with_callback(callbacks, callback):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(callback)
+        return callbacks
+    callbacks = [] if callbacks is None else callbacks
+    return [callback, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+
+
+def _input_shape(backbone):
+    """The shape that the backbone was made for, or None where it is open."""
+    with contextlib.suppress(AttributeError, ValueError):
+        shape = backbone.input_shape
+        if isinstance(shape, tuple) and all(not isinstance(part, tuple) for part in shape):
+            return shape
+    return None
+
+
+def _image_shape(input_shape):
+    """The shape of the images in whatever shapes Keras gives to `build`: a shape, or a dict of shapes."""
+    if isinstance(input_shape, dict):
+        input_shape = input_shape.get("image") or input_shape.get("views")
+    if input_shape and isinstance(input_shape[0], (tuple, list)):
+        input_shape = input_shape[0]
+    return tuple(input_shape) if input_shape else None
+
+
+def _init_arguments(cls):
+    """The names of all arguments that `cls` and its bases, up to this one, take by name."""
+    names = []
+    for base in cls.__mro__[: cls.__mro__.index(SelfSupervisedModel) + 1]:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            names += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in names]
+    return names

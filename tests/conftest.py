@@ -1,0 +1,91 @@
+"""One process has one backend, KERAS_BACKEND, and four devices, so that strategies can be tried."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssl import distribute
+from keras_ssl.data import load
+
+distribute.split_cpu(4)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    return load("fashion_mnist_sample")
+
+
+@pytest.fixture(scope="session")
+def images(sample):
+    """64 images, uint8 (64, 28, 28, 1)."""
+    return sample.train.images[:64]
+
+
+@pytest.fixture
+def backbone():
+    return tiny_backbone()
+
+
+def tiny_backbone(shape=(28, 28, 1), widths=(8, 16, 16), **layer):
+    """A network of three convolutions whose runs are smooth: GELU, no batch normalisation."""
+    low_high = keras.layers.Rescaling(1 / 127.5, -1)
+    convolutions = [keras.layers.Conv2D(width, 3, 2, activation="gelu", **layer) for width in widths]
+    return keras.Sequential([keras.Input(shape), low_high, *convolutions], name="tiny")
+
+
+def golden(name):
+    """The cases of a golden file: dicts of parameters and arrays."""
+    import json
+    import pathlib
+
+    with np.load(pathlib.Path(__file__).parent / "golden" / f"{name}.npz") as file:
+        cases = json.loads(str(file["cases"]))
+        for number, case in enumerate(cases):
+            prefix = f"{number}."
+            case.update({key[len(prefix) :]: file[key] for key in file.files if key.startswith(prefix)})
+    return cases
+
+
+def value_and_gradients(function, *arrays):
+    """The value of a scalar function of tensors, and its gradients, as numpy, on any backend."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        return float(value), [np.asarray(gradient) for gradient in tape.gradient(value, tensors)]
+    if backend == "jax":
+        import jax
+
+        value, gradients = jax.value_and_grad(function, argnums=tuple(range(len(arrays))))(
+            *map(jax.numpy.asarray, arrays)
+        )
+        return float(value), [np.asarray(gradient) for gradient in gradients]
+    import torch
+
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+    value = function(*tensors)
+    value.backward()
+    return float(value), [tensor.grad.numpy() for tensor in tensors]
+
+
+def compiled(function):
+    """The function compiled as the backend compiles a step: XLA on TensorFlow and JAX, as it is on torch."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function

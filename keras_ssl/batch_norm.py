@@ -1,12 +1,20 @@
-"""Which rows batch normalisation takes its statistics from, under any Keras model.
+"""Which rows batch normalisation takes its statistics from, and how they are computed, under any Keras model.
 
 Under TensorFlow's strategies each replica would normalise with the statistics of its own rows, and the result would
 depend on the number of replicas. Keras' `synchronized=True` cures it, but is written into the saved file, which then
 loads on TensorFlow alone. Here the layer instance's public `call` is replaced instead: the layer's type, variables and
-file stay Keras' own, and `del layer.call` undoes it.
+file stay Keras' own, and `restore`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
+
+A replaced `call` belongs to the instance: what is made from a model's config or file (`clone_model`, `from_config`,
+`copy.deepcopy`, `load_model`) is plain again. As with `trainable`, a step that is compiled already doesn't notice a
+change: call `compile` after it.
 """
 
+import dataclasses
+import math
+import operator
 import types
+import warnings
 
 import keras
 from keras import ops
@@ -14,41 +22,297 @@ from keras import ops
 from keras_ssl import distribute
 from keras_ssl.keras_gaps import flatten_layers
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+else:
+    tf = None
+
 
 def use_global_statistics(model):
     """Makes every `BatchNormalization` below `model` normalise by the statistics of the global batch.
 
-    On one replica, and at inference, the layers do what they did. On JAX statistics are global by themselves.
+    On one replica, and at inference, the layers do what they did. On JAX statistics are global by themselves, and
+    torch has one device: nothing is changed there. A layer with ghost batches keeps them: they don't depend on the
+    number of replicas either. Layers with `renorm=True` are left as they are.
 
     Returns:
         The layers that were changed.
     """
-    if keras.backend.backend() != "tensorflow":
-        return []
-    layers = batch_norm_layers(model)
+    return _change(model, everywhere=True) if tf else []
+
+
+def use_ghost_batches(model, size):
+    """Makes every `BatchNormalization` below `model` normalise groups of rows, each by its own statistics.
+
+    A step's moving statistics move once, by the mean over all groups' means and variances, on all replicas. So the
+    result does not depend on the number of replicas, and a large batch is normalised as many small ones would be. On
+    any backend. Ghost batches go before global statistics, whichever was asked for first.
+
+    Args:
+        model: a Keras model or layer.
+        size: rows of a group, 2 or more. Groups are consecutive rows of what the layer gets. A group never straddles
+            replicas: in the step, a number of rows on a replica that `size` does not divide raises `ValueError` (where
+            it is not known before the step runs, `tf.errors.InvalidArgumentError`).
+
+    Returns:
+        The layers that were changed.
+
+    Raises:
+        ValueError: where `size` is below 2, or a layer has `renorm=True`.
+
+    Reference: Hoffer et al., "Train longer, generalize better", 2017, algorithm 1, whose moving statistics take the
+    groups of a step one after the other, where ours take their mean.
+    """
+    try:
+        size = operator.index(size)
+    except TypeError:
+        raise TypeError(f"use_ghost_batches: `size` is a number of rows; it is {size!r}.") from None
+    if size < 2:
+        raise ValueError(f"use_ghost_batches: `size` must be 2 or more, for one row has no spread; it is {size}.")
+    renormed = [layer.name for layer in batch_norm_layers(model) if layer.renorm]
+    if renormed:
+        raise ValueError(
+            f"use_ghost_batches: {_names(renormed)} of {model.name} have renorm=True, whose corrections are not "
+            "defined for groups: make the layers without it."
+        )
+    return _change(model, group=size)
+
+
+def use_fused(model):
+    """Makes every `BatchNormalization` below `model` use TensorFlow's fused operation in training: it is quicker.
+
+    The maths stay Keras' own. Layers that the operation can't serve compute as before: inputs that are not of rank 4,
+    or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`. With ghost
+    batches it runs group by group. With global statistics it runs where there is one replica, for on several the
+    statistics have to meet before anything is normalised. On JAX and torch there is nothing to do.
+
+    Returns:
+        The layers that were changed.
+    """
+    return _change(model, fused=True) if tf else []
+
+
+def restore(model):
+    """Gives every layer below `model` its own `call` back.
+
+    Returns:
+        The layers that were changed.
+    """
+    layers = [layer for layer in batch_norm_layers(model) if _statistics(layer)]
     for layer in layers:
-        layer.call = types.MethodType(_global_call, layer)
+        del layer.call
     return layers
 
 
+def per_replica_layers(model):
+    """The layers below `model` that would normalise by each replica's own rows in training, on TensorFlow.
+
+    They are those `BatchNormalization` (or of a class derived from it) that are trainable and have neither global
+    statistics, nor ghost batches, nor `synchronized=True`. On the other backends there are none.
+    """
+    if not tf:
+        return []
+    layers = [layer for layer in flatten_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in layers if layer.trainable and not layer.synchronized and not _settled(layer)]
+
+
+def layers_without_groups(model):
+    """The trainable `BatchNormalization` layers below `model` that have no ghost batches."""
+    layers = [layer for layer in flatten_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in layers if layer.trainable and not getattr(_statistics(layer), "group", None)]
+
+
+def warn_of_per_replica_layers(model):
+    """Warns of `per_replica_layers(model)`, and names the way out."""
+    layers = per_replica_layers(model)
+    ours = set(map(id, batch_norm_layers(model)))
+    curable = [layer.name for layer in layers if id(layer) in ours and not layer.renorm]
+    others = [layer.name for layer in layers if id(layer) not in ours or layer.renorm]
+    if curable:
+        warnings.warn(
+            f"Batch normalisation in {_names(curable)} will use the statistics of each replica's own rows, so that "
+            "the result depends on the number of replicas. Before compile, call "
+            "keras_ssl.batch_norm.use_global_statistics(backbone), or use_ghost_batches(backbone, size).",
+            stacklevel=3,
+        )
+    if others:
+        warnings.warn(
+            f"Batch normalisation in {_names(others)} will use the statistics of each replica's own rows, so that the "
+            "result depends on the number of replicas. These layers are of a class of their own, or have renorm=True: "
+            "make them with synchronized=True, or as a plain keras.layers.BatchNormalization.",
+            stacklevel=3,
+        )
+
+
 def batch_norm_layers(model):
-    """All layers below `model`, at any depth, that are exactly `keras.layers.BatchNormalization`."""
-    return [layer for layer in flatten_layers(model) if type(layer) is keras.layers.BatchNormalization]
+    """All layers below `model`, at any depth, that are exactly `keras.layers.BatchNormalization`.
+
+    Layers whose `call` somebody else has replaced are left out: it is theirs.
+    """
+    layers = [layer for layer in flatten_layers(model) if type(layer) is keras.layers.BatchNormalization]
+    return [layer for layer in layers if "call" not in vars(layer) or _statistics(layer)]
 
 
-def _global_call(layer, inputs, training=None, mask=None):
-    live = training and layer.trainable and distribute.replicas() > 1
-    if not live or mask is not None or layer.renorm or layer.synchronized:
+def _change(model, **changes):
+    layers = [layer for layer in batch_norm_layers(model) if not layer.renorm]
+    for layer in layers:
+        statistics = dataclasses.replace(_statistics(layer) or _Statistics(), **changes)
+        layer.call = types.MethodType(statistics, layer)
+    return layers
+
+
+def _statistics(layer):
+    """The `_Statistics` of a changed layer, or None."""
+    function = getattr(vars(layer).get("call"), "__func__", None)
+    return function if isinstance(function, _Statistics) else None
+
+
+def _settled(layer):
+    statistics = _statistics(layer)
+    return statistics is not None and bool(statistics.everywhere or statistics.group)
+
+
+def _names(names):
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more layers ({len(names)} in all)"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Statistics:
+    """Which rows a layer's statistics are of, and how they are computed: the function of its replaced `call`."""
+
+    everywhere: bool = False
+    group: int | None = None
+    fused: bool = False
+
+    def __call__(self, layer, inputs, training=None, mask=None):
+        # Where the axis is the batch's, each row has statistics of its own, and other rows don't matter.
+        if training and layer.trainable and layer.axis % len(inputs.shape) != 0:
+            fused = self.fused and mask is None and _can_fuse(layer, inputs)
+            if self.group:
+                _refuse_mask(layer, mask, "ghost batches")
+                return _by_group(layer, inputs, self.group, fused)
+            if self.everywhere and not layer.synchronized and distribute.replicas() > 1:
+                _refuse_mask(layer, mask, "global statistics")
+                return _by_everybody(layer, inputs)
+            if fused:
+                outputs, mean, variance = _fused(layer, inputs)
+                _move(layer, mean, variance)
+                return outputs
         return type(layer).call(layer, inputs, training=training, mask=mask)
-    x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-    axis = layer.axis % len(x.shape)
-    others = [i for i in range(len(x.shape)) if i != axis]
-    count = distribute.global_sum(ops.cast(ops.size(x) // x.shape[axis], x.dtype))
+
+
+def _refuse_mask(layer, mask, what):
+    if mask is not None:
+        raise ValueError(
+            f"{layer.name} got a mask, and {what} are not defined for it: call keras_ssl.batch_norm.restore on the "
+            "layer, or take the mask away before it."
+        )
+
+
+def _by_everybody(layer, inputs):
+    x = _wide(inputs)
+    outputs, mean, variance = _normalised(layer, ops.expand_dims(x, 0), distribute.global_sum)
+    _move(layer, mean[0], variance[0])
+    return ops.cast(outputs[0], layer.compute_dtype)
+
+
+def _by_group(layer, inputs, size, fused):
+    inputs = _whole_groups(layer, inputs, size)
+    rows = inputs.shape[0]
+    if fused and rows is not None:
+        parts = [_fused(layer, part) for part in tf.split(inputs, rows // size)]
+        outputs, mean, variance = (list(part) for part in zip(*parts))
+        outputs, mean, variance = tf.concat(outputs, axis=0), tf.stack(mean), tf.stack(variance)
+    else:
+        x = _wide(inputs)
+        shape = ops.shape(x)
+        grouped, mean, variance = _normalised(layer, ops.reshape(x, (-1, size, *shape[1:])), lambda sums: sums)
+        outputs = ops.reshape(grouped, shape)
+    groups = ops.cast(ops.shape(mean)[0], mean.dtype)
+    sums = [ops.sum(ops.stop_gradient(values), axis=0) for values in (mean, variance)]
+    mean, variance, groups = distribute.global_sum([*sums, groups])
+    _move(layer, mean / groups, variance / groups)
+    return ops.cast(outputs, layer.compute_dtype)
+
+
+def _whole_groups(layer, inputs, size):
+    """The inputs, once it is sure that they are whole groups."""
+    rows = inputs.shape[0]
+    sentence = (
+        "{rows} rows come to {name} on a replica, and ghost batches of size={size} don't divide them: choose another "
+        "batch size, or another `size` in keras_ssl.batch_norm.use_ghost_batches."
+    )
+    if rows is not None:
+        if rows % size:
+            raise ValueError(sentence.format(rows=rows, name=layer.name, size=size))
+        return inputs
+    rows = tf.shape(inputs)[0]
+    told = sentence.format(rows="The", name=layer.name, size=size)
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(rows % size, 0), [told, "rows:", rows])]):
+        return tf.identity(inputs)
+
+
+def _wide(inputs):
+    return ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+
+
+def _normalised(layer, x, total):
+    """Normalises groups.
+
+    Args:
+        x: `(groups, rows, …)`, float32 or wider.
+        total: sums a list of sums over whoever shares a group.
+
+    Returns:
+        The outputs like `x`, and the groups' means and variances, each `(groups, channels)`.
+    """
+    axis = layer.axis % (len(x.shape) - 1) + 1
+    others = [i for i in range(1, len(x.shape)) if i != axis]
+    count = ops.cast(math.prod(ops.shape(x)[i] for i in others), x.dtype)
+    sums, count = total([ops.sum(x, axis=others, keepdims=True), count])
+    mean = sums / count
     # In two passes, as one device does: the mean of squares less the square of the mean would cancel.
-    mean = distribute.global_sum(ops.sum(x, axis=others)) / count
-    shape = [-1 if i == axis else 1 for i in range(len(x.shape))]
-    variance = distribute.global_sum(ops.sum(ops.square(x - ops.reshape(mean, shape)), axis=others)) / count
+    centred = x - mean
+    (squares,) = total([ops.sum(ops.square(centred), axis=others, keepdims=True)])
+    variance = squares / count
+    outputs = centred * ops.rsqrt(variance + layer.epsilon)
+    channels = [-1 if i == axis else 1 for i in range(len(x.shape))]
+    if layer.gamma is not None:
+        outputs = outputs * ops.reshape(ops.cast(layer.gamma, x.dtype), channels)
+    if layer.beta is not None:
+        outputs = outputs + ops.reshape(ops.cast(layer.beta, x.dtype), channels)
+    return outputs, ops.squeeze(mean, axis=others), ops.squeeze(variance, axis=others)
+
+
+def _move(layer, mean, variance):
+    """Moves the moving statistics, by one step, towards those of a step; each `(channels,)`."""
     for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        moving.assign(moving * layer.momentum + ops.cast(value, moving.dtype) * (1.0 - layer.momentum))
-    y = ops.batch_normalization(x, mean, variance, layer.axis, layer.beta, layer.gamma, layer.epsilon)
-    return ops.cast(y, layer.compute_dtype)
+        before = ops.cast(moving, value.dtype)
+        moving.assign(before * layer.momentum + ops.stop_gradient(value) * (1.0 - layer.momentum))
+
+
+def _can_fuse(layer, inputs):
+    rank = len(inputs.shape)
+    kinds = ("float16", "bfloat16", "float32")
+    return (
+        rank == 4
+        and layer.axis % rank == 3
+        and keras.backend.standardize_dtype(inputs.dtype) in kinds
+        and not layer.synchronized
+    )
+
+
+def _fused(layer, x):
+    """Outputs, mean and variance of a batch `(n, height, width, channels)` by TensorFlow's fused operation."""
+    # The operation wants scale and offset in float32, whatever the inputs are.
+    channels = (x.shape[-1],)
+    gamma = tf.ones(channels) if layer.gamma is None else ops.cast(layer.gamma, "float32")
+    beta = tf.zeros(channels) if layer.beta is None else ops.cast(layer.beta, "float32")
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
+    )
+    # It gives the unbiased variance, sum / (n − 1), and Keras keeps the biased one, sum / n.
+    count = ops.cast(math.prod(ops.shape(x)[:3]), "float32")
+    variance = variance * ((count - 1.0) / count)
+    return ops.cast(outputs, layer.compute_dtype), tf.stop_gradient(mean), tf.stop_gradient(variance)

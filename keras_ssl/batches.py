@@ -95,9 +95,11 @@ class Batches(keras.utils.PyDataset):
         shuffle: in an order of its own each pass; else as they come.
         seed: of the order.
         steps: batches an epoch; None for one pass.
+        share: `(number, mine)`: each batch is cut into so many shares of neighbouring rows, and this process's alone
+            is given. The order is that of the whole set, so that the shares together are the batch of one process.
     """
 
-    def __init__(self, arrays, batch_size, shuffle=True, seed=0, steps=None):
+    def __init__(self, arrays, batch_size, shuffle=True, seed=0, steps=None, share=(1, 0)):
         super().__init__()
         self.arrays = arrays
         self.batch_size = batch_size
@@ -106,6 +108,7 @@ class Batches(keras.utils.PyDataset):
         self.rows = len(keras.tree.flatten(arrays)[0])
         self.steps_a_pass = self.rows // batch_size
         self.steps = steps or self.steps_a_pass
+        self.share = share
         self.epoch = 0
         self._shuffled = (None, None)
 
@@ -116,7 +119,9 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         # With steps_per_epoch an epoch goes on where the last one stopped.
         whole, place = divmod(self.epoch * self.steps + index, self.steps_a_pass)
-        rows = self._order(whole)[place * self.batch_size : (place + 1) * self.batch_size]
+        shares, mine = self.share
+        first, size = place * self.batch_size, self.batch_size // shares
+        rows = self._order(whole)[first + mine * size : first + (mine + 1) * size]
         return keras.tree.map_structure(lambda array: array[rows], self.arrays)
 
     def _order(self, whole):

@@ -309,11 +309,20 @@ def _header(path):
         return path, None, False
 
 
-def feed(batches):
+def feed(batches, order=None):
     """What Keras' `fit` is given for `Batches` or `Checked`: on TensorFlow a data set whose shapes are known.
 
     Keras would make one itself, but with an open batch size, and XLA and the chunked losses want it closed.
+
+    Args:
+        batches: of one size.
+        order: of the rows of each batch, from `distribute.dealing_order`; None as they come.
     """
+    if order is not None and (batches.steps is None or batches.workers > 1):
+        raise ValueError(
+            "With several workers of several devices a PyDataset must have a length and workers=1: its rows are "
+            "brought into the order in which TensorFlow deals them out."
+        )
     if keras.backend.backend() != "tensorflow" or batches.steps is None or batches.workers > 1:
         return batches
     import tensorflow as tf
@@ -322,7 +331,8 @@ def feed(batches):
 
     def read():
         for index in range(batches.steps):
-            yield batches[index]
+            batch = batches[index]
+            yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
 
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.steps)).prefetch(2)

@@ -3,13 +3,14 @@
 import keras
 
 
-def mlp(widths, batch_norm=True, last_batch_norm=True, name=None, dtype=None):
+def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None, dtype=None):
     """A perceptron: dense, batch normalisation, ReLU, … and a last dense layer without ReLU.
 
     Args:
         widths: the width of each dense layer; the last is the width of the embedding.
         batch_norm: normalise after each dense layer but the last.
         last_batch_norm: normalise after the last one.
+        last_bias: give the last dense layer a bias, where it is not normalised.
         name, dtype: as of any Keras model; the dtype policy of all layers.
 
     Returns:
@@ -20,7 +21,8 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, name=None, dtype=None):
     for place, width in enumerate(widths):
         last = place == len(widths) - 1
         normalised = last_batch_norm if last else batch_norm
-        layers.append(keras.layers.Dense(width, use_bias=not normalised, dtype=dtype))
+        bias = not normalised and (last_bias or not last)
+        layers.append(keras.layers.Dense(width, use_bias=bias, dtype=dtype))
         if normalised:
             # The constants of the papers' codes: a moving average over ten steps, a millionth of a variance.
             layers.append(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
@@ -33,3 +35,8 @@ def build(head, width):
     """Builds a head for `(n, width)`, unless it came built."""
     if not head.built:
         head.build((None, width))
+
+
+def width_of(head, width):
+    """How wide the embedding is that a head makes of `(n, width)`."""
+    return head.compute_output_shape((None, width))[-1]

@@ -6,9 +6,10 @@ import threading
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ssl import batch_norm, data, distribute
+from keras_ssl import batch_norm, data, distribute, micro_batches
 from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import checked_range
 from keras_ssl.augment.views import Views
@@ -42,7 +43,8 @@ class SelfSupervisedModel(keras.Model):
       a scalar of the rows of all replicas (`keras_ssl.distribute.gather`). Terms are already weighted; the loss is
       their sum, and the reduction over rows and replicas is done here alone;
     - `tick(outputs, stepped)`: what changes once an optimizer step, after it (a teacher, a queue);
-    - `trivial_losses(batch_size)`: the losses at which nothing is learned.
+    - `trivial_losses(batch_size)`: the losses at which nothing is learned;
+    - `check_batch_size(batch_size)`: refuses what the method can't train on.
 
     Every argument of its `__init__` is kept as an attribute of the same name, as in scikit-learn: that is what is
     saved.
@@ -75,9 +77,11 @@ class SelfSupervisedModel(keras.Model):
         self.views = views
         self.value_range = checked_range(self, value_range)
         self.seed = int(seed)
+        self.micro_batch_size = None  # set by compile
         self._check_view_ranges()
         self._means = {name: keras.metrics.Mean(name=name) for name in (*self.terms, *self.figures)}
         self._said = set()
+        self._made_under = distribute.current()
 
     # What a method writes.
 
@@ -98,6 +102,9 @@ class SelfSupervisedModel(keras.Model):
     def trivial_losses(self, batch_size):
         """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size."""
         return {}
+
+    def check_batch_size(self, batch_size):
+        """Raises `ValueError` where the method can't train on batches of this many images, over all replicas."""
 
     # Building.
 
@@ -149,7 +156,7 @@ class SelfSupervisedModel(keras.Model):
     def call(self, inputs, training=None):
         step = getattr(_running, "step", None)
         if step is not None and step.model is self:
-            return self.embed(self._views_of(inputs, step.training), training=step.training)
+            return self._embed_batch(inputs, step.training)
         if isinstance(inputs, (dict, tuple, list)):
             batch = standard_batch(inputs)
             inputs = batch["image"] if "image" in batch else batch["views"][0]
@@ -165,12 +172,29 @@ class SelfSupervisedModel(keras.Model):
 
         Args:
             one_pass: run the views as one batch, so that batch normalisation sees all of them; else one after another.
+                The views of an image lie side by side, so that ghost batches and micro-batches hold all of them.
         """
         if not one_pass:
             return [function(view, training) for view in views]
-        return ops.split(function(ops.concatenate(views, axis=0), training), len(views), axis=0)
+        side_by_side = ops.reshape(ops.stack(views, axis=1), (-1, *views[0].shape[1:]))
+        embedded = function(side_by_side, training)
+        embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
+        return [embedded[:, number] for number in range(len(views))]
 
-    def _views_of(self, batch, training):
+    def _embed_batch(self, batch, training):
+        """What `embed` gives of the batch's views, in one go or micro-batch by micro-batch."""
+        count = ops.shape(keras.tree.flatten(batch)[0])[0]
+        rows = distribute.first_row(count) + ops.arange(count, dtype="int32")
+
+        def embed(part):
+            return self.embed(self._views_of(part["batch"], part["rows"], training), training=training)
+
+        whole = {"batch": batch, "rows": rows}
+        if self.micro_batch_size is None:
+            return embed(whole)
+        return micro_batches.embed(self, embed, whole, self.micro_batch_size)
+
+    def _views_of(self, batch, rows, training):
         if "views" in batch:
             return tuple(ops.cast(view, "float32") for view in batch["views"])
         if self.views is None:
@@ -178,11 +202,8 @@ class SelfSupervisedModel(keras.Model):
                 f"{type(self).__name__} has no `views` to make of images: pass views=keras_ssl.augment.simclr(size), "
                 'or batches {"views": (view_a, view_b)}.'
             )
-        images = batch["image"]
-        rows = ops.shape(images)[0]
-        rows = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
         draws = Draws(self.seed, rows).fold(self.step if training else _EVALUATION)
-        return self.views(images, draws=draws)
+        return self.views(batch["image"], draws=draws)
 
     # The loss: the one place that reduces over rows and replicas.
 
@@ -270,6 +291,7 @@ class SelfSupervisedModel(keras.Model):
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        micro_batch_size=None,
     ):
         """Sets the optimizer, and how the step is run; as Keras' own, less what a method brings along itself.
 
@@ -277,6 +299,9 @@ class SelfSupervisedModel(keras.Model):
             optimizer: a Keras optimizer. `gradient_accumulation_steps` is refused where rows of a batch are compared
                 with each other: a mean of small batches is not the large one.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`.
+            micro_batch_size: images that are in the network at a time, on each device; it must divide the images of a
+                device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalisation
+                sees one micro-batch at a time. None for the whole batch at once.
             loss, loss_weights, metrics, weighted_metrics: refused.
         """
         given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
@@ -293,6 +318,9 @@ class SelfSupervisedModel(keras.Model):
                 f"{type(self).__name__} compares the rows of a batch, and the mean of small batches is not the large "
                 "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
             )
+        if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size > 0):
+            raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
+        self.micro_batch_size = micro_batch_size
         if not self.built and _input_shape(self.backbone):
             self.build()  # so that summary() and save() know all parts before the first batch
         uncompilable = self.views.uncompilable if self.views is not None else []
@@ -315,6 +343,7 @@ class SelfSupervisedModel(keras.Model):
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
+            "micro_batch_size": micro_batch_size,
         }
 
     def fit(
@@ -353,6 +382,7 @@ class SelfSupervisedModel(keras.Model):
         """
         self._refuse_weights("fit", class_weight=class_weight, sample_weight=sample_weight)
         self._assert_compiled("fit")
+        distribute.prepare(self, self._made_under)
         if validation_split:
             if not 0.0 < validation_split < 1.0:
                 raise ValueError(f"fit: `validation_split` must lie between 0 and 1; it is {validation_split!r}.")
@@ -363,17 +393,26 @@ class SelfSupervisedModel(keras.Model):
             x, y = keras.tree.map_structure(lambda array: array[:kept], whole), None
             validation_data = keras.tree.map_structure(lambda array: array[kept:], whole)
         batches = self._batches(x, y, batch_size, shuffle, steps_per_epoch)
+        self.check_batch_size(self._global_size(batches))
         callbacks = _with_callback(callbacks, SetEpoch(batches)) if isinstance(batches, Batches) else callbacks
         if validation_data is not None:
             images, labels = validation_data, None
             if isinstance(validation_data, (tuple, list)):
                 images, labels = (*validation_data, None)[:2]
-            size = validation_batch_size or batches.batch_size
-            validation_data = self._feed(self._batches(images, labels, size, False, None, "validation_data"))
+            size = validation_batch_size or self._global_size(batches)
+            held_out = self._batches(images, labels, size, False, None, "validation_data")
+            self._check_micro_batches(held_out)
+            validation_data = self._feed(held_out)
+        self._check_micro_batches(batches)
         if verbose != 0:
+            replicas = distribute.description(self, self._global_size(batches))
+            if replicas:
+                self._say(replicas, replicas)
             self._say_dropped(batches)
         feed = self._feed(batches)
         self._build_for(feed)
+        if distribute.replicas_of(self) > 1:
+            batch_norm.warn_of_per_replica_layers(self)
         with warnings.catch_warnings(), nothing_lost(self):
             if batches.steps is None and steps_per_epoch is None:
                 # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
@@ -411,8 +450,25 @@ class SelfSupervisedModel(keras.Model):
         self._refuse_weights("evaluate", sample_weight=sample_weight)
         self._assert_compiled("evaluate")
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' fit comes back here with what was fed before
-            x = self._feed(self._batches(x, y, batch_size, False, None))
+            distribute.prepare(self, self._made_under)
+            batches = self._batches(x, y, batch_size, False, None)
+            self._check_micro_batches(batches)
+            x = self._feed(batches)
         return super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict, **kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The backbone's features of images; as Keras' own. Over several processes: `evaluate.extract_features`."""
+        if distribute.processes_of(self)[0] > 1:
+            raise ValueError(
+                "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
+                "extract_features(model, images), which computes them in each process by itself."
+            )
+        rows, replicas = len(x) if hasattr(x, "shape") else 0, distribute.replicas_of(self)
+        if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
+            distribute.refuse_size(self, None, batch_size or 32, "batch_size")
+            x = np.asarray(x[np.minimum(np.arange(-(-rows // replicas) * replicas), rows - 1)])
+        features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        return features[:rows] if rows else features
 
     # Data on its way in.
 
@@ -442,8 +498,11 @@ class SelfSupervisedModel(keras.Model):
                     f"`batch_size` is {batch_size}, but a stream comes in batches of its own: leave it out."
                 )
             if data.is_tf_dataset(x):
-                return _Stream(*data.checked_stream(x, self.value_range, self._parts_used))
-            return Checked(x, self.value_range, self._parts_used)
+                stream = _Stream(*data.checked_stream(x, self.value_range, self._parts_used))
+            else:
+                stream = Checked(x, self.value_range, self._parts_used)
+            self._check_stream(stream, what)
+            return stream
         arrays = self._arrays(x, y, what)
         if "label" in arrays and not self.uses_labels:
             self._say("labels", f"{type(self).__name__} learns without labels: those that were given are not used.")
@@ -465,10 +524,32 @@ class SelfSupervisedModel(keras.Model):
             for images in keras.tree.flatten(arrays.get(name, ())):
                 if hasattr(images, "__array_interface__"):
                     check_images(images, self.value_range, what)
-        return Batches(arrays, batch_size, shuffle, self.seed, steps)
+        distribute.refuse_size(self, rows, batch_size, what)
+        about = {"batch_size": batch_size, "the model's seed": self.seed, "the number of steps": steps or 0}
+        distribute.refuse_differing(self, arrays, about, what)
+        return Batches(arrays, batch_size, shuffle, self.seed, steps, share=distribute.share_of(self))
+
+    def _check_stream(self, stream, what):
+        distribute.refuse_size(self, None, self._global_size(stream), what)
+        if distribute.processes_of(self)[0] == 1:
+            return
+        about = {"the size of a batch": stream.batch_size, "the number of batches": stream.steps or 0}
+        if distribute.share_of(self)[0] > 1:
+            first = next(iter(stream.dataset)) if isinstance(stream, _Stream) else stream[0]
+            distribute.refuse_shared(self, keras.tree.map_structure(ops.convert_to_numpy, first), about, what)
+        elif isinstance(stream, Checked):
+            distribute.refuse_differing(self, stream[0], about, what)
+        # else a tf.data.Dataset, which TensorFlow deals to the workers as its options say.
+
+    def _global_size(self, batches):
+        """Images of a batch over all processes; those of a stream on JAX are this process's."""
+        shares = 1 if isinstance(batches, Batches) else distribute.share_of(self)[0]
+        return batches.batch_size * shares
 
     def _feed(self, batches):
-        return batches.dataset if isinstance(batches, _Stream) else data.feed(batches)
+        if isinstance(batches, _Stream):
+            return batches.dataset
+        return data.feed(batches, distribute.dealing_order(self, batches.batch_size))
 
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
@@ -478,6 +559,11 @@ class SelfSupervisedModel(keras.Model):
                 self.build(keras.tree.map_structure(lambda part: tuple(part.shape), first))
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+
+    def _check_micro_batches(self, batches):
+        if self.micro_batch_size is not None:
+            micro_batches.check_size(self.micro_batch_size, self._global_size(batches), distribute.replicas_of(self))
+            micro_batches.check_batch_norm(self, self.micro_batch_size)
 
     def _say_dropped(self, batches):
         left = batches.rows % batches.batch_size if isinstance(batches, Batches) else 0

@@ -12,7 +12,10 @@ import pytest
 from keras_ssl import distribute
 from keras_ssl.data import load
 
-distribute.split_cpu(4)
+
+def pytest_configure(config):
+    # Not on import: methods_under_test is imported by processes that have devices of their own already.
+    distribute.split_cpu(4)
 
 
 @pytest.fixture(scope="session")

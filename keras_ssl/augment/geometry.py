@@ -136,7 +136,7 @@ class RandomResizedCrop(RandomLayer):
         size: height and width of the result in pixels, or one number for both.
         scale: smallest and largest area of the box, as a fraction of the image. SimCLR: (0.08, 1).
         ratio: smallest and largest width/height of the box. SimCLR: (3/4, 4/3).
-        interpolation: "bilinear" or "bicubic".
+        interpolation: "bilinear" or "bicubic"; the overshoot of the latter is cut off at the ends of the value range.
         antialias: widen the kernel where the box is larger than `size`.
 
     Reference: Szegedy et al., "Going deeper with convolutions", 2015; Chen et al., 2020, appendix A.
@@ -158,12 +158,15 @@ class RandomResizedCrop(RandomLayer):
 
     def transform(self, images, draws):
         box = random_boxes(draws, images.shape[1:3], self.scale, self.ratio)
-        return resized_crop(images, *box, self.size, self.interpolation, self.antialias)
+        return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
 
     def without_draw(self, images):
         if tuple(images.shape[-3:-1]) == self.size:
             return images
-        return ops.image.resize(images, self.size, self.interpolation, antialias=self.antialias)
+        return self._in_range(ops.image.resize(images, self.size, self.interpolation, antialias=self.antialias))
+
+    def _in_range(self, images):
+        return ops.clip(images, *self.value_range) if self.interpolation == "bicubic" else images
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-3], *self.size, input_shape[-1])

@@ -1,7 +1,7 @@
 """Policies: the lists of augmentations that papers and this library use, one function each."""
 
 from keras_ssl.augment.blur import RandomGaussianBlur
-from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale
+from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.views import Views
 
@@ -45,6 +45,56 @@ def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 25
     return Views(layers, layers)
 
 
+def byol(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
+    """BYOL's policy: crop, flip, colour jitter, gray, blur, solarisation; the two views differ.
+
+    The first view is always blurred and never solarised; the second is blurred once in ten times and solarised once in
+    five. As in `simclr`, there is no blur up to 32 pixels (where a tenth of the side is no kernel), and with other than
+    three channels saturation, hue and gray are left out.
+
+    Args:
+        size: height and width of a view in pixels, or one number for both.
+        channels: of the images.
+        scale: smallest and largest area of the crop, as a fraction of the image.
+        value_range: of the images.
+
+    Returns:
+        `Views` of two views.
+
+    Reference: Grill et al., "Bootstrap Your Own Latent", 2020, appendix B, table 6.
+    """
+    side = min((size, size) if isinstance(size, int) else size)
+    color = channels == 3
+    shared = [
+        RandomResizedCrop(size, scale, interpolation="bicubic", value_range=value_range),
+        RandomHorizontalFlip(value_range=value_range),
+        RandomColorJitter(
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.2 if color else 0.0,
+            hue=0.1 if color else 0.0,
+            probability=0.8,
+            value_range=value_range,
+        ),
+    ]
+    if color:
+        shared.append(RandomGrayscale(value_range=value_range))
+    first, second = list(shared), list(shared)
+    if side > 32:
+        first.append(RandomGaussianBlur(odd_tenth(side), probability=1.0, value_range=value_range))
+        second.append(RandomGaussianBlur(odd_tenth(side), probability=0.1, value_range=value_range))
+    second.append(RandomSolarization(probability=0.2, value_range=value_range))
+    return Views(first, second)
+
+
+def barlow_twins(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
+    """Barlow Twins' policy, which is `byol`'s.
+
+    Reference: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021, section 2.2.
+    """
+    return byol(size, channels, scale, value_range)
+
+
 def small_gray(size, value_range=(0, 255)):
     """For small gray images such as Fashion-MNIST: mild crop, flip, brightness and contrast, an erased box.
 
@@ -72,12 +122,17 @@ def odd_tenth(side):
     return max(3, side // 10 // 2 * 2 + 1)
 
 
-def default_views(backbone, value_range):
-    """The policy that a method takes where it is given none: by the size and channels of the backbone's images.
+def default_views(backbone, value_range, policy=simclr):
+    """The views that a method takes where it is given none: by the size and channels of the backbone's images.
+
+    Args:
+        backbone: any Keras model.
+        value_range: of the images.
+        policy: of the method's paper, such as `simclr` or `byol`.
 
     Returns:
-        `small_gray` for one channel and up to 64 pixels, else `simclr`; None for a backbone whose input is of an open
-        size or no image, for which the user must say.
+        `small_gray` for one channel and up to 64 pixels, else those of `policy`; None for a backbone whose input is of
+        an open size or no image, for which the user must say.
     """
     shape = getattr(backbone, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
@@ -85,4 +140,4 @@ def default_views(backbone, value_range):
     _, height, width, channels = shape
     if channels == 1 and max(height, width) <= 64:
         return small_gray((height, width), value_range)
-    return simclr((height, width), channels, value_range=value_range)
+    return policy((height, width), channels, value_range=value_range)

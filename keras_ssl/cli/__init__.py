@@ -25,6 +25,7 @@ def main(argv=None):
     if any(flag in ("--help", "-h", "--helpfull", "--help=true") for flag in rest):
         print(_help(name, command))
         return 0
+    command.FLAGS.unparse_flags()  # a process may run several commands, each with its own flags
     try:
         left = command.FLAGS([f"keras-ssl {name}", *rest])[1:]
         if left:

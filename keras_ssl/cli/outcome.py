@@ -8,6 +8,7 @@ import numpy as np
 
 import keras_ssl
 from keras_ssl import callbacks, evaluate
+from keras_ssl.batches import check_images
 from keras_ssl.data import Data, Split
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate.report import Report
@@ -76,6 +77,36 @@ def hold_out(data, seed, share=0.2, most=2000):
     return Data(rest, held), f"{size:,} images drawn at random, neither trained on nor used by the probes to learn"
 
 
+def begin(method, data, settings):
+    """The model of a run, compiled by the default recipe, and a copy of its backbone as it is before training."""
+    keras.utils.set_random_seed(settings.seed)
+    images = data.train.images
+    if len(images) < settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is more than the {len(images)} images to train on: give "
+            f"--batch_size={len(images)} or less."
+        )
+    backbone = backbone_by_name(settings.backbone, images.shape[1:])
+    untrained = keras.models.clone_model(backbone)
+    untrained.set_weights(backbone.get_weights())
+    model = method(backbone, seed=settings.seed)
+    if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made
+        check_images(images, model.value_range, f"--data={settings.data}: images")
+    model.compile(optimizer=optimizer(settings.epochs * max(1, len(images) // settings.batch_size)))
+    return model, untrained
+
+
+def fit(model, data, settings):
+    """Trains, looks at the held-out images after each epoch, and returns the history as a dict."""
+    return model.fit(
+        data.train.images,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        validation_data=_validation_images(data, settings.batch_size),
+        callbacks=_probes(data),
+    ).history
+
+
 def optimizer(steps):
     """AdamW with 5 % warm-up and a cosine."""
     warm = max(1, steps // 20)
@@ -83,13 +114,13 @@ def optimizer(steps):
     return keras.optimizers.AdamW(schedule, weight_decay=1e-4)
 
 
-def validation_images(data, batch_size):
+def _validation_images(data, batch_size):
     if data.test is None or len(data.test) < batch_size:
         return None
     return data.test.images
 
 
-def probes(data):
+def _probes(data):
     if data.test is None or data.test.labels is None or data.train.labels is None:
         return []
     bank = _some(data.train, 2000)
@@ -165,7 +196,7 @@ def report(path, model, data, held_out, history, table, settings):
     names = [name for name in history if not name.startswith("val_")]
     if len(model.terms) == 1:  # the loss is its only term
         names = [name for name in names if name not in model.terms]
-    page.figure(plots.curves(history, names), _curves_caption(model, settings, data))
+    page.panels({name: plots.curves(history, [name]) for name in names}, _curves_caption(model, settings, data))
     shown = _some(train, 10)
     page.heading("What the model saw")
     made = model.views(shown.images)

@@ -10,6 +10,7 @@ The run folder gets model.keras (to train on), backbone.keras (plain Keras, to b
 table.json and report.html.
 """
 
+import contextlib
 import datetime
 import json
 import pathlib
@@ -25,10 +26,24 @@ flags.DEFINE_string("method", "simclr", "The method by name.", **_define)
 flags.DEFINE_string(
     "backbone", "resnet8", "resnet8, resnet18, a name in keras.applications, or a .keras file.", **_define
 )
-flags.DEFINE_integer("epochs", 6, "Passes over the images.", lower_bound=1, **_define)
+flags.DEFINE_integer("epochs", 8, "Passes over the images.", lower_bound=1, **_define)
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=2, **_define)
 flags.DEFINE_integer(
     "image_size", None, "Side in pixels to which the images of a folder are resized.", lower_bound=8, **_define
+)
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    ["none", "mirrored", "data_parallel", "auto"],
+    "Train on all GPUs of this machine: mirrored on TensorFlow, data_parallel on JAX, auto whichever it is.",
+    **_define,
+)
+flags.DEFINE_integer(
+    "devices",
+    None,
+    "With --strategy, to try it without GPUs: so many devices made of the CPU.",
+    lower_bound=2,
+    **_define,
 )
 flags.DEFINE_string("output", None, "The run folder (default: the next free runs/METHOD-DATA-N).", **_define)
 flags.DEFINE_boolean("overwrite", False, "Write into --output even where it holds a run already.", **_define)
@@ -36,37 +51,64 @@ flags.DEFINE_integer("seed", 0, "Of initial weights, order, views and draws of l
 
 
 def run(settings):
+    with _replicas(settings):
+        _pretrain(settings)
+
+
+def _replicas(settings):
+    """The scope of the run: all GPUs of this machine, or parts of its CPU, or nothing."""
     import keras
 
+    from keras_ssl import distribute
+
+    backend, strategy, devices = keras.backend.backend(), settings.strategy, settings.devices
+    if strategy == "none":
+        if devices:
+            raise ValueError(
+                f"--devices={devices} makes devices for a strategy, and --strategy=none uses one: add auto."
+            )
+        return contextlib.nullcontext()
+    needed = {"mirrored": "tensorflow", "data_parallel": "jax", "auto": backend}[strategy]
+    if needed != backend or backend == "torch":
+        needed = "tensorflow or jax" if strategy == "auto" else needed
+        raise ValueError(f"--strategy={strategy} needs KERAS_BACKEND={needed}; the backend is {backend}.")
+    if devices and settings.batch_size % devices:
+        raise ValueError(f"--batch_size={settings.batch_size} does not divide among --devices={devices}.")
+    if devices:
+        distribute.split_cpu(devices)
+    found = distribute.local_accelerators()
+    if devices and found:
+        raise ValueError(f"--devices={devices} divides the CPU, and there are {found} GPUs: leave it out to use them.")
+    count = devices or found
+    if count < 2 and strategy == "auto":
+        return contextlib.nullcontext()
+    scope = distribute.local_replicas(count) if count > 1 else None
+    if scope is None:
+        raise ValueError(
+            f"--strategy={strategy} needs two GPUs or more, and there are {found}. Take --strategy=auto to use what "
+            "there is, or --devices=2 to try it on the CPU."
+        )
+    return scope
+
+
+def _pretrain(settings):
     import keras_ssl
     from keras_ssl.cli import outcome
 
     method = outcome.method_by_name(settings.method)
     folder = _run_folder(settings)
-    keras.utils.set_random_seed(settings.seed)
     loaded = keras_ssl.data.load(settings.data, image_size=settings.image_size)
     data, held_out = outcome.hold_out(loaded, settings.seed)
-    images = data.train.images
-    backbone = outcome.backbone_by_name(settings.backbone, images.shape[1:])
-    untrained = keras.models.clone_model(backbone)
-    untrained.set_weights(backbone.get_weights())
-    model = method(backbone, seed=settings.seed)
-    steps = settings.epochs * max(1, len(images) // settings.batch_size)
-    model.compile(optimizer=outcome.optimizer(steps))
+    model, untrained = outcome.begin(method, data, settings)
+    backbone, shape = model.backbone, data.train.images.shape
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "settings.json", _settings(settings, data, held_out, backbone))
     print(
-        f"{type(model).__name__} on {len(images):,} images of {'×'.join(map(str, images.shape[1:]))}, backbone "
+        f"{type(model).__name__} on {shape[0]:,} images of {'×'.join(map(str, shape[1:]))}, backbone "
         f"{backbone.name} with {backbone.count_params():,} parameters, into {folder}"
     )
-    history = model.fit(
-        images,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        validation_data=outcome.validation_images(data, settings.batch_size),
-        callbacks=outcome.probes(data),
-    ).history
+    history = outcome.fit(model, data, settings)
     # What can't be made again is on disk before anything else can fail.
     model.save(folder / "model.keras")
     backbone.save(folder / "backbone.keras")

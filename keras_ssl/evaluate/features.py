@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssl import distribute
+
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
     """Runs a frozen network over images and collects its features on the host.
@@ -29,13 +31,14 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
 def run(network, images, batch_size=256, verbose=0):
     """The outputs `(N, features)` of a network of `feature_network`, with one batch of images in it at a time."""
     total, features = len(images), None
+    outputs = _outputs_of(network)
     bar = keras.utils.Progbar(-(-total // batch_size), unit_name="batch") if verbose else None
     for start in range(0, total, batch_size):
         batch = np.asarray(images[start : start + batch_size])
         rows = len(batch)
         if rows < batch_size < total:  # one shape, compiled once
             batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - rows, axis=0)])
-        part = _batch(network, batch)[:rows]
+        part = outputs(batch)[:rows]
         if features is None:
             features = np.empty((total, part.shape[1]), "float32")
         features[start : start + rows] = part
@@ -53,7 +56,7 @@ def feature_network(model, layer=None, grid=1):
         names = [one.name for one in backbone.layers]
         if layer not in names:
             raise ValueError(f'`layer` is "{layer}", and {backbone.name} has no such layer; it has {", ".join(names)}.')
-        backbone = keras.Model(backbone.input, backbone.get_layer(layer).output)
+        backbone = keras.Model(backbone.inputs[0], backbone.get_layer(layer).output)
     return _Pooled(backbone, grid)
 
 
@@ -83,16 +86,20 @@ def _pool(features, grid):
     return ops.concatenate(cells, axis=1)
 
 
-def _batch(network, batch):
-    return ops.convert_to_numpy(network.predict_on_batch(batch))
+def _outputs_of(network):
+    """A function from a batch of any size to the network's outputs, as an array."""
+    if distribute.alone():
+        return lambda batch: ops.convert_to_numpy(network.predict_on_batch(batch))
+    function = distribute.local_function(network)
+    return lambda batch: ops.convert_to_numpy(function(batch))
 
 
 def _of_stream(network, stream):
-    parts = []
+    parts, outputs = [], _outputs_of(network)
     for batch in stream:
         if isinstance(batch, (tuple, list)):
             batch = batch[0]
         if isinstance(batch, dict):
             batch = batch["image"]
-        parts.append(_batch(network, ops.convert_to_numpy(batch)))
+        parts.append(outputs(ops.convert_to_numpy(batch)))
     return np.concatenate(parts)

@@ -20,13 +20,17 @@ def curves(history, names=None):
         names: which figures; None for all.
     """
     names = names or [name for name in history if not name.startswith("val_")]
-    figure = Figure(figsize=(3.4 * len(names), 2.6), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(names), 2.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         for key, colour, label in ((name, "#2f6fde", "training"), (f"val_{name}", "#e07a2f", "validation")):
             if key in history:
                 axes.plot(np.arange(1, len(history[key]) + 1), history[key], color=colour, marker=".", label=label)
+        low, high = axes.get_ylim()
+        if high - low < 0.05:  # or noise in the third decimal would look like ups and downs
+            axes.set_ylim((low + high) / 2 - 0.025, (low + high) / 2 + 0.025)
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
@@ -64,7 +68,7 @@ def neighbours(features, images, queries, query_features, count=8, value_range=(
     """
     similarity, nearest = most_similar(unit_rows(features), unit_rows(query_features), min(count, len(features)))
     count = nearest.shape[1]
-    figure = Figure(figsize=(0.95 * (count + 1.4), 1.15 * len(queries)), layout="constrained")
+    figure = Figure(figsize=(1.05 * (count + 1.4), 1.25 * len(queries)), layout="constrained")
     grid = figure.subplots(
         len(queries), count + 2, squeeze=False, gridspec_kw={"width_ratios": [1, 0.25] + [1] * count}
     )
@@ -72,7 +76,7 @@ def neighbours(features, images, queries, query_features, count=8, value_range=(
         _picture(grid[row, 0], query, value_range)
         grid[row, 1].set_axis_off()
         if query_names is not None:
-            grid[row, 0].set_title(query_names[row], fontsize=8, fontweight="bold")
+            grid[row, 0].set_title(query_names[row], fontsize=9, fontweight="bold")
         for column, place in enumerate(nearest[row]):
             axes = grid[row, column + 2]
             _picture(axes, images[place], value_range)
@@ -82,7 +86,7 @@ def neighbours(features, images, queries, query_features, count=8, value_range=(
                 if query_names is not None and names[place] != query_names[row]:
                     for spine in axes.spines.values():
                         spine.set(visible=True, color="#d0342c", linewidth=2)
-            axes.set_title(caption, fontsize=7)
+            axes.set_title(caption, fontsize=8)
     return figure
 
 
@@ -97,7 +101,7 @@ def embedding_map(features, images=None, names=None, value_range=(0, 255), thumb
         seed: of PCA and t-SNE.
     """
     plane = project(features, seed)
-    figure = Figure(figsize=(8, 6.4), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     if names is None:
         axes.scatter(*plane.T, s=8, color=_GRAY, alpha=0.7)
@@ -107,7 +111,7 @@ def embedding_map(features, images=None, names=None, value_range=(0, 255), thumb
             rows = [row for row, name in enumerate(names) if name == kind]
             axes.scatter(*plane[rows].T, s=9, color=colour(number, len(kinds)), label=kind, alpha=0.85)
         if len(kinds) <= 20:
-            figure.legend(loc="outside right upper", fontsize=9, frameon=False, markerscale=2)
+            figure.legend(loc="outside lower center", ncols=5, fontsize=10, frameon=False, markerscale=2.5)
     if images is not None:
         _thumbnails(axes, plane, images, value_range, thumbnails)
     axes.set_xticks([])

@@ -13,7 +13,10 @@ h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .8rem; border-top:
 p, figcaption { max-width: 44rem; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
+.panels { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
+.wide img { min-width: min(38rem, var(--width)); }
 figcaption, .note { color: #59626d; font-size: .9rem; }
+figcaption { margin-top: .6rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem 1.1rem .35rem 0; font-size: .93rem; text-align: right; border-bottom: 1px solid #e3e6ea;
@@ -26,6 +29,14 @@ tr.best td { font-weight: 600; }
 
 def _lines(text):
     return html.escape(str(text)).replace("\n", "<br>")
+
+
+def _picture(figure, width, alt):
+    """The figure as an image that is part of the page, nearly twice as fine as the screen needs."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=160)
+    source = base64.b64encode(picture.getvalue()).decode()
+    return f'<img width="{width}" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 
 class Report:
@@ -55,16 +66,19 @@ class Report:
             lines.append(f'<tr class="best">{cells}</tr>' if number == best else f"<tr>{cells}</tr>")
         self._parts.append(f'<div class="scroll"><table>{"".join(lines)}</table></div>')
 
-    def figure(self, figure, caption, alt=None):
-        """A matplotlib figure as a picture of the page, twice as fine as the screen needs."""
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=160)
+    def figure(self, figure, caption):
+        """A matplotlib figure; on a narrow screen it is scrolled in its own frame, so that its text stays readable."""
         width = int(figure.get_figwidth() * 96)
-        source = base64.b64encode(picture.getvalue()).decode()
-        self._parts.append(
-            f'<figure><img width="{width}" alt="{html.escape(alt or caption)}" src="data:image/png;base64,{source}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
+        picture = _picture(figure, width, caption)
+        self._figure(f'<div class="scroll wide" style="--width: {width}px">{picture}</div>', caption)
+
+    def panels(self, figures, caption):
+        """Small figures side by side, and below each other where the screen is narrow. Figures: a dict by name."""
+        pictures = [_picture(figure, int(figure.get_figwidth() * 96), name) for name, figure in figures.items()]
+        self._figure(f'<div class="panels">{"".join(pictures)}</div>', caption)
+
+    def _figure(self, content, caption):
+        self._parts.append(f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
     def html(self):
         return (

@@ -1,5 +1,9 @@
-"""Losses as functions of arrays: one value a sample, in float32, with the paper's normalisation."""
+"""Losses as functions of arrays: one value a sample, in float32, with the paper's normalisation.
 
-from keras_ssl.losses.nt_xent import contrastive_accuracy, nt_xent
+What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar.
+"""
 
-__all__ = ["contrastive_accuracy", "nt_xent"]
+from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
+from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
+
+__all__ = ["barlow_twins", "barlow_twins_terms", "contrastive_accuracy", "cross_correlation", "normalized", "nt_xent"]

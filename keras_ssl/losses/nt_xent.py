@@ -3,16 +3,28 @@
 import keras
 from keras import ops
 
+from keras_ssl import distribute
+
 # Below this many similarities the whole matrix is as fast as going by chunks and takes at most 300 MiB with its
 # gradient (measured at 2 x 2048 rows on each backend).
 _FULL_MATRIX = 4096 * 4096
+# Rows of a chunk at most, and similarities: 32 MiB a matrix, of which a backend holds a few. Smaller chunks are no
+# better: torch keeps a gradient of all keys for each of them until the end.
 _CHUNK = 512
+_CHUNK_SIMILARITIES = 2**23
+# A similarity that doesn't count: far below any other, and of a size that arithmetic survives.
+_HIDDEN = -1e9
 
 
-def nt_xent(a, b, temperature=0.1, keys=None, first_row=0):
+def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, filled=None):
     """NT-Xent of each row: how surely it finds its other view among all the other images' views.
 
-    For row i of the 2N normalised rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`.
+    For row i of the 2N normalised rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
+    `negatives` add their `exp(s_ik/T)` to each row's denominator.
+
+    The memory grows with the number of keys and not with its square: above 4096 x 4096 similarities, or where the
+    number of rows is not known when the step is compiled, the rows go by chunks of 512 or fewer (eight million
+    similarities), which are computed once more for the gradient.
 
     Args:
         a, b: embeddings of the first and of the second view, `(n, d)`, any float type; row i of both is one image.
@@ -21,6 +33,9 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0):
         keys: `(a, b)` of the global batch, `(N, d)` each, where `a` and `b` are the rows of one replica; None for
             `a` and `b` themselves.
         first_row: the row of `keys` at which `a` and `b` begin.
+        negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
+            are normalised here too.
+        filled: `(m,)`, boolean: which of the negatives count; None for all.
 
     Returns:
         `(2n,)`: the rows of `a`, then those of `b`. Their mean over the global batch is the loss as Lightly and the
@@ -30,28 +45,31 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0):
     """
     if not temperature > 0.0:
         raise ValueError(f"nt_xent: `temperature` must be above 0; it is {temperature!r}.")
-    queries, keys, own, partner = _arranged(a, b, keys, first_row)
+    queries, keys, own, partner, hidden = _arranged("nt_xent", a, b, keys, first_row, negatives, filled)
     positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
 
-    def log_sum(queries, own, keys):
+    def log_sum(queries, own, keys, hidden):
         logits = ops.matmul(queries, ops.transpose(keys)) / temperature
-        return ops.logsumexp(_hide(logits, own), axis=1)
+        return ops.logsumexp(_hide(logits, own, hidden), axis=1)
 
-    return by_chunks(log_sum, queries, own, keys) - positive / temperature
+    return by_chunks(log_sum, "float32", queries, own, keys, hidden) - positive / temperature
 
 
-def contrastive_accuracy(a, b, keys=None, first_row=0):
+def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, filled=None):
     """1 for each row whose other view is the nearest of all rows but itself, else 0: `(2n,)`, as `nt_xent`."""
-    queries, keys, own, partner = _arranged(a, b, keys, first_row)
+    arranged = _arranged("contrastive_accuracy", a, b, keys, first_row, negatives, filled)
+    queries, keys, own, partner, hidden = arranged
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
-    def nearest(queries, own, keys):
-        return ops.argmax(_hide(ops.matmul(queries, ops.transpose(keys)), own), axis=1)
+    def nearest(queries, own, keys, hidden):
+        logits = _hide(ops.matmul(queries, ops.transpose(keys)), own, hidden)
+        return ops.cast(ops.argmax(logits, axis=1), "int32")
 
-    return ops.cast(ops.equal(ops.cast(by_chunks(nearest, queries, own, keys), "int32"), partner), "float32")
+    return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, own, keys, hidden), partner), "float32")
 
 
-def _arranged(a, b, keys, first_row):
+def _arranged(owner, a, b, keys, first_row, negatives, filled):
+    """Queries; all rows that they are compared with; each query's own row and its partner's; which rows don't count."""
     queries = normalized(ops.concatenate([a, b], axis=0))
     if keys is None:
         everyone, total = queries, ops.shape(a)[0]
@@ -60,13 +78,25 @@ def _arranged(a, b, keys, first_row):
     row = first_row + ops.arange(ops.shape(a)[0], dtype="int32")
     total = ops.cast(total, "int32")
     # By the image's own row and not by place in a matrix: a gathered batch is not square.
-    return queries, everyone, ops.concatenate([row, row + total]), ops.concatenate([row + total, row])
+    own, partner = ops.concatenate([row, row + total]), ops.concatenate([row + total, row])
+    if negatives is None:
+        if filled is not None:
+            raise ValueError(f"{owner}: `filled` says which of the `negatives` count, and there are none.")
+        return queries, everyone, own, partner, None
+    hidden = None
+    if filled is not None:
+        empty = ops.cast(ops.logical_not(filled), "int32")
+        hidden = ops.concatenate([ops.zeros_like(everyone[:, 0], dtype="int32"), empty])
+    return queries, ops.concatenate([everyone, normalized(negatives)], axis=0), own, partner, hidden
 
 
-def _hide(logits, own):
-    """Takes each query's similarity to itself out of the running."""
+def _hide(logits, own, hidden):
+    """Takes each query's similarity to itself, and to what doesn't count, out of the running."""
     column = ops.arange(ops.shape(logits)[1], dtype="int32")
-    return ops.where(ops.equal(own[:, None], column[None, :]), -1e9, logits)
+    out = ops.equal(own[:, None], column[None, :])
+    if hidden is not None:
+        out = ops.logical_or(out, ops.cast(hidden, "bool")[None, :])
+    return ops.where(out, _HIDDEN, logits)
 
 
 def normalized(x):
@@ -75,17 +105,37 @@ def normalized(x):
     return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
 
 
-def by_chunks(rows, queries, own, keys):
-    """`rows(queries, own, keys)` for a few queries at a time, so that memory grows with N and not with N².
+def by_chunks(rows, dtype, queries, own, *shared):
+    """`rows(queries, own, *shared)` for a few queries at a time, so that memory grows with N and not with N².
 
     Each chunk is computed again for its gradient. Everything it needs is an argument: on TensorFlow `keras.remat` loses
-    the gradient of what a function closes over.
+    the gradient of what a function closes over. There an argument can be of floats or integers, but not boolean.
+
+    Args:
+        rows: gives one value for each of the queries that it is given.
+        dtype: of these values.
+        queries: `(n, d)`.
+        own: `(n,)`, the row of each query.
+        *shared: what each chunk gets whole, first of all the keys `(m, d)`; tensors or None.
     """
-    total, known = queries.shape[0], keys.shape[0]
-    if total is None or known is None or total * known <= _FULL_MATRIX:
-        return rows(queries, own, keys)
-    chunks = -(-total // _CHUNK)
+    total, known = queries.shape[0], shared[0].shape[0]
+    if total is not None and known is not None and total * known <= _FULL_MATRIX:
+        return rows(queries, own, *shared)
+    # Where the batch dimension is open the whole matrix could be of any size: chunks then, whatever it turns out to be.
+    total = ops.shape(queries)[0]
+    # Where only the keys are open: as for 32768 of them.
+    size = min(_CHUNK, max(16, _CHUNK_SIMILARITIES // (known or 2**15)))
+    chunks = (total + size - 1) // size
     # The last chunk repeats the last row; what it gives twice is cut off below.
-    index = ops.reshape(ops.minimum(ops.arange(chunks * _CHUNK, dtype="int32"), total - 1), (chunks, _CHUNK))
-    once = keras.remat(lambda i, q, o, k: rows(ops.take(q, i, axis=0), ops.take(o, i, axis=0), k))
-    return ops.reshape(ops.map(lambda i: once(i, queries, own, keys), index), (-1,))[:total]
+    index = ops.reshape(ops.minimum(ops.arange(chunks * size, dtype="int32"), total - 1), (-1, size))
+    given = [number for number, part in enumerate(shared) if part is not None]
+
+    def chunk(index, queries, own, *parts):
+        whole = [None] * len(shared)
+        for number, part in zip(given, parts):
+            whole[number] = part
+        return rows(ops.take(queries, index, axis=0), ops.take(own, index, axis=0), *whole)
+
+    once, parts = keras.remat(chunk), [shared[number] for number in given]
+    values = distribute.one_by_one(lambda i: once(i, queries, own, *parts), index, dtype)
+    return ops.reshape(values, (-1,))[:total]

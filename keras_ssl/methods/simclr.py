@@ -8,6 +8,7 @@ from keras import ops
 from keras_ssl import distribute, heads, losses
 from keras_ssl.augment.policies import default_views
 from keras_ssl.model import SelfSupervisedModel
+from keras_ssl.queue import Queue, check_size
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -15,7 +16,8 @@ class SimCLR(SelfSupervisedModel):
     """SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020).
 
     Both views of the batch go through backbone and projector, and NT-Xent (eq. 1) makes each of the 2N embeddings find
-    its partner among all others. It needs large batches: the other images are its negatives.
+    its partner among all others. It needs large batches: the other images are its negatives. Where those don't fit,
+    `memory` adds the embeddings of past batches to them, as older weights made them.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
@@ -26,25 +28,36 @@ class SimCLR(SelfSupervisedModel):
         temperature: T of NT-Xent, above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
         one_pass: run both views as one batch, as the authors' code does, so that batch normalisation sees 2N images;
             else one view after the other.
+        memory: embeddings of past batches that are further negatives of every row, the oldest overwritten first; 0 for
+            none. Both views of a batch are pushed after each step, so it holds `memory / (2 · batch_size)` batches,
+            and must hold one. Keep it well below twice the number of images: an image that comes again meets its own
+            older embedding as a negative. `evaluate` uses it, and never changes it;
+            while batch normalisation's moving statistics settle, what is in it is another kind of embedding there.
         **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
     """
 
     terms = ("nt_xent",)
     figures = ("contrastive_accuracy",)
 
-    def __init__(self, backbone, views=None, projector=None, temperature=0.1, one_pass=True, **kwargs):
+    def __init__(self, backbone, views=None, projector=None, temperature=0.1, one_pass=True, memory=0, **kwargs):
         if not temperature > 0.0:
             raise ValueError(f"SimCLR: `temperature` must be above 0; it is {temperature!r}.")
+        if not isinstance(memory, int) or memory < 0:
+            raise ValueError(f"SimCLR: `memory` must be a number of embeddings, 0 for none; it is {memory!r}.")
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.temperature = temperature
         self.one_pass = one_pass
+        self.memory = memory
 
     def build_heads(self, width):
         if self.projector is None:
             self.projector = heads.mlp([width, 128], name="projector", dtype=self.dtype_policy)
         heads.build(self.projector, width)
+        if self.memory:
+            self.queue = Queue(self.memory, name="queue")
+            self.queue.build((None, heads.width_of(self.projector, width)))
 
     def embed(self, views, training):
         a, b = self.encode(self.projected, views, training, self.one_pass)
@@ -59,10 +72,23 @@ class SimCLR(SelfSupervisedModel):
             "keys": (distribute.gather(a), distribute.gather(b)),
             "first_row": distribute.first_row(ops.shape(a)[0]),
         }
+        if self.memory:
+            everyone["negatives"], everyone["filled"] = self.queue.negatives()
         return (
             {"nt_xent": losses.nt_xent(a, b, self.temperature, **everyone)},
             {"contrastive_accuracy": losses.contrastive_accuracy(a, b, **everyone)},
         )
 
+    def tick(self, outputs, stepped):
+        if self.memory:
+            # The rows of all replicas in the order of the global batch: the queue is the same on each of them.
+            views = [distribute.gather(outputs[name]) for name in ("a", "b")]
+            self.queue.push(losses.normalized(ops.concatenate(views, axis=0)), stepped)
+
+    def check_batch_size(self, batch_size):
+        if self.memory and batch_size is not None:
+            check_size("SimCLR: `memory`", self.memory, 2 * batch_size)
+
     def trivial_losses(self, batch_size):
-        return {"all images have one embedding, or the temperature hides the differences": math.log(2 * batch_size - 1)}
+        others = 2 * batch_size - 1 + self.memory
+        return {"all images have one embedding, or the temperature hides the differences": math.log(others)}

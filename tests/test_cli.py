@@ -1,0 +1,267 @@
+"""The command, end to end: what a run writes, what it says, what it refuses."""
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_ssl
+from keras_ssl.cli import main
+
+FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
+
+
+@pytest.fixture(scope="module")
+def photos(sample, tmp_path_factory):
+    """A folder of 90 gray pictures of 28×28: two classes in sub-folders."""
+    folder = tmp_path_factory.mktemp("photos")
+    for label, name in ((1, "trousers"), (9, "boots")):
+        (folder / name).mkdir()
+        for number, row in enumerate(np.flatnonzero(sample.train.labels == label)[:45]):
+            Image.fromarray(sample.train.images[row, :, :, 0]).save(folder / name / f"{number}.png")
+    return folder
+
+
+def pretrain(photos, output, *more):
+    flags = [f"--data={photos}", f"--output={output}", "--image_size=16", "--epochs=1", "--batch_size=16", "--seed=3"]
+    return main(["pretrain", *flags, *more])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """`(folder, what was printed)` of one run."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert pretrain(photos, folder) == 0
+    return folder, printed.getvalue()
+
+
+# What a run leaves behind.
+
+
+def test_a_run_writes_its_files(run):
+    assert {path.name for path in run[0].iterdir()} == FILES
+
+
+def test_the_backbone_is_plain_keras(run):
+    code = """
+        import sys
+        sys.modules["keras_ssl"] = None  # importing it fails, as where it is not installed
+        import keras, numpy as np
+        backbone = keras.models.load_model(sys.argv[1])
+        assert backbone.predict(np.zeros((2, 16, 16, 1), "uint8"), verbose=0).shape == (2, 2, 2, 128)
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
+    subprocess.run([sys.executable, "-c", code, str(run[0] / "backbone.keras")], check=True, capture_output=True)
+
+
+def test_the_model_loads_with_the_same_trained_backbone(run):
+    model = keras.models.load_model(run[0] / "model.keras")
+    assert isinstance(model, keras_ssl.SimCLR)
+    alone = keras.models.load_model(run[0] / "backbone.keras")
+    for a, b in zip(model.backbone.weights, alone.weights):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
+
+
+def test_history_and_settings_say_what_was_done(run):
+    history = json.loads((run[0] / "history.json").read_text())
+    assert {"loss", "val_loss", "contrastive_accuracy", "knn_accuracy"} <= set(history)
+    assert all(len(values) == 1 and np.isfinite(values).all() for values in history.values())
+    settings = json.loads((run[0] / "settings.json").read_text())
+    assert settings["method"] == "simclr"
+    assert settings["seed"] == 3
+    assert settings["image_size"] == 16
+    assert settings["training_images"] == [72, 16, 16, 1], "a fifth of 90 is held out"
+    assert settings["versions"]["keras"] == keras.__version__
+    assert settings["versions"]["backend"] == keras.backend.backend()
+
+
+def test_the_table_is_printed_and_kept(run):
+    folder, printed = run
+    table = json.loads((folder / "table.json").read_text())
+    assert list(table) == ["raw pixels", "untrained backbone", "trained backbone"]
+    for name, cells in table.items():
+        assert len(cells["linear, 10 a class"]) == 5
+        assert len(cells["kNN, all"]) == 1
+        assert all(0.0 <= value <= 1.0 for values in cells.values() for value in values)
+        line = next(line for line in printed.splitlines() if line.startswith(name))
+        assert f"{np.mean(cells['linear, 10 a class']):.3f} ± " in line
+    assert "18 images drawn at random" in printed
+    assert str(folder / "report.html") in printed
+
+
+class References(html.parser.HTMLParser):
+    """Everything that a page would fetch, and its pictures."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.fetched, self.pictures, self.tags = [], [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "data", "poster"):
+                (self.pictures if value.startswith("data:image/png;base64,") else self.fetched).append(value)
+
+
+def test_the_report_is_one_file_that_opens_offline(run):
+    page = (run[0] / "report.html").read_text(encoding="utf-8")
+    references = References(page)
+    assert references.fetched == []
+    assert len(references.pictures) >= 6, "three curves, the views, the map, the neighbours"
+    assert "script" not in references.tags
+    text = re.sub(r'src="[^"]*"', "", page)
+    assert "http" not in text
+    assert "url(" not in text
+    for words in (
+        "SimCLR on",
+        "trained backbone",
+        "What the model saw",
+        "A map of the embedding",
+        "nearest neighbours",
+    ):
+        assert words in text
+
+
+# Running it again.
+
+
+@pytest.mark.slow
+def test_a_run_with_the_same_seed_repeats_and_overwrites_when_told(run, photos, tmp_path, capsys):
+    folder = tmp_path / "again"
+    shutil.copytree(run[0], folder)
+    (folder / "table.json").write_text("{}")
+    assert pretrain(photos, folder, "--overwrite") == 0
+    one, other = (json.loads((path / "history.json").read_text()) for path in (run[0], folder))
+    for name, values in one.items():
+        assert other[name] == pytest.approx(values, rel=1e-4), name
+    assert list(json.loads((folder / "table.json").read_text())) != []
+
+
+def test_a_folder_that_holds_a_run_is_left_untouched(run, photos, capsys):
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run[0].iterdir()}
+
+    before = state()
+    assert pretrain(photos, run[0]) == 1
+    error = capsys.readouterr().err
+    assert str(run[0]) in error
+    assert "--overwrite" in error
+    assert state() == before
+
+
+def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
+    from keras_ssl.cli import pretrain as command
+
+    monkeypatch.chdir(tmp_path)
+    command.FLAGS.unparse_flags()
+    command.FLAGS(["pretrain", "--data=photos/"])
+    try:
+        assert str(command._run_folder(command.FLAGS)).replace("\\", "/") == "runs/simclr-photos-1"
+        (tmp_path / "runs" / "simclr-photos-1").mkdir(parents=True)
+        assert str(command._run_folder(command.FLAGS)).replace("\\", "/") == "runs/simclr-photos-2"
+    finally:
+        command.FLAGS.unparse_flags()
+
+
+def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for picture in (photos / "boots").iterdir():
+        shutil.copy(picture, flat)
+    assert pretrain(flat, tmp_path / "run") == 0
+    printed = capsys.readouterr().out
+    assert "No table: the images have no labels." in printed
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"table.json"}
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Colours are labels" not in page
+    assert "knn_accuracy" not in json.loads((tmp_path / "run" / "history.json").read_text())
+
+
+# Refusals: one sentence on stderr, no folder, no traceback.
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--method=simclear"], r'--method.*"simclear".*"simclr"'),
+        (["--backbone=resnet_18"], r'--backbone.*"resnet_18".*"resnet18"'),
+        (["--backbone=mobilenetv2"], r'"MobileNetV2"'),
+        (["--data=fashion_mnist_sampel"], r'"fashion_mnist_sampel".*"fashion_mnist_sample"'),
+        (["--batch_size=100"], r"--batch_size=100.*72 images.*--batch_size=72"),
+    ],
+)
+def test_what_is_unknown_or_too_large_is_refused_with_the_way_out(photos, tmp_path, capsys, flags, words):
+    assert pretrain(photos, tmp_path / "run", *flags) == 1
+    assert re.search(words, capsys.readouterr().err, re.DOTALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_and_a_file_as_output_are_refused(photos, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert pretrain(tmp_path / "empty", tmp_path / "run") == 1
+    assert "no picture under" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert pretrain(photos, tmp_path / "file") == 1
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_images_of_another_range_are_refused_before_a_folder_is_made(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).uniform(0, 1, (30, 16, 16, 1)).astype("float32"))
+    assert main(["pretrain", f"--data={tmp_path / 'a.npy'}", "--batch_size=8", f"--output={tmp_path / 'run'}"]) == 1
+    assert "multiply by 255" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pretrain", "--epoch=3"], "epochs"),
+        (["pretrain", "--epochs=none"], "--epochs=none"),
+        (["pretrain", "--epochs=0"], "epochs"),
+        (["pretrain", "--batch_size=1"], "batch_size"),
+        (["pretrain", "data/"], "--name=value"),
+        (["pretrian"], '"pretrain"'),
+        (["dance"], "Commands: pretrain"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(capsys, arguments, words):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_flags_of_one_call_are_not_those_of_the_next(photos, tmp_path, capsys):
+    assert pretrain(photos, tmp_path / "run", "--method=other") == 1
+    assert main(["pretrain", "--data=nowhere", f"--output={tmp_path / 'run'}"]) == 1
+    assert '"nowhere"' in capsys.readouterr().err, "not the unknown method of the call before"
+
+
+def test_help_tells_every_flag_and_its_default(capsys):
+    assert main(["pretrain", "--help"]) == 0
+    printed = capsys.readouterr().out
+    flags = ("data", "method", "backbone", "epochs", "batch_size", "image_size", "output", "overwrite", "seed")
+    for flag in flags:
+        assert f"\n  --{flag}\n" in printed
+    assert "(default: fashion_mnist_sample)" in printed
+    assert "usage: keras-ssl pretrain" in printed
+    assert main(["--help"]) == 0
+    assert "pretrain" in capsys.readouterr().out
+    assert main([]) == 2
+
+
+def test_python_m_keras_ssl_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "keras_ssl", "pretrian"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'Did you mean "pretrain"?' in done.stderr

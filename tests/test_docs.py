@@ -1,0 +1,167 @@
+"""What README, docs and examples say, runs.
+
+The code is run as it stands, with one difference: the sample that it loads is cut to a few hundred images.
+"""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ssl
+from keras_ssl import cli
+from keras_ssl.data import Data, Split
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+LANGUAGES = {"python", "sh", "console", "text", "json"}
+
+
+def blocks(page):
+    """`(language, first line, code)` of each fenced block of a page."""
+    found, language, code = [], None, []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fence = re.match(r"\s*```(.*)", line)
+        if fence and language is None:
+            language, code, start = fence.group(1).strip(), [], number + 1
+        elif fence:
+            found.append((language, start, "\n".join(code)))
+            language = None
+        elif language is not None:
+            code.append(line)
+    assert language is None, f"{page.name}: the block that begins in line {start} has no end"
+    return found
+
+
+def ids(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def small_sample(sample, monkeypatch, tmp_path):
+    """`load` gives 320 training and 160 test images, 32 and 16 a class; files are written to a folder of the test."""
+
+    def few(split, per_class):
+        rows = keras_ssl.evaluate.draw_labels(split.labels, per_class, seed=0)
+        rows = np.random.default_rng(0).permutation(rows)
+        return Split(split.images[rows], split.labels[rows], split.class_names)
+
+    small, load = Data(few(sample.train, 32), few(sample.test, 16)), keras_ssl.data.load
+    monkeypatch.setattr(
+        keras_ssl.data, "load", lambda source, *a, **k: small if source == "fashion_mnist_sample" else load(source)
+    )
+    monkeypatch.chdir(tmp_path)
+    yield small
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_the_python_of_a_page_runs(page, small_sample):
+    namespace = {"__name__": "__main__"}
+    for language, line, code in blocks(page):
+        if language == "python":
+            # Line numbers of the page, so that a failure names the line to repair.
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_block_says_its_language(page):
+    assert {language for language, _, _ in blocks(page)} <= LANGUAGES
+
+
+def calls_of_the_command():
+    """Every `keras-ssl …` of pages and docstrings: in blocks, in lines of their own, and in backticks."""
+    sources = [*PAGES, *sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "keras_ssl").glob("**/*.py"))]
+    for source in sources:
+        for line in source.read_text(encoding="utf-8").splitlines():
+            for pattern in (
+                r"`(?:\S*/)?keras-ssl ([^`]*)`",
+                r"^(?:\$| {4,}\$?) ?keras-ssl (.*)$",
+                r"&& \S*keras-ssl (.*)$",
+            ):
+                for call in re.findall(pattern, line):
+                    yield f"{source.relative_to(ROOT).as_posix()}: {call}", call
+
+
+CALLS = dict(calls_of_the_command())
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_calls_of_the_command_name_commands_and_flags_that_are_there(call):
+    name, *flags = shlex.split(call.partition("#")[0])
+    if name == "COMMAND":  # the usage line
+        return
+    assert name in cli._COMMANDS
+    command = importlib.import_module(f"keras_ssl.cli.{name}")
+    for flag in flags:
+        assert flag.startswith("--"), flag
+        word = flag[2:].partition("=")[0]
+        assert word == "help" or word in command.FLAGS, f"keras-ssl {name} has no flag {flag}"
+
+
+def test_the_extractors_find_what_is_there():
+    assert len(CALLS) >= 6
+    assert sum(language == "python" for page in PAGES for language, _, _ in blocks(page)) >= 8
+
+
+def test_the_readme_has_the_two_lines_that_ci_runs():
+    lines = [code for language, _, code in blocks(ROOT / "README.md") if language == "sh"]
+    assert len(lines) == 2
+    assert all("\n" not in line and line.startswith("python3 -m venv .venv") for line in lines)
+    assert lines[0].endswith("keras-ssl pretrain")
+    assert lines[1].endswith("-m pytest")
+
+
+def test_paths_and_links_of_pages_are_there():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if not target.startswith(("http:", "https:", "mailto:")):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for target in re.findall(
+            r"`(?:python )?((?:examples|benchmarks|tools|docs|keras_ssl|tests)/[\w/.-]*)[^`]*`", text
+        ):
+            assert (ROOT / target).exists(), f"{page.name} names {target}"
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert f": {page.name}\n" in navigation, f"add a line for {page.name} to nav in mkdocs.yml"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_quickstart_runs(small_sample, capsys):
+    accuracy = example("quickstart").main(epochs=1, images=256)
+    assert 0.2 < accuracy <= 1.0, "chance is 0.1"
+    assert f"{accuracy:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_transfer_runs_from_a_backbone_of_a_file(small_sample):
+    keras_ssl.backbones.resnet8((28, 28, 1), width=8).save("backbone.keras")
+    results = example("transfer").main(backbone="backbone.keras", classifier_epochs=1, draws=1)
+    assert list(results) == ["frozen", "fine-tuned", "from scratch"]
+    assert all(0.0 <= accuracy <= 1.0 for accuracies in results.values() for accuracy in accuracies)
+
+
+@pytest.mark.slow
+def test_transfer_trains_a_backbone_where_it_is_given_none(small_sample, capsys):
+    results = example("transfer").main(epochs=1, images=256, classifier_epochs=1, draws=1)
+    assert len(results["frozen"]) == 1
+    assert "from scratch" in capsys.readouterr().out
+
+
+def test_every_example_is_run_here():
+    here, in_test_workers = {"quickstart", "transfer"}, {"two_workers"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == here | in_test_workers

@@ -1,0 +1,280 @@
+"""What features are worth: against Lightly, scikit-learn, and what must be."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import golden, tiny_backbone
+from keras import ops
+
+import keras_ssl
+from keras_ssl import evaluate
+from keras_ssl.evaluate import efficiency, plots
+from keras_ssl.evaluate.knn import knn_scores
+from keras_ssl.evaluate.linear import draw_labels
+from keras_ssl.evaluate.report import Report
+
+KNN = golden("lightly_knn")
+
+
+def blobs(per_class=30, classes=4, d=8, spread=1.0, seed=0):
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(classes, d)) * 3.0
+    labels = np.repeat(np.arange(classes), per_class)
+    features = centres[labels] + spread * generator.normal(size=(len(labels), d))
+    return features.astype("float32"), labels
+
+
+# kNN
+
+
+@pytest.mark.parametrize("number", range(len(KNN)))
+def test_knn_is_lightlys(number):
+    case = KNN[number]
+    scores, classes = knn_scores(
+        case["bank"], case["bank_labels"], case["query"], case["knn_k"], temperature=case["knn_t"]
+    )
+    # Lightly's votes are exp(s/t); ours are divided by the largest possible, exp(1/t), which orders them alike.
+    expected = case["scores"][:, classes] / np.exp(1.0 / case["knn_t"])
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    accuracy = evaluate.knn(
+        case["bank"], case["bank_labels"], case["query"], case["query_labels"], case["knn_k"], case["knn_t"]
+    )
+    assert accuracy == pytest.approx(float(case["top1"]), abs=1e-6)
+
+
+def test_one_neighbour_is_scikit_learns_nearest():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, labels = blobs(spread=3.0)
+    queries, _ = blobs(seed=1, spread=3.0)
+    theirs = KNeighborsClassifier(1, metric="cosine").fit(features, labels).predict(queries)
+    np.testing.assert_array_equal(evaluate.knn(features, labels, queries, k=1), theirs)
+
+
+def test_knn_in_small_memory_is_the_same():
+    features, labels = blobs()
+    queries, _ = blobs(seed=1)
+    whole, classes = knn_scores(features, labels, queries)
+    parts, _ = knn_scores(features, labels, queries, max_bytes=8 * len(features) * 3)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    assert classes.tolist() == [0, 1, 2, 3]
+
+
+def test_knn_takes_labels_of_any_integers():
+    features, labels = blobs()
+    predicted = evaluate.knn(features, labels * 100 - 7, features)
+    assert set(predicted) == {-7, 93, 193, 293}
+
+
+# Linear probe
+
+
+def test_the_probe_separates_what_is_separable():
+    features, labels = blobs()
+    assert evaluate.linear_probe(features, labels, *blobs(seed=0, per_class=30)) > 0.98
+    noise = np.random.default_rng(0).normal(size=features.shape)
+    assert evaluate.linear_probe(noise, labels, noise[::-1], labels) < 0.5
+
+
+def test_the_probe_does_not_depend_on_the_scale_of_features():
+    features, labels = blobs(spread=4.0)
+    queries, truth = blobs(seed=3, spread=4.0)
+    scales = 10.0 ** np.arange(-3, 5)
+    one = evaluate.linear_probe(features, labels, queries)
+    other = evaluate.linear_probe(features * scales, labels, queries * scales)
+    assert np.mean(one == other) > 0.97
+    assert truth.shape == one.shape
+
+
+def test_the_queries_take_no_part_in_the_choice_of_regularisation():
+    features, labels = blobs(spread=4.0)
+    queries, _ = blobs(seed=3, spread=4.0)
+    whole = evaluate.linear_probe(features, labels, queries)
+    np.testing.assert_array_equal(evaluate.linear_probe(features, labels, queries[:10]), whole[:10])
+
+
+def test_strong_regularisation_is_chosen_where_features_are_mostly_noise():
+    from keras_ssl.evaluate.linear import REGULARIZATION, _chosen
+
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 100)
+    features = generator.normal(size=(200, 400)).astype("float32")
+    features[:, 0] += labels
+    assert _chosen(features, labels, REGULARIZATION, 0.2, 100, 0) <= 1e-3
+
+
+def test_a_single_label_a_class_is_enough():
+    features, labels = blobs()
+    rows = draw_labels(labels, 1, seed=0)
+    assert evaluate.linear_probe(features[rows], labels[rows], features, labels) > 0.8
+
+
+def test_draws_of_labels_are_balanced_and_repeat():
+    labels = np.repeat(np.arange(5), 20)
+    rows = draw_labels(labels, 3, seed=1)
+    assert np.bincount(labels[rows]).tolist() == [3] * 5
+    np.testing.assert_array_equal(rows, draw_labels(labels, 3, seed=1))
+    assert rows.tolist() != draw_labels(labels, 3, seed=2).tolist()
+
+
+# Features
+
+
+def test_features_are_what_the_network_gives(images):
+    backbone = tiny_backbone()
+    maps = ops.convert_to_numpy(backbone(images.astype("float32")))
+    np.testing.assert_allclose(
+        evaluate.extract_features(backbone, images, batch_size=24), maps.mean(axis=(1, 2)), atol=1e-5
+    )
+
+
+def test_a_grid_is_the_mean_of_each_quarter(images):
+    backbone = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4)])  # a 7×7 map
+    maps = images.reshape(64, 7, 4, 7, 4).astype("float32").mean(axis=(2, 4))
+    quarters = [maps[:, a, b].mean(axis=(1, 2)) for a in (slice(0, 4), slice(3, 7)) for b in (slice(0, 4), slice(3, 7))]
+    np.testing.assert_allclose(
+        evaluate.extract_features(backbone, images, grid=2), np.stack(quarters, axis=1), rtol=1e-4, atol=1e-3
+    )
+    adaptive = keras.layers.AdaptiveAveragePooling2D(2)(maps[..., None])
+    np.testing.assert_allclose(
+        evaluate.extract_features(backbone, images, grid=2),
+        ops.convert_to_numpy(adaptive).reshape(64, 4),
+        rtol=1e-4,
+        atol=1e-3,
+    )
+
+
+def test_features_of_a_named_layer(images):
+    backbone = tiny_backbone()
+    middle = backbone.layers[1]
+    network = keras.Model(backbone.inputs[0], middle.output)
+    expected = ops.convert_to_numpy(network(images.astype("float32"))).mean(axis=(1, 2))
+    np.testing.assert_allclose(evaluate.extract_features(backbone, images, layer=middle.name), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="no such layer"):
+        evaluate.extract_features(backbone, images, layer="nowhere")
+
+
+def test_features_of_a_method_are_its_backbones(images):
+    model = keras_ssl.SimCLR(tiny_backbone())
+    np.testing.assert_array_equal(
+        evaluate.extract_features(model, images), evaluate.extract_features(model.backbone, images)
+    )
+
+
+def test_a_grid_finer_than_the_map_is_refused(images):
+    with pytest.raises(ValueError, match="grid"):
+        evaluate.extract_features(tiny_backbone(), images, grid=9)
+
+
+# The table of few labels
+
+
+def test_the_table_compares_representations_on_the_same_labels():
+    features, labels = blobs(per_class=60, spread=3.0)
+    queries, truth = blobs(per_class=20, seed=5, spread=3.0)
+    table = efficiency.label_efficiency(
+        {"same": (features, queries), "again": (features, queries)}, labels, truth, per_class=(5, 1000, None), draws=3
+    )
+    assert list(table["same"]) == ["linear, 5 a class", "kNN, 5 a class", "linear, all", "kNN, all"]
+    for column, cell in table["same"].items():
+        assert cell.accuracies == table["again"][column].accuracies
+    assert len(table["same"]["kNN, 5 a class"].accuracies) == 3
+    assert table["same"]["linear, all"].sd is None
+    header, rows = efficiency.as_rows(table)
+    text = efficiency.as_text(header, rows)
+    assert len({len(line) for line in text.splitlines()}) == 1
+    assert "±" in text
+
+
+# Pictures and the page
+
+
+def test_pictures_are_drawn(images, tmp_path):
+    features, labels = blobs(per_class=16)
+    names = [f"class {label}" for label in labels]
+    figures = [
+        plots.curves({"loss": [3.0, 2.0], "val_loss": [3.1, 2.2], "knn": [0.1, 0.5]}),
+        plots.views(images[:5], [images[5:10], images[10:15]]),
+        plots.neighbours(features, images, images[:3], features[:3], 4, names=names, query_names=names[:3]),
+        plots.embedding_map(features, images, names),
+        plots.embedding_map(features),
+    ]
+    for number, figure in enumerate(figures):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 3000
+
+
+def test_similar_rows_are_neighbours_on_the_map():
+    features, labels = blobs(per_class=25)
+    plane = plots.project(features)
+    hit = evaluate.knn(plane - plane.mean(axis=0), labels, plane - plane.mean(axis=0), labels, k=5)
+    assert plane.shape == (100, 2)
+    assert hit > 0.9
+    np.testing.assert_array_equal(plots.project(features), plane)
+
+
+def test_a_report_is_one_page_that_says_nothing_of_its_own(tmp_path):
+    report = Report("A <title>", "below it")
+    report.heading("Part")
+    report.text("text & more")
+    report.table(["", "one\ntwo"], [["a", "1"], ["b", "2"]], best=1)
+    report.figure(plots.curves({"loss": [1.0]}), "caption")
+    report.save(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "A &lt;title&gt;" in page
+    assert "text &amp; more" in page
+    assert "one<br>two" in page
+    assert 'src="data:image/png;base64,' in page
+    assert "http" not in page.replace("https://", "http"), "the page must open offline"
+
+
+# The callback
+
+
+def test_the_probes_figure_enters_the_logs_and_is_what_evaluate_says(sample):
+    train, test = sample.train, sample.test
+    bank, queries = (train.images[:300], train.labels[:300]), (test.images[:100], test.labels[:100])
+    model = keras_ssl.SimCLR(tiny_backbone(), views=keras_ssl.augment.Views([], []))
+    model.compile("sgd")
+    probe = keras_ssl.callbacks.KNNProbe(bank, queries, k=7)
+    history = model.fit(train.images[:64], batch_size=32, epochs=2, callbacks=[probe], verbose=0).history
+    expected = evaluate.knn(
+        evaluate.extract_features(model, bank[0]),
+        bank[1],
+        evaluate.extract_features(model, queries[0]),
+        queries[1],
+        k=7,
+    )
+    assert history["knn_accuracy"][-1] == pytest.approx(expected)
+    assert len(history["knn_accuracy"]) == 2
+
+
+def test_probes_now_and_then_and_at_the_end(sample):
+    model = keras_ssl.SimCLR(tiny_backbone(), views=keras_ssl.augment.Views([], []))
+    model.compile("sgd")
+    small = keras_ssl.data.Split(sample.train.images[:40], sample.train.labels[:40])
+    logged = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logged.append("knn_accuracy" in logs))
+    probe = keras_ssl.callbacks.KNNProbe(small, small, every=3, k=5)
+    model.fit(small.images, batch_size=20, epochs=5, callbacks=[probe, watch], verbose=0)
+    assert logged == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x, y: keras_ssl.callbacks.KNNProbe(x, (x, y)), "labelled images"),
+        (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y[:-1]), (x, y)), "labels"),
+        (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), k=65), "`k`"),
+        (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), every=0), "every"),
+        (lambda x, y: evaluate.knn(x, y, x, k=100), "`k`"),
+        (lambda x, y: evaluate.knn(x, y, x, temperature=0), "temperature"),
+        (lambda x, y: evaluate.knn(x, y[:-1], x), "give one a row"),
+        (lambda x, y: evaluate.knn(x, y.astype(float), x), "integers"),
+        (lambda x, y: evaluate.linear_probe(x, y * 0, x), "single class"),
+        (lambda x, y: evaluate.linear_probe(x, y, x, y[:-1]), "give one a row"),
+    ],
+)
+def test_senseless_probes_are_refused(images, make, words):
+    with pytest.raises(ValueError, match=words):
+        make(images, np.arange(64) % 4)

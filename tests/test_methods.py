@@ -1,0 +1,236 @@
+"""Every method passes the contract."""
+
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+from conftest import tiny_backbone
+from keras import ops
+from methods_under_test import METHODS
+
+import keras_ssl
+from keras_ssl import augment, losses, testing
+from keras_ssl.testing import check_method
+
+TESTS = pathlib.Path(__file__).parent
+
+
+# The whole contract runs in the slow tests; these parts of it tell most, and run each time.
+TELLING = ["loss_is_the_sum_of_its_terms", "two_replicas", "micro_batches", "saves_and_goes_on"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_contract(name):
+    outcome = check_method(METHODS[name], only=TELLING)
+    skipped = {"two_replicas"} if keras.backend.backend() == "torch" else set()
+    assert set(outcome.skipped) == skipped
+    assert set(outcome.passed) | skipped == set(TELLING)
+
+
+def test_every_method_of_the_library_is_under_test():
+    methods = {
+        name
+        for name, value in vars(keras_ssl).items()
+        if inspect.isclass(value) and issubclass(value, keras_ssl.SelfSupervisedModel)
+    }
+    assert methods - {"SelfSupervisedModel"} == {name.split(" with ")[0] for name in METHODS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_the_contract_on_all_backends_in_processes_of_their_own(name):
+    function = METHODS[name].__name__
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_ssl.testing", f"methods_under_test:{function}"],
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all checks passed" in done.stdout
+    assert done.stdout.count(f"{len(testing.CHECKS)} checks passed") == 2  # TensorFlow and JAX skip none
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch.compile is torch's")
+def test_simclr_trains_under_torch_compile(images):
+    model = METHODS["SimCLR"]()
+    model.compile(keras.optimizers.SGD(0.01), jit_compile=True)
+    plain = METHODS["SimCLR"]()
+    plain.compile(keras.optimizers.SGD(0.01))
+    plain.set_weights(model.get_weights())
+    losses = [one.fit(images, batch_size=16, epochs=2, verbose=0).history["loss"] for one in (model, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+# The contract itself: broken methods must fail it.
+
+
+class Broken(keras_ssl.SimCLR):
+    """SimCLR; what is broken is said by each test."""
+
+
+def broken(**members):
+    from conftest import tiny_backbone
+
+    cls = type("Broken", (Broken,), members)
+    cls = keras.saving.register_keras_serializable("tests")(cls)
+    return lambda: cls(tiny_backbone(), temperature=0.2)
+
+
+def test_a_loss_that_is_not_the_sum_of_its_terms_fails():
+    def compute_loss(self, *args, **kwargs):
+        return 2.0 * keras_ssl.SimCLR.compute_loss(self, *args, **kwargs)
+
+    with pytest.raises(AssertionError, match="sum of its terms"):
+        check_method(broken(compute_loss=compute_loss), only=["loss_is_the_sum_of_its_terms"])
+
+
+def test_an_argument_that_is_not_kept_fails():
+    def __init__(self, backbone, temperature=0.1, strength=1.0, **kwargs):
+        keras_ssl.SimCLR.__init__(self, backbone, temperature=temperature, **kwargs)
+
+    with pytest.raises((AssertionError, AttributeError), match="strength"):
+        check_method(broken(__init__=__init__), only=["arguments_are_attributes"])
+
+
+def test_a_gradient_of_the_wrong_sign_fails():
+    def objective(self, outputs, batch):
+        terms, figures = keras_ssl.SimCLR.objective(self, outputs, batch)
+        return {name: 2.0 * keras.ops.stop_gradient(value) - value for name, value in terms.items()}, figures
+
+    with pytest.raises(AssertionError, match="held-out"):
+        check_method(broken(objective=objective), only=["learns"])
+
+
+@pytest.mark.slow
+def test_a_seed_that_is_not_saved_fails():
+    def get_config(self):
+        return {name: value for name, value in keras_ssl.SimCLR.get_config(self).items() if name != "seed"}
+
+    make = broken(get_config=get_config)
+
+    def seeded():
+        model = make()
+        model.seed = 3
+        return model
+
+    with pytest.raises(AssertionError, match="interrupted"):
+        check_method(seeded, only=["saves_and_goes_on"])
+
+
+def test_losses_that_are_not_divided_by_the_replicas_fail():
+    if keras.backend.backend() != "tensorflow":
+        return  # JAX runs one program over the global batch: there is nothing to divide
+
+    def _reduced(self, name, values):
+        mean = keras.ops.mean(values)
+        self._means[name].update_state(mean)
+        return mean
+
+    with pytest.raises(AssertionError, match="2 replicas"):
+        check_method(broken(_reduced=_reduced), only=["two_replicas"])
+
+
+def test_losses_without_everybodys_negatives_fail():
+    if keras.backend.backend() != "tensorflow":
+        return
+
+    def objective(self, outputs, batch):
+        a, b = outputs["a"], outputs["b"]
+        return {"nt_xent": keras_ssl.losses.nt_xent(a, b, 0.2)}, {
+            "contrastive_accuracy": keras_ssl.losses.contrastive_accuracy(a, b)
+        }
+
+    with pytest.raises(AssertionError, match="2 replicas"):
+        check_method(broken(objective=objective), only=["two_replicas"])
+
+
+@pytest.mark.slow
+def test_views_by_keras_own_generators_fail():
+    if keras.backend.backend() != "tensorflow":
+        return  # one program draws for all rows there: the backends differ from one another instead
+
+    def make():
+        flip = keras.layers.RandomFlip("horizontal")
+        return keras_ssl.SimCLR(tiny_backbone(), views=augment.Views([flip], [flip]), temperature=0.2)
+
+    with pytest.raises(AssertionError, match="2 replicas"):
+        check_method(make, only=["two_replicas"])
+
+
+@keras.saving.register_keras_serializable("tests")
+class EagerQueue(keras_ssl.SimCLR):
+    """SimCLR whose queue takes the embeddings where they are made, once a micro-batch."""
+
+    def embed(self, views, training):
+        outputs = super().embed(views, training)
+        if training:
+            self.queue.push(losses.normalized(ops.concatenate([outputs["a"], outputs["b"]], axis=0)))
+        return outputs
+
+    def tick(self, outputs, stepped):
+        pass
+
+
+@pytest.mark.slow
+def test_a_queue_that_ticks_once_a_micro_batch_fails():
+    with pytest.raises(AssertionError, match="micro_batch_size"):
+        check_method(lambda: EagerQueue(tiny_backbone(), temperature=0.2, memory=150), only=["micro_batches"])
+
+
+@keras.saving.register_keras_serializable("tests")
+class WithTeacher(keras_ssl.SimCLR):
+    """SimCLR with a moving average of its projector's kernel, whose mean is added to the first view's embedding.
+
+    Args:
+        too_often: tick once a micro-batch, and not once a step.
+    """
+
+    def __init__(self, backbone, too_often=False, **kwargs):
+        super().__init__(backbone, **kwargs)
+        self.too_often = too_often
+
+    def build_heads(self, width):
+        super().build_heads(width)
+        kernel = self.projector.trainable_variables[0]
+        self.average = self.add_weight(shape=kernel.shape, initializer="zeros", trainable=False, name="average")
+
+    def embed(self, views, training):
+        outputs = super().embed(views, training)
+        outputs["a"] = outputs["a"] + ops.stop_gradient(ops.mean(ops.convert_to_tensor(self.average)))
+        return outputs
+
+    def tick(self, outputs, stepped):
+        rows = outputs["a"].shape[0]
+        for _ in range(rows // (self.micro_batch_size or rows) if self.too_often else 1):
+            average, kernel = (ops.convert_to_tensor(v) for v in (self.average, self.projector.trainable_variables[0]))
+            self.average.assign(0.5 * average + 0.5 * kernel)
+
+
+def with_teacher(too_often):
+    def make():
+        projector = keras.Sequential([keras.Input((16,)), keras.layers.Dense(8)])
+        return WithTeacher(tiny_backbone(), too_often=too_often, projector=projector, temperature=0.2)
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_teacher_that_ticks_once_a_micro_batch_fails():
+    check_method(with_teacher(too_often=False), only=["micro_batches"])
+    with pytest.raises(AssertionError, match="micro_batch_size"):
+        check_method(with_teacher(too_often=True), only=["micro_batches"])
+
+
+def test_what_is_not_a_new_model_is_refused():
+    def make():
+        model = METHODS["SimCLR"]()
+        model.compile("sgd")
+        return model
+
+    with pytest.raises(ValueError, match="not compiled"):
+        check_method(make)

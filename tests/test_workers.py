@@ -1,0 +1,118 @@
+"""Several processes that train one model are one process on the global batch. TensorFlow and JAX, two local workers."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import worker_runs
+
+from keras_ssl import workers
+
+BACKEND = keras.backend.backend()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BACKEND not in workers.BACKENDS, reason="on torch one process has one device"),
+]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return worker_runs.train()
+
+
+@pytest.fixture(scope="module")
+def pair(alone):
+    """What two workers did: a list of two."""
+    return workers.run("tests.worker_runs:everything", BACKEND, (alone["initial"],))
+
+
+def close(one, other, tolerance=1e-5):
+    for a, b in zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_two_workers_are_one_process_on_the_global_batch(alone, pair):
+    one, other = (worker["train"] for worker in pair)
+    assert int(one["step"]) == worker_runs.STEPS
+    close(one["weights"], other["weights"], 0)
+    close(one["history"], other["history"], 0)
+    for name in ("weights", "history", "evaluated", "features"):
+        close(one[name], alone[name])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX numbers rows over all devices by itself")
+def test_two_workers_of_two_devices_see_the_rows_of_one_process(alone):
+    one, other = workers.run(
+        "tests.worker_runs:train", BACKEND, (alone["initial"],), before="tests.worker_runs:two_devices"
+    )
+    close(one["weights"], other["weights"], 0)
+    close(one["weights"], alone["weights"])
+    close(one["history"], alone["history"])
+
+
+def test_data_that_would_train_images_twice_or_not_at_all_are_refused(pair):
+    for worker in pair:
+        said = {name: str(sentence) for name, sentence in worker["refusals"].items()}
+        assert "not the same in all 2 processes: the images differ" in said["an array of its own"]
+        assert "batch_size is [16, 18]" in said["another batch size"]
+        assert "extract_features" in said["predict"]
+        if BACKEND == "jax":
+            assert "the same in several processes" in said["a stream that is the same in all"]
+            assert said["a stream of its own"] == ""
+        else:
+            assert said["a stream that is the same in all"] == ""
+            assert "the images differ" in said["a stream of its own"]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a setting of keras.distribution")
+def test_keras_own_cutting_of_data_sets_is_refused(pair):
+    for worker in pair:
+        assert "auto_shard_dataset=False" in str(worker["auto_sharding"])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a repair of TensorFlow's strategy")
+def test_keras_still_needs_the_repair_of_several_workers(pair):
+    # When this fails, Keras does without: take distribute.repair out.
+    assert all(bool(worker["needs_repair"]) for worker in pair)
+
+
+def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
+    run, made = workers.run, []
+
+    def remember(*arguments):
+        made[:] = made or [run(*arguments)]
+        return made[0]
+
+    monkeypatch.setattr(workers, "run", remember)  # the second check compares the same runs with others
+    alone = workers.train(worker_runs.make_model, None)
+    np.savez(tmp_path / "initial.npz", *alone["initial"])
+    logged = [np.array(alone["history"][name]) for name in sorted(alone["history"])]
+    np.savez(tmp_path / f"{BACKEND}.npz", *alone["weights"], *logged)
+    said = []
+    workers.check_workers("tests.worker_runs:make_model", BACKEND, tmp_path, said.append)
+    assert said == [f"two workers on {BACKEND}: the run of one process, to 1e-05"]
+    np.savez(tmp_path / f"{BACKEND}.npz", *[weight * 1.001 for weight in alone["weights"]], *logged)
+    with pytest.raises(AssertionError, match=r"two workers .* and of one process"):
+        workers.check_workers("tests.worker_runs:make_model", BACKEND, tmp_path, said.append)
+
+
+def test_the_example_of_two_workers_prints_one_loss_twice():
+    root = pathlib.Path(__file__).parent.parent
+    command = [sys.executable, str(root / "examples" / "two_workers.py"), "--steps=2"]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = re.findall(r"worker \d: mean loss .*: ([0-9.]+)", done.stdout)
+    assert len(losses) == 2
+    assert len(set(losses)) == 1
+
+
+def test_a_worker_that_fails_is_shown_with_what_it_wrote():
+    with pytest.raises(RuntimeError, match="no_such_function"):
+        workers.run("tests.worker_runs:no_such_function", BACKEND, count=1)

@@ -244,12 +244,15 @@ class SelfSupervisedModel(keras.Model):
         *state, given = args
         batch = standard_batch(given)
         with distribute.after(batch), _Step(self, training=True) as step:
-            if not state:  # TensorFlow and torch: variables are assigned as they change
-                before = ops.convert_to_tensor(self.optimizer.iterations) * 1
-                logs = super().train_step((batch,))
-                self._after_optimizer(step.outputs, before)
-                return logs
-            return self._stateless_train_step(state[0], batch, step)
+            # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
+            return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
+
+    def _train_step(self, batch, step):
+        """TensorFlow and torch: variables are assigned as they change."""
+        before = ops.convert_to_tensor(self.optimizer.iterations) * 1
+        logs = super().train_step((batch,))
+        self._after_optimizer(step.outputs, before)
+        return logs
 
     def _stateless_train_step(self, state, batch, step):
         """JAX: state goes in and out as values."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import golden, tiny_backbone
 from keras import ops
+from sklearn.neighbors import KNeighborsClassifier
 
 import keras_ssl
 from keras_ssl import evaluate
@@ -207,9 +208,9 @@ def test_pictures_are_drawn(images, tmp_path):
 def test_similar_rows_are_neighbours_on_the_map():
     features, labels = blobs(per_class=25)
     plane = plots.project(features)
-    hit = evaluate.knn(plane - plane.mean(axis=0), labels, plane - plane.mean(axis=0), labels, k=5)
     assert plane.shape == (100, 2)
-    assert hit > 0.9
+    # By distances: where t-SNE puts a group, and so its direction from the middle, differs between machines.
+    assert KNeighborsClassifier(5).fit(plane, labels).score(plane, labels) > 0.95
     np.testing.assert_array_equal(plots.project(features), plane)
 
 

@@ -1,13 +1,13 @@
 """What `fit` feeds to the model: batches of one size, in an order that is a function of (seed, epoch), checked.
 
 Inside of the library a batch is a dict: `"image"`, or `"views"` made by the user; with `"label"` or, for given pairs,
-`"same"` where there are any.
+`"same"` where there are any; with `"index"`, an image's number, for methods that need it.
 """
 
 import keras
 import numpy as np
 
-_KEYS = ("image", "views", "label", "same")
+_KEYS = ("image", "views", "label", "same", "index")
 
 
 def standard_batch(batch):

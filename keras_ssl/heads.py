@@ -31,10 +31,20 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None
     return keras.Sequential(layers, name=name)
 
 
-def build(head, width):
-    """Builds a head for `(n, width)`, unless it came built."""
+def build(head, width, expected=None, owner=""):
+    """Builds a head for `(n, width)`, unless it came built.
+
+    Args:
+        head: any Keras layer or model.
+        width: of what it gets.
+        expected: the width that it must make, or None for any.
+        owner: the method, for the error.
+    """
     if not head.built:
         head.build((None, width))
+    made = width_of(head, width) if expected is not None else None
+    if made != expected:
+        raise ValueError(f"{owner}: `head` must give (n, {expected}), and {head.name} gives (n, {made}).")
 
 
 def width_of(head, width):

@@ -36,13 +36,14 @@ class SelfSupervisedModel(keras.Model):
 
     - `terms` and `figures`: the names of the terms of its loss and of the figures it logs beside them;
     - `couples_batch`: whether a row's loss depends on the other rows of its batch;
-    - `uses_labels`;
+    - `uses_labels`, and `numbers_images`: whether a batch needs each image's number, `"index"`, in the array;
     - `build_heads(width)`: creates and builds its heads, for pooled features of `(n, width)`;
     - `embed(views, training)`: a dict of named tensors whose first axis is the batch's;
     - `objective(outputs, batch)`: `(terms, figures)`, each a dict by name of either one value a row of this replica, or
       a scalar of the rows of all replicas (`keras_ssl.distribute.gather`). Terms are already weighted; the loss is
       their sum, and the reduction over rows and replicas is done here alone;
     - `tick(outputs, stepped)`: what changes once an optimizer step, after it (a teacher, a queue);
+    - `begin_run(steps, done)`: what depends on how long `fit` will train; `frozen_layers()`: a teacher;
     - `trivial_losses(batch_size)`: the losses at which nothing is learned;
     - `check_batch_size(batch_size)`: refuses what the method can't train on.
 
@@ -62,6 +63,7 @@ class SelfSupervisedModel(keras.Model):
     figures = ()
     couples_batch = True
     uses_labels = False
+    numbers_images = False
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
@@ -99,6 +101,14 @@ class SelfSupervisedModel(keras.Model):
     def tick(self, outputs, stepped):
         """Updates what changes once an optimizer step. `stepped`: boolean scalar tensor, whether there was one."""
 
+    def begin_run(self, steps, done):
+        """Called by `fit` before its first step: `steps` optimizer steps are the whole run, None where a stream's length
+        is not known, and `done` of them lie behind it."""
+
+    def frozen_layers(self):
+        """Layers with copies of the student's, whose variables no optimizer moves: each has a `freeze()`."""
+        return []
+
     def trivial_losses(self, batch_size):
         """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size."""
         return {}
@@ -124,7 +134,10 @@ class SelfSupervisedModel(keras.Model):
         if self.views is not None:
             self._build_views(shape)
         self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
+        # Which term was the first that was not finite, counted from 1, and at which step.
+        self.broken = self.add_weight(shape=(2,), dtype="int32", initializer="zeros", trainable=False, name="broken")
         self.build_heads(features[-1])
+        self._built_heads = True
         for layer in self._layers_beside_backbone():
             batch_norm.use_global_statistics(layer)
 
@@ -151,6 +164,25 @@ class SelfSupervisedModel(keras.Model):
                     f"{self.value_range}: give both the range of your images."
                 )
 
+    @property
+    def trainable(self):
+        return keras.Model.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.Model.trainable.fset(self, value)  # in every layer below, the teacher's as well
+        self._freeze()
+
+    def _freeze(self):
+        for layer in self.frozen_layers() if getattr(self, "_built_heads", False) else ():
+            layer.freeze()
+
+    @property
+    def losses(self):
+        """The losses that layers add, without those of copies: a teacher has its student's layers, and no say."""
+        copies = {id(loss) for layer in self.frozen_layers() for loss in layer.losses}
+        return [loss for loss in super().losses if id(loss) not in copies]
+
     # The forward pass.
 
     def call(self, inputs, training=None):
@@ -164,8 +196,7 @@ class SelfSupervisedModel(keras.Model):
 
     def features(self, images, training=None):
         """The backbone's features as the heads see them: `(n, width)`, a feature map by its mean."""
-        features = self.backbone(images, training=training)
-        return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+        return pooled(self.backbone(images, training=training))
 
     def encode(self, function, views, training, one_pass):
         """`function(images, training)` of each view: a list, one a view.
@@ -181,6 +212,26 @@ class SelfSupervisedModel(keras.Model):
         embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
         return [embedded[:, number] for number in range(len(views))]
 
+    def draws(self, purpose):
+        """The `Draws` of the rows that are being embedded, for what a method draws beside its views.
+
+        Args:
+            purpose: string; draws of another purpose are independent of these.
+        """
+        return _running.step.draws.fold(purpose)
+
+    def for_backbone(self, patches):
+        """Patches in the size that the backbone takes: resized where that is fixed, else as they are.
+
+        Args:
+            patches: a list of tensors `(n, size, size, channels)`.
+        """
+        shape = _input_shape(self.backbone) or (None, None, None, None)
+        height, width = (fixed or side for fixed, side in zip(shape[1:3], patches[0].shape[1:3]))
+        if (height, width) == tuple(patches[0].shape[1:3]):
+            return patches
+        return [ops.image.resize(patch, (height, width)) for patch in patches]
+
     def _embed_batch(self, batch, training):
         """What `embed` gives of the batch's views, in one go or micro-batch by micro-batch."""
         count = ops.shape(keras.tree.flatten(batch)[0])[0]
@@ -195,6 +246,8 @@ class SelfSupervisedModel(keras.Model):
         return micro_batches.embed(self, embed, whole, self.micro_batch_size)
 
     def _views_of(self, batch, rows, training):
+        draws = Draws(self.seed, rows).fold(self.step if training else _EVALUATION)
+        _running.step.draws = draws
         if "views" in batch:
             return tuple(ops.cast(view, "float32") for view in batch["views"])
         if self.views is None:
@@ -202,7 +255,6 @@ class SelfSupervisedModel(keras.Model):
                 f"{type(self).__name__} has no `views` to make of images: pass views=keras_ssl.augment.simclr(size), "
                 'or batches {"views": (view_a, view_b)}.'
             )
-        draws = Draws(self.seed, rows).fold(self.step if training else _EVALUATION)
         return self.views(batch["image"], draws=draws)
 
     # The loss: the one place that reduces over rows and replicas.
@@ -215,9 +267,10 @@ class SelfSupervisedModel(keras.Model):
                     f"{type(self).__name__}.{kind} states {stated}, and objective() gave {tuple(given)}: "
                     "make them agree."
                 )
-        total = 0.0
-        for name, term in terms.items():
-            total += self._reduced(name, term)
+        reduced = {name: self._reduced(name, term) for name, term in terms.items()}
+        if training:
+            self._mark_broken([reduced[name] for name in self.terms])
+        total = sum(reduced.values())
         for name, figure in figures.items():
             self._reduced(name, figure)
         if self.losses:
@@ -230,6 +283,32 @@ class SelfSupervisedModel(keras.Model):
         # Each replica logs the mean of its rows, or the scalar that all share; over equal replicas both average right.
         self._means[name].update_state(ops.stop_gradient(mean))
         return mean / distribute.replicas()
+
+    def _mark_broken(self, terms):
+        """Keeps the number of the first term that is not finite: `Watch` reads it now and then, and the step goes on."""
+        wrong = ops.stop_gradient(ops.cast(ops.logical_not(ops.isfinite(ops.stack(terms))), "float32"))
+        wrong = distribute.global_sum(wrong) > 0.0
+        number = ops.cast(ops.argmax(ops.cast(wrong, "int32")), "int32") + 1
+        now = ops.stack([number, ops.cast(ops.convert_to_tensor(self.step), "int32")])
+        broken = ops.convert_to_tensor(self.broken)
+        self.broken.assign(ops.where(ops.logical_and(ops.any(wrong), broken[0] == 0), now, broken))
+
+    def check_finite(self):
+        """Raises `FloatingPointError` with the name of the first term of the loss that was not finite, if one was."""
+        number, step = ops.convert_to_numpy(self.broken)
+        if number:
+            self.broken.assign([0, 0])
+            raise FloatingPointError(
+                f"{type(self).__name__}: the term {self.terms[number - 1]!r} of the loss became NaN or infinite at step "
+                f"{step}, and what was trained since is lost. A smaller learning rate or a longer warm-up usually "
+                "helps; with half precision try float32. Load the last checkpoint, or make the model anew."
+            )
+
+    def check_logs(self, logs):
+        """Raises `ValueError` where what an epoch logged shows that nothing can be learned."""
+
+    def check_rows(self, rows):
+        """Raises `ValueError` where the method can't train on an array of this many images."""
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Keras calls this after the optimizer, with the outputs of the forward pass: what tick() reads.
@@ -397,6 +476,7 @@ class SelfSupervisedModel(keras.Model):
             validation_data = keras.tree.map_structure(lambda array: array[kept:], whole)
         batches = self._batches(x, y, batch_size, shuffle, steps_per_epoch)
         self.check_batch_size(self._global_size(batches))
+        callbacks = _with_callback(callbacks, Watch())
         callbacks = _with_callback(callbacks, SetEpoch(batches)) if isinstance(batches, Batches) else callbacks
         if validation_data is not None:
             images, labels = validation_data, None
@@ -416,6 +496,10 @@ class SelfSupervisedModel(keras.Model):
         self._build_for(feed)
         if distribute.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
+        for callback in _each(callbacks):
+            if hasattr(callback, "before_run"):
+                callback.before_run(self)
+        self._begin_run(epochs, steps_per_epoch or batches.steps, initial_epoch)
         with warnings.catch_warnings(), nothing_lost(self):
             if batches.steps is None and steps_per_epoch is None:
                 # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
@@ -477,7 +561,8 @@ class SelfSupervisedModel(keras.Model):
 
     @property
     def _parts_used(self):
-        return ("image", "views", "same", "label") if self.uses_labels else ("image", "views", "same")
+        more = (("label",) if self.uses_labels else ()) + (("index",) if self.numbers_images else ())
+        return ("image", "views", "same", *more)
 
     def _arrays(self, x, y, what):
         if isinstance(x, data.Split) and x.dataset is None:
@@ -509,6 +594,15 @@ class SelfSupervisedModel(keras.Model):
         arrays = self._arrays(x, y, what)
         if "label" in arrays and not self.uses_labels:
             self._say("labels", f"{type(self).__name__} learns without labels: those that were given are not used.")
+        if self.uses_labels:
+            _check_labels(type(self).__name__, arrays.get("label"), what)
+        if self.numbers_images and "index" not in arrays:
+            if what == "validation_data":
+                raise ValueError(
+                    f"`validation_data`: {type(self).__name__} makes each training image a class, and held-out images "
+                    "belong to none: leave it out."
+                )
+            arrays["index"] = np.arange(len(keras.tree.flatten(arrays)[0]), dtype="int32")
         arrays = {name: part for name, part in arrays.items() if name in self._parts_used}
         arrays = keras.tree.map_structure(_array_like, arrays)
         rows = {len(array) for array in keras.tree.flatten(arrays)}
@@ -523,6 +617,7 @@ class SelfSupervisedModel(keras.Model):
             raise ValueError(
                 f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass batch_size={rows} or less."
             )
+        self.check_rows(rows)
         for name in ("image", "views"):
             for images in keras.tree.flatten(arrays.get(name, ())):
                 if hasattr(images, "__array_interface__"):
@@ -557,11 +652,17 @@ class SelfSupervisedModel(keras.Model):
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
         with distribute.scope_of(self):
+            self._freeze()  # what was thawed on the teacher itself, behind the model's back
             if not self.built:
                 first = next(iter(feed)) if data.is_tf_dataset(feed) else feed[0]
                 self.build(keras.tree.map_structure(lambda part: tuple(part.shape), first))
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+
+    def _begin_run(self, epochs, steps, initial_epoch):
+        together = getattr(self.optimizer, "gradient_accumulation_steps", None) or 1
+        total = None if steps is None else epochs * steps // together
+        self.begin_run(total, (steps or 0) * initial_epoch // together)
 
     def _check_micro_batches(self, batches):
         if self.micro_batch_size is not None:
@@ -630,11 +731,35 @@ class SelfSupervisedModel(keras.Model):
                 state.assign(store[f"seed_{place}"][...])
 
 
+def pooled(features):
+    """`(n, width)`: features as they are, and a feature map by its mean."""
+    return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+
+
+class Watch(keras.callbacks.Callback):
+    """Stops a run that can't learn: where a term is not finite, or where an epoch's figures say so.
+
+    The step itself keeps what it finds, and it is read every so many batches: no step waits for the host.
+    """
+
+    def __init__(self, every=100):
+        super().__init__()
+        self.every = every
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.every == 0:
+            self.model.check_finite()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.check_finite()
+        self.model.check_logs(logs or {})
+
+
 class _Step:
     """Marks this thread as running a step of a model, until the step ends or fails."""
 
     def __init__(self, model, training):
-        self.model, self.training, self.outputs = model, training, None
+        self.model, self.training, self.outputs, self.draws = model, training, None, None
 
     def __enter__(self):
         self._outer = getattr(_running, "step", None)
@@ -656,6 +781,22 @@ def _is_iterable_stream(x):
     )
 
 
+def _check_labels(method, labels, what):
+    """Refuses labels that make no pairs, where a method makes its pairs by labels."""
+    if labels is None:
+        raise ValueError(f"`{what}`: {method} was made with labels=True and needs them: write fit(images, labels).")
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
+        raise ValueError(
+            f"`{what}`: labels must be one integer an image, and are {labels.dtype} of shape {labels.shape}: write "
+            'labels.astype("int32"), or argmax(axis=1) for one-hot rows.'
+        )
+    _, counts = np.unique(labels, return_counts=True)
+    if len(counts) < 2 or counts.max() < 2:
+        nothing = "all images have one label" if len(counts) < 2 else "no two images have one label"
+        raise ValueError(f"`{what}`: {nothing}, so there is nothing for {method} to learn from labels.")
+
+
 def _array_like(array):
     if hasattr(array, "__array_interface__") or isinstance(array, data.ImageFiles):
         return array
@@ -668,6 +809,10 @@ def _with_callback(callbacks, callback):
         return callbacks
     callbacks = [] if callbacks is None else callbacks
     return [callback, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+
+
+def _each(callbacks):
+    return callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks
 
 
 def _input_shape(backbone):

@@ -10,13 +10,12 @@ print(keras_ssl.testing.check_method(make_model))
 
 One process has one backend and the devices it began with. `python -m keras_ssl.testing package.module:make_model`
 checks the rest in processes of their own: each backend, several devices, several processes that train together, and a
-model loaded where it was not made.
+model loaded where it was not made. It takes several methods, and starts its processes once for all of them.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import os
 import pathlib
 import subprocess
@@ -224,6 +223,8 @@ def learns(case):
     rows = len(keras.tree.flatten(case.images)[0])
     held = keras.tree.map_structure(lambda array: array[rows // 2 :], case.images)
     train = keras.tree.map_structure(lambda array: array[: rows // 2], case.images)
+    if model.numbers_images:  # whose loss is of the images that were trained on
+        held = train
     # First an epoch at a rate of zero: with a queue of negatives, the loss is larger once that is full.
     model.fit(train, batch_size=64, verbose=0)
     model.optimizer.learning_rate = 2e-3
@@ -377,6 +378,7 @@ def _sample(model, case):
         raise ValueError("The backbone does not say what images it takes: pass `images` to check_method.")
     height, width, channels = (side or default for side, default in zip(shape[1:], (28, 28, 1)))
     images = split.images[:640].astype("float32")
+    # Backbones of open size see images as they are.
     if (height, width) != (28, 28):
         images = ops.convert_to_numpy(ops.image.resize(images, (height, width)))
     low, high = model.value_range
@@ -418,40 +420,43 @@ def _close(a, b, what, tolerance=TOLERANCE):
 # Several processes.
 
 
-def check_everywhere(spec, backends=BACKENDS, echo=print):
-    """Checks a method on each backend, in processes of their own, and the backends against each other.
+def check_everywhere(specs, backends=BACKENDS, echo=print):
+    """Checks methods on each backend, in processes of their own, and the backends against each other.
 
     Args:
-        spec: `"package.module:make_model"`.
+        specs: `"package.module:make_model"`, or a list of them: a process is started once for all of them.
         backends: which.
         echo: is given what the processes say.
 
     Raises:
         AssertionError: if any process fails, or a backend's run differs from the first one's.
     """
+    specs = [specs] if isinstance(specs, str) else list(specs)
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
+        folders = [pathlib.Path(folder) / str(number) for number in range(len(specs))]
+        for each in folders:
+            each.mkdir()
         for backend in backends:
             echo(f"{backend}: all checks of one process, with 4 devices")
-            _child(spec, backend, folder, "checks", echo)
-            _child(spec, backend, folder, "save", echo)
+            _child(specs, backend, folders, "checks", echo)
+            _child(specs, backend, folders, "save", echo)
             if backend in workers.BACKENDS:
-                workers.check_workers(spec, backend, folder, echo)
-            echo(f"{backend}: a saved model, loaded where it was not made")
-            _child(spec, backend, folder, "load", echo)
-            with np.load(pathlib.Path(folder) / f"{backend}.npz") as file:
-                runs[backend] = [file[name] for name in file.files]
+                workers.check_workers(specs, backend, folders, echo)
+            echo(f"{backend}: saved models, loaded where they were not made")
+            _child(specs, backend, folders, "load", echo)
         first = backends[0]
         for backend in backends[1:]:
-            _same_arrays(runs[backend], runs[first], f"a run of {2 * STEPS} steps on {backend} and on {first}")
-            echo(f"{backend}: the run of {first}, random views included, to {TOLERANCE:g}")
+            for spec, each in zip(specs, folders):
+                one, other = (workers.arrays_of(each / f"{name}.npz") for name in (backend, first))
+                _same_arrays(one, other, f"{spec}: a run of {2 * STEPS} steps on {backend} and on {first}")
+            echo(f"{backend}: the runs of {first}, random views included, to {TOLERANCE:g}")
 
 
-def _child(spec, backend, folder, role, echo):
+def _child(specs, backend, folders, role, echo):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags.strip(), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "keras_ssl.testing", spec, "--role", role, "--folder", folder]
+    command = [sys.executable, "-m", "keras_ssl.testing", *specs, "--role", role, "--folders", *map(str, folders)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise AssertionError(f"{backend}, {role}:\n{done.stdout}\n{done.stderr[-4000:]}")
@@ -460,11 +465,10 @@ def _child(spec, backend, folder, role, echo):
 
 
 def _run_role(role, make_model, folder):
-    """One child process."""
+    """What one child process does for one method."""
     folder = pathlib.Path(folder)
     backend = keras.backend.backend()
     if role == "checks":
-        distribute.split_cpu(4)
         print(check_method(make_model))
         return
     shared = folder / "initial.npz"
@@ -493,17 +497,25 @@ def main(argv=None):
         prog="python -m keras_ssl.testing",
         description="Checks a method on each backend, in processes of their own.",
     )
-    parser.add_argument("spec", help="package.module:make_model, a function that makes a new, uncompiled model")
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="spec",
+        help="package.module:make_model, a function that makes a new, uncompiled model",
+    )
     parser.add_argument("--backends", default=",".join(BACKENDS), help="which backends, separated by commas")
     parser.add_argument("--role", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--folders", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.role:
-        module, _, name = options.spec.partition(":")
-        _run_role(options.role, getattr(importlib.import_module(module), name or "make_model"), options.folder)
+        if options.role == "checks":
+            distribute.split_cpu(4)
+        for spec, folder in zip(options.specs, options.folders):
+            _run_role(options.role, workers.imported(spec), folder)
+            keras.utils.clear_session()
         return 0
     try:
-        check_everywhere(options.spec, tuple(options.backends.split(",")))
+        check_everywhere(options.specs, tuple(options.backends.split(",")))
     except AssertionError as error:
         print(error, file=sys.stderr)
         return 1

@@ -113,47 +113,56 @@ def _free_ports(count):
     return ports
 
 
-def train(spec, initial, options=None):
-    """One run of a method as `keras_ssl.testing` makes them, in this process, under the strategy that is set.
+def train(specs, initials, options=None):
+    """Runs of methods as `keras_ssl.testing` makes them, in this process, under the strategy that is set.
 
     Args:
-        spec: `"package.module:make_model"`, or the function itself.
-        initial: the initial weights, a list of arrays in the order of `model.weights`; None for the model's own.
-        options: `epochs`, of the run; 2 unless given.
+        specs: a list of `"package.module:make_model"`, or of the functions themselves.
+        initials: for each the initial weights, a list of arrays in the order of `model.weights`; None for the model's
+            own.
+        options: `epochs`, of the runs; 2 unless given.
 
     Returns:
-        A dict: `weights`, `history`, and the `initial` weights.
+        A list of dicts: `weights`, `history`, and the `initial` weights.
     """
     from keras_ssl import testing
 
-    case = testing._Case(_imported(spec) if isinstance(spec, str) else spec, initial=initial)
-    done = case.train(**(options or {}))
-    return {"weights": done.weights, "history": done.history, "initial": case.initial}
+    results = []
+    for spec, initial in zip(specs, initials):
+        case = testing._Case(imported(spec) if isinstance(spec, str) else spec, initial=initial)
+        done = case.train(**(options or {}))
+        results.append({"weights": done.weights, "history": done.history, "initial": case.initial})
+    return results
 
 
-def check_workers(spec, backend, folder, echo=print):
-    """Checks that a method trains in two processes as it does in one.
+def check_workers(specs, backend, folders, echo=print):
+    """Checks that methods train in two processes as they do in one.
 
     Args:
-        spec: `"package.module:make_model"`.
+        specs: a list of `"package.module:make_model"`.
         backend: `"tensorflow"` or `"jax"`.
-        folder: holds `initial.npz`, the initial weights, and `{backend}.npz`, the weights after the run in one process
-            and then what it logged by epoch, in the order of the names: what `python -m keras_ssl.testing` writes in
-            its role "save".
+        folders: one a method. It holds `initial.npz`, the initial weights, and `{backend}.npz`, the weights after the
+            run in one process and then what it logged by epoch, in the order of the names: what
+            `python -m keras_ssl.testing` writes in its role "save".
         echo: is given what was found.
 
     Raises:
         AssertionError: if the workers differ from one another or from the one process.
     """
-    from keras_ssl import testing
-
-    folder = pathlib.Path(folder)
-    initial, alone = (_arrays(folder / f"{name}.npz") for name in ("initial", backend))
+    folders = [pathlib.Path(folder) for folder in folders]
+    initials = [arrays_of(folder / "initial.npz") for folder in folders]
     try:
-        one, other = run("keras_ssl.workers:train", backend, (spec, initial))
+        found = run("keras_ssl.workers:train", backend, (specs, initials), seconds=300 + 60 * len(specs))
     except RuntimeError as error:
         raise AssertionError(f"{backend}, two workers: {error}") from error
-    what = f"two workers on {backend}"
+    for spec, folder, one, other in zip(specs, folders, *found):
+        _check_pair(f"{spec}, two workers on {backend}", arrays_of(folder / f"{backend}.npz"), one, other)
+        echo(f"{spec}, two workers on {backend}: the run of one process")
+
+
+def _check_pair(what, alone, one, other):
+    from keras_ssl import testing
+
     testing._same_arrays(one["weights"], other["weights"], f"the weights of {what}", tolerance=0.0)
     if one["history"] != other["history"]:
         raise AssertionError(f"{what} log {one['history']} and {other['history']}")
@@ -161,15 +170,15 @@ def check_workers(spec, backend, folder, echo=print):
     testing._same_arrays(one["weights"], alone[:count], f"the weights of {what} and of one process")
     for name, values in zip(sorted(one["history"]), alone[count:], strict=True):
         testing._close(one["history"][name], values, f"{name!r} as logged by {what} and by one process")
-    echo(f"{what}: the run of one process, to {testing.TOLERANCE:g}")
 
 
-def _arrays(path):
+def arrays_of(path):
     with np.load(path) as file:
         return [file[name] for name in file.files]
 
 
-def _imported(spec):
+def imported(spec):
+    """The function that `"package.module:function"` names."""
     module, _, name = spec.partition(":")
     return getattr(importlib.import_module(module), name or "make_model")
 
@@ -180,9 +189,9 @@ def main(argv=None):
     folder = pathlib.Path(folder)
     arguments = pickle.loads((folder / "arguments.pkl").read_bytes())
     if before:
-        _imported(before)()
+        imported(before)()
     with distribute.cluster(int(worker), int(count)):
-        result = _imported(spec)(*arguments)
+        result = imported(spec)(*arguments)
     (folder / f"{worker}.pkl").write_bytes(pickle.dumps(keras.tree.map_structure(np.asarray, result)))
 
 

@@ -34,10 +34,10 @@ def backbone():
     return tiny_backbone()
 
 
-def tiny_backbone(shape=(28, 28, 1), widths=(8, 16, 16), **layer):
+def tiny_backbone(shape=(28, 28, 1), widths=(8, 16, 16), strides=2, **layer):
     """A network of three convolutions whose runs are smooth: GELU, no batch normalisation."""
     low_high = keras.layers.Rescaling(1 / 127.5, -1)
-    convolutions = [keras.layers.Conv2D(width, 3, 2, activation="gelu", **layer) for width in widths]
+    convolutions = [keras.layers.Conv2D(width, 3, strides, activation="gelu", **layer) for width in widths]
     return keras.Sequential([keras.Input(shape), low_high, *convolutions], name="tiny")
 
 
@@ -64,20 +64,22 @@ def value_and_gradients(function, *arrays):
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             value = function(*tensors)
-        return float(value), [np.asarray(gradient) for gradient in tape.gradient(value, tensors)]
+        gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
+        return float(value), [np.asarray(gradient) for gradient in gradients]
     if backend == "jax":
         import jax
 
-        value, gradients = jax.value_and_grad(function, argnums=tuple(range(len(arrays))))(
-            *map(jax.numpy.asarray, arrays)
-        )
+        of_all = jax.value_and_grad(function, argnums=tuple(range(len(arrays))))
+        value, gradients = jax.jit(of_all)(*map(jax.numpy.asarray, arrays))
         return float(value), [np.asarray(gradient) for gradient in gradients]
     import torch
 
     tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
     value = function(*tensors)
     value.backward()
-    return float(value), [tensor.grad.numpy() for tensor in tensors]
+    # Where nothing depends on an input, torch has no gradient at all.
+    gradients = [np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy() for tensor in tensors]
+    return float(value.detach()), gradients
 
 
 def compiled(function):

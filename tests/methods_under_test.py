@@ -3,10 +3,11 @@
 A variant of a method is named after it: "SimCLR with memory".
 """
 
+import keras
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import heads
+from keras_ssl import augment, distances, heads, mining, teacher
 
 
 def simclr():
@@ -27,4 +28,81 @@ def barlow_twins():
     return keras_ssl.BarlowTwins(tiny_backbone(), projector=projector, scale=1 / 32)
 
 
-METHODS = {"SimCLR": simclr, "SimCLR with memory": simclr_with_memory, "BarlowTwins": barlow_twins}
+def head(*widths):
+    """Smooth, and without batch normalisation: what is checked is the method."""
+    return keras.Sequential(
+        [*[keras.layers.Dense(width, "gelu") for width in widths[:-1]], keras.layers.Dense(widths[-1])]
+    )
+
+
+def light_views():
+    """Two random views of few operations: the policies are tested by themselves, and what they take to compile is not
+    what a method is checked for."""
+    layers = [augment.RandomHorizontalFlip(), augment.RandomColorJitter(brightness=0.4)]
+    return augment.Views(layers, layers)
+
+
+def siamese():
+    return keras_ssl.Siamese(tiny_backbone(), light_views(), projector=head(16))
+
+
+def siamese_with_labels():
+    return keras_ssl.Siamese(tiny_backbone(), light_views(), projector=head(16), distance=distances.cosine, labels=True)
+
+
+def triplet():
+    # All triplets, by a soft margin: which one a miner chooses, and which side of a margin it is on, flips with the last
+    # bit of a distance, and a step with it by more than rounding. Miners are compared by themselves (test_mining.py).
+    return keras_ssl.Triplet(
+        tiny_backbone(), light_views(), projector=head(16), margin=None, mining=mining.all_triplets
+    )
+
+
+def triplet_with_labels():
+    return keras_ssl.Triplet(
+        tiny_backbone(), light_views(), projector=head(16), margin=None, mining=mining.all_triplets, labels=True
+    )
+
+
+def byol():
+    momentum = teacher.CosineMomentum(0.9, steps=10)  # not the run's, which an interrupted run would have less of
+    return keras_ssl.BYOL(
+        tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(32, 16), momentum=momentum
+    )
+
+
+def rotation():
+    return keras_ssl.Rotation(tiny_backbone())
+
+
+def distortion():
+    return keras_ssl.Distortion(tiny_backbone(), head=head(32, 8))
+
+
+def exemplar():
+    return keras_ssl.Exemplar(tiny_backbone(), exemplars=640)
+
+
+def relative_patch():
+    return keras_ssl.RelativePatch(tiny_backbone((None, None, 1), strides=1), head=head(32, 8))
+
+
+def jigsaw():
+    return keras_ssl.Jigsaw(tiny_backbone((None, None, 1), strides=1), head=head(32, 24), grid=2)
+
+
+METHODS = {
+    "SimCLR": simclr,
+    "SimCLR with memory": simclr_with_memory,
+    "BarlowTwins": barlow_twins,
+    "BYOL": byol,
+    "Siamese": siamese,
+    "Siamese with labels": siamese_with_labels,
+    "Triplet": triplet,
+    "Triplet with labels": triplet_with_labels,
+    "Rotation": rotation,
+    "Distortion": distortion,
+    "Exemplar": exemplar,
+    "RelativePatch": relative_patch,
+    "Jigsaw": jigsaw,
+}

@@ -89,16 +89,16 @@ def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
         return made[0]
 
     monkeypatch.setattr(workers, "run", remember)  # the second check compares the same runs with others
-    alone = workers.train(worker_runs.make_model, None)
+    (alone,) = workers.train([worker_runs.make_model], [None])
     np.savez(tmp_path / "initial.npz", *alone["initial"])
     logged = [np.array(alone["history"][name]) for name in sorted(alone["history"])]
     np.savez(tmp_path / f"{BACKEND}.npz", *alone["weights"], *logged)
     said = []
-    workers.check_workers("tests.worker_runs:make_model", BACKEND, tmp_path, said.append)
+    workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)
     assert said == [f"two workers on {BACKEND}: the run of one process, to 1e-05"]
     np.savez(tmp_path / f"{BACKEND}.npz", *[weight * 1.001 for weight in alone["weights"]], *logged)
     with pytest.raises(AssertionError, match=r"two workers .* and of one process"):
-        workers.check_workers("tests.worker_runs:make_model", BACKEND, tmp_path, said.append)
+        workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)
 
 
 def test_the_example_of_two_workers_prints_one_loss_twice():

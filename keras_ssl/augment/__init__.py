@@ -5,7 +5,7 @@ from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSo
 from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.layer import RandomApply, RandomLayer
-from keras_ssl.augment.policies import barlow_twins, byol, simclr, small_gray
+from keras_ssl.augment.policies import barlow_twins, byol, proxy, simclr, small_gray
 from keras_ssl.augment.views import Views
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Views",
     "barlow_twins",
     "byol",
+    "proxy",
     "simclr",
     "small_gray",
 ]

@@ -91,6 +91,55 @@ def resized_crop(images, top, left, height, width, size, interpolation="bilinear
     return resample(images, rows, columns)
 
 
+def warp(images, corners):
+    """Each image as seen when its four corners are taken from elsewhere: a projective map of the plane.
+
+    Pixels are interpolated bilinearly. Beyond its edges an image goes on as in a mirror: a black border would give the
+    map away.
+
+    Args:
+        images: float32 `(n, height, width, channels)`.
+        corners: `(n, 4, 2)`, where the upper left, upper right, lower right and lower left corner of the result come
+            from, as (x, y) in units of width and height: (0, 0), (1, 0), (1, 1) and (0, 1) change nothing. Where the
+            third is the second plus the fourth less the first, the map is affine.
+
+    Returns:
+        float32, of the same shape.
+
+    Reference: Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989, section 2.2.3.
+    """
+    _, height, width, channels = images.shape
+    x, y = corners[:, :, 0, None, None], corners[:, :, 1, None, None]
+    (x0, x1, x2, x3), (y0, y1, y2, y3) = ([part[:, corner] for corner in range(4)] for part in (x, y))
+    dx1, dx2, sx = x1 - x2, x3 - x2, x0 - x1 + x2 - x3
+    dy1, dy2, sy = y1 - y2, y3 - y2, y0 - y1 + y2 - y3
+    determinant = dx1 * dy2 - dx2 * dy1
+    g, h = (sx * dy2 - dx2 * sy) / determinant, (dx1 * sy - sx * dy1) / determinant
+    u = ((ops.arange(width, dtype="float32") + 0.5) / width)[None, None, :]
+    v = ((ops.arange(height, dtype="float32") + 0.5) / height)[None, :, None]
+    scale = g * u + h * v + 1.0
+    source_x = ((x1 - x0 + g * x1) * u + (x3 - x0 + h * x3) * v + x0) / scale * width - 0.5
+    source_y = ((y1 - y0 + g * y1) * u + (y3 - y0 + h * y3) * v + y0) / scale * height - 0.5
+    left, top = ops.floor(source_x), ops.floor(source_y)
+    across, down = (source_x - left)[..., None], (source_y - top)[..., None]
+    flat = ops.reshape(images, (-1, channels))
+    first = ops.arange(ops.shape(images)[0], dtype="int32")[:, None, None] * (height * width)
+
+    def pixel(row, column):
+        place = _mirrored(row, height) * width + _mirrored(column, width)
+        return ops.take(flat, first + place, axis=0)
+
+    above = (1.0 - across) * pixel(top, left) + across * pixel(top, left + 1.0)
+    below = (1.0 - across) * pixel(top + 1.0, left) + across * pixel(top + 1.0, left + 1.0)
+    return (1.0 - down) * above + down * below
+
+
+def _mirrored(place, length):
+    """A pixel's number, of whole numbers that may lie beyond the edge: … 1 0 | 0 1 2 … n−1 | n−1 …"""
+    place = ops.mod(ops.cast(place, "int32"), 2 * length)
+    return ops.minimum(place, 2 * length - 1 - place)
+
+
 def random_boxes(draws, size, scale, ratio, attempts=10):
     """Boxes of random area and shape, by torchvision's rule: ten attempts to fit, else the largest central box.
 

@@ -117,6 +117,22 @@ def small_gray(size, value_range=(0, 255)):
     return Views(layers, layers)
 
 
+def proxy(value_range=(0, 255)):
+    """One view for tasks that label themselves, of any size: flip, brightness and contrast up to ±0.4.
+
+    What such a task asks for (a rotation, a place) must not be changed by its view: so no crop, and no flip upside
+    down. Brightness and contrast keep a patch from being told by its exact values.
+
+    Args:
+        value_range: of the images.
+
+    Returns:
+        `Views` of one view.
+    """
+    jitter = RandomColorJitter(brightness=0.4, contrast=0.4, value_range=value_range)
+    return Views([RandomHorizontalFlip(value_range=value_range), jitter])
+
+
 def odd_tenth(side):
     """A tenth of a side in whole pixels, made odd: SimCLR's width of the blur's kernel."""
     return max(3, side // 10 // 2 * 2 + 1)

@@ -1,9 +1,41 @@
 """Losses as functions of arrays: one value a sample, in float32, with the paper's normalisation.
 
-What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar.
+What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar. The classes are
+`keras.losses.Loss` on labelled data, for the `compile` of any Keras model.
 """
 
+from keras_ssl.losses.average import averaged
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
+from keras_ssl.losses.classification import correct, cross_entropy
+from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, labelled_nt_xent, multi_similarity, supcon
+from keras_ssl.losses.labelled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
+from keras_ssl.losses.pairs import contrastive, cosine, triplet
 
-__all__ = ["barlow_twins", "barlow_twins_terms", "contrastive_accuracy", "cross_correlation", "normalized", "nt_xent"]
+__all__ = [
+    "Contrastive",
+    "LiftedStructure",
+    "NPairs",
+    "SupCon",
+    "TripletHard",
+    "TripletSemiHard",
+    "averaged",
+    "barlow_twins",
+    "barlow_twins_terms",
+    "contrastive",
+    "contrastive_accuracy",
+    "correct",
+    "cosine",
+    "cross_correlation",
+    "cross_entropy",
+    "dcl",
+    "dclw",
+    "debiased_nt_xent",
+    "info_nce",
+    "labelled_nt_xent",
+    "multi_similarity",
+    "normalized",
+    "nt_xent",
+    "supcon",
+    "triplet",
+]

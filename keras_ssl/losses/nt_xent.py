@@ -16,7 +16,7 @@ _CHUNK_SIMILARITIES = 2**23
 _HIDDEN = -1e9
 
 
-def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, filled=None):
+def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, filled=None, weighting=None):
     """NT-Xent of each row: how surely it finds its other view among all the other images' views.
 
     For row i of the 2N normalised rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
@@ -36,6 +36,9 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
         negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
             are normalised here too.
         filled: `(m,)`, boolean: which of the negatives count; None for all.
+        weighting: a function that weighs negatives, such as `keras_ssl.mining.HardnessWeighted()`: of `similarity`,
+            float32 `(rows, keys)`, and `negative`, boolean `(rows, keys)`, it gives the weight of each negative's
+            `exp(s_ik/T)`, 0 or more. It sees some rows at a time, with all of their keys; no gradient goes through it.
 
     Returns:
         `(2n,)`: the rows of `a`, then those of `b`. Their mean over the global batch is the loss as Lightly and the
@@ -43,32 +46,50 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
 
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
     """
-    if not temperature > 0.0:
-        raise ValueError(f"nt_xent: `temperature` must be above 0; it is {temperature!r}.")
-    queries, keys, own, partner, hidden = _arranged("nt_xent", a, b, keys, first_row, negatives, filled)
+    check_temperature("nt_xent", temperature)
+    queries, keys, own, partner, hidden = arranged("nt_xent", a, b, keys, first_row, negatives, filled)
     positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
 
-    def log_sum(queries, own, keys, hidden):
-        logits = ops.matmul(queries, ops.transpose(keys)) / temperature
-        return ops.logsumexp(_hide(logits, own, hidden), axis=1)
+    def log_sum(queries, places, keys, hidden):
+        similarity = ops.matmul(queries, ops.transpose(keys))
+        logits = hide(similarity / temperature, places[:, 0], hidden)
+        if weighting is not None:
+            logits = _weighted(weighting, ops.stop_gradient(similarity), logits, places[:, 1])
+        return ops.logsumexp(logits, axis=1)
 
-    return by_chunks(log_sum, "float32", queries, own, keys, hidden) - positive / temperature
+    places = ops.stack([own, partner], axis=1)
+    return by_chunks(log_sum, "float32", queries, places, keys, hidden) - positive / temperature
+
+
+def _weighted(weighting, similarity, logits, partner):
+    """The logits with the logarithm of each negative's weight added; the positive's stays."""
+    column = ops.arange(ops.shape(logits)[1], dtype="int32")
+    negative = ops.logical_and(logits > _HIDDEN / 2, ops.not_equal(partner[:, None], column[None, :]))
+    weight = ops.stop_gradient(ops.cast(weighting(similarity, negative), "float32"))
+    counts = weight > 0.0
+    weighted = logits + ops.log(ops.where(counts, weight, 1.0))
+    return ops.where(negative, ops.where(counts, weighted, _HIDDEN), logits)
+
+
+def check_temperature(owner, temperature):
+    """Refuses a temperature that means nothing."""
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"{owner}: `temperature` must be above 0; it is {temperature!r}.")
 
 
 def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, filled=None):
     """1 for each row whose other view is the nearest of all rows but itself, else 0: `(2n,)`, as `nt_xent`."""
-    arranged = _arranged("contrastive_accuracy", a, b, keys, first_row, negatives, filled)
-    queries, keys, own, partner, hidden = arranged
+    queries, keys, own, partner, hidden = arranged("contrastive_accuracy", a, b, keys, first_row, negatives, filled)
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
     def nearest(queries, own, keys, hidden):
-        logits = _hide(ops.matmul(queries, ops.transpose(keys)), own, hidden)
+        logits = hide(ops.matmul(queries, ops.transpose(keys)), own, hidden)
         return ops.cast(ops.argmax(logits, axis=1), "int32")
 
     return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, own, keys, hidden), partner), "float32")
 
 
-def _arranged(owner, a, b, keys, first_row, negatives, filled):
+def arranged(owner, a, b, keys, first_row, negatives, filled):
     """Queries; all rows that they are compared with; each query's own row and its partner's; which rows don't count."""
     queries = normalized(ops.concatenate([a, b], axis=0))
     if keys is None:
@@ -90,8 +111,8 @@ def _arranged(owner, a, b, keys, first_row, negatives, filled):
     return queries, ops.concatenate([everyone, normalized(negatives)], axis=0), own, partner, hidden
 
 
-def _hide(logits, own, hidden):
-    """Takes each query's similarity to itself, and to what doesn't count, out of the running."""
+def hide(logits, own, hidden=None):
+    """Takes each query's similarity to one key, such as itself, and to what doesn't count, out of the running."""
     column = ops.arange(ops.shape(logits)[1], dtype="int32")
     out = ops.equal(own[:, None], column[None, :])
     if hidden is not None:
@@ -115,7 +136,7 @@ def by_chunks(rows, dtype, queries, own, *shared):
         rows: gives one value for each of the queries that it is given.
         dtype: of these values.
         queries: `(n, d)`.
-        own: `(n,)`, the row of each query.
+        own: `(n,)` or `(n, …)`, the row of each query, and whatever else belongs to it.
         *shared: what each chunk gets whole, first of all the keys `(m, d)`; tensors or None.
     """
     total, known = queries.shape[0], shared[0].shape[0]

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ssl import distribute, heads, losses
 from keras_ssl.augment.policies import default_views
+from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.queue import Queue, check_size
 
@@ -33,23 +34,43 @@ class SimCLR(SelfSupervisedModel):
             and must hold one. Keep it well below twice the number of images: an image that comes again meets its own
             older embedding as a negative. `evaluate` uses it, and never changes it;
             while batch normalisation's moving statistics settle, what is in it is another kind of embedding there.
+        negatives: what weighs the negatives: `keras_ssl.mining.HardnessWeighted()`, `WithoutFalseNegatives()`, or a
+            function of yours (see `losses.nt_xent`, `weighting`); None for all alike.
+        contrast: the loss, a function with the arguments of `losses.nt_xent`: also `losses.dcl`, `losses.dclw` and
+            `losses.debiased_nt_xent`. Its term is named `nt_xent` all the same.
         **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
     """
 
     terms = ("nt_xent",)
     figures = ("contrastive_accuracy",)
 
-    def __init__(self, backbone, views=None, projector=None, temperature=0.1, one_pass=True, memory=0, **kwargs):
-        if not temperature > 0.0:
-            raise ValueError(f"SimCLR: `temperature` must be above 0; it is {temperature!r}.")
+    def __init__(
+        self,
+        backbone,
+        views=None,
+        projector=None,
+        temperature=0.1,
+        one_pass=True,
+        memory=0,
+        negatives=None,
+        contrast=losses.nt_xent,
+        **kwargs,
+    ):
+        check_temperature("SimCLR", temperature)
         if not isinstance(memory, int) or memory < 0:
             raise ValueError(f"SimCLR: `memory` must be a number of embeddings, 0 for none; it is {memory!r}.")
+        if contrast is not losses.nt_xent and (memory or negatives is not None):
+            raise ValueError(
+                f"SimCLR: `memory` and `negatives` are of losses.nt_xent, and `contrast` is {contrast!r}: leave one out."
+            )
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.temperature = temperature
         self.one_pass = one_pass
         self.memory = memory
+        self.negatives = negatives
+        self.contrast = contrast
 
     def build_heads(self, width):
         if self.projector is None:
@@ -74,9 +95,12 @@ class SimCLR(SelfSupervisedModel):
         }
         if self.memory:
             everyone["negatives"], everyone["filled"] = self.queue.negatives()
+        accuracy = losses.contrastive_accuracy(a, b, **everyone)
+        if self.negatives is not None:
+            everyone["weighting"] = self.negatives
         return (
-            {"nt_xent": losses.nt_xent(a, b, self.temperature, **everyone)},
-            {"contrastive_accuracy": losses.contrastive_accuracy(a, b, **everyone)},
+            {"nt_xent": self.contrast(a, b, self.temperature, **everyone)},
+            {"contrastive_accuracy": accuracy},
         )
 
     def tick(self, outputs, stepped):
@@ -91,4 +115,6 @@ class SimCLR(SelfSupervisedModel):
 
     def trivial_losses(self, batch_size):
         others = 2 * batch_size - 1 + self.memory
+        if self.contrast in (losses.dcl, losses.dclw):
+            others -= 1  # their denominators lack the positive
         return {"all images have one embedding, or the temperature hides the differences": math.log(others)}

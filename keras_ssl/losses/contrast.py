@@ -1,0 +1,214 @@
+"""Relatives of NT-Xent: other denominators, other positives.
+
+`dcl`, `dclw` and `debiased_nt_xent` take what `nt_xent` takes, and `SimCLR(contrast=…)` takes each of them.
+"""
+
+from keras import ops
+
+from keras_ssl.losses.average import averaged
+from keras_ssl.losses.nt_xent import arranged, check_temperature, hide, normalized
+from keras_ssl.mining import same_and_different
+
+
+def dcl(a, b, temperature=0.1, keys=None, first_row=0):
+    """The decoupled contrastive loss of each row: NT-Xent without the positive in its denominator.
+
+    `−s_ij/T + log Σ_{k ∉ {i, j}} exp(s_ik/T)`. Where positives are easy, NT-Xent's gradient fades with them; this one's
+    does not, which lets small batches learn.
+
+    Args:
+        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+
+    Returns:
+        `(2n,)`: the rows of `a`, then those of `b`. It can be below 0.
+
+    Reference: Yeh et al., "Decoupled Contrastive Learning", 2022, eq. 6.
+    """
+    positive, negatives = _decoupled("dcl", a, b, temperature, keys, first_row)
+    return negatives - positive / temperature
+
+
+def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
+    """`dcl` with harder positives weighted more: its positive term times `2 − N · softmax_i(s_i / σ)`.
+
+    Args:
+        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+        sigma: of the weights, above 0. They have no gradient, and a mean of 1.
+
+    Returns:
+        `(2n,)`: the rows of `a`, then those of `b`.
+
+    Reference: Yeh et al., "Decoupled Contrastive Learning", 2022, section 3.3.
+    """
+    if not sigma > 0.0:
+        raise ValueError(f"dclw: `sigma` must be above 0; it is {sigma!r}.")
+    positive, negatives = _decoupled("dclw", a, b, temperature, keys, first_row)
+    one, other = (a, b) if keys is None else keys
+    everyones = ops.sum(normalized(one) * normalized(other), axis=1) / sigma
+    total = ops.cast(ops.shape(everyones)[0], "float32")
+    weight = 2.0 - total * ops.exp(positive / sigma - ops.logsumexp(everyones))
+    return negatives - ops.stop_gradient(weight) * positive / temperature
+
+
+def _decoupled(owner, a, b, temperature, keys, first_row):
+    """Each row's cosine to its partner, and the log-sum-exp over all but itself and that."""
+    check_temperature(owner, temperature)
+    queries, keys, own, partner, _ = arranged(owner, a, b, keys, first_row, None, None)
+    similarity = ops.matmul(queries, ops.transpose(keys))
+    positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
+    logits = hide(hide(similarity / temperature, own), partner)
+    return positive, ops.logsumexp(logits, axis=1)
+
+
+def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_prior=0.1):
+    """NT-Xent of each row, less the part of its negatives that are expected to be of its own class.
+
+    `−log( p / (p + max(M·e^(−1/T), (Σ_k exp(s_ik/T) − M·τ⁺·p) / (1 − τ⁺))) )`, with p = exp(s_ij/T) and M negatives.
+
+    Args:
+        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+        positive_prior: τ⁺, the share of the data that is of an image's own class, in [0, 1); 0 gives `nt_xent`.
+
+    Returns:
+        `(2n,)`: the rows of `a`, then those of `b`.
+
+    Reference: Chuang et al., "Debiased Contrastive Learning", 2020, eq. 8.
+    """
+    check_temperature("debiased_nt_xent", temperature)
+    if not 0.0 <= positive_prior < 1.0:
+        raise ValueError(f"debiased_nt_xent: `positive_prior` must lie in [0, 1); it is {positive_prior!r}.")
+    queries, keys, own, partner, _ = arranged("debiased_nt_xent", a, b, keys, first_row, None, None)
+    # Less the largest exponent that there can be, 1/T: nothing overflows, and the quotient stays.
+    logits = (ops.matmul(queries, ops.transpose(keys)) - 1.0) / temperature
+    positive = (ops.sum(queries * ops.take(keys, partner, axis=0), axis=1) - 1.0) / temperature
+    count = ops.cast(ops.shape(keys)[0] - 2, "float32")
+    total = ops.sum(ops.exp(hide(hide(logits, own), partner)), axis=1)
+    others = (total - count * positive_prior * ops.exp(positive)) / (1.0 - positive_prior)
+    others = ops.maximum(others, count * ops.exp(ops.cast(-2.0 / temperature, "float32")))
+    return ops.log(ops.exp(positive) + others) - positive
+
+
+def info_nce(queries, keys, negatives, temperature=0.1, filled=None):
+    """InfoNCE of each query: how surely it finds its key among the negatives, which all queries share.
+
+    `−log( exp(q·k/T) / (exp(q·k/T) + Σ_m exp(q·n_m/T)) )` of rows that are brought to length 1.
+
+    Args:
+        queries, keys: `(n, d)`; row i of both is one image.
+        negatives: `(m, d)`, such as a `keras_ssl.queue.Queue` holds.
+        temperature: above 0. MoCo: 0.07.
+        filled: `(m,)`, boolean: which negatives count; None for all.
+
+    Returns:
+        float32 `(n,)`.
+
+    Reference: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, eq. 1.
+    """
+    check_temperature("info_nce", temperature)
+    queries = normalized(queries)
+    positive = ops.sum(queries * normalized(keys), axis=1)
+    others = ops.matmul(queries, ops.transpose(normalized(negatives))) / temperature
+    if filled is not None:
+        others = ops.where(ops.cast(filled, "bool")[None, :], others, -1e9)
+    # Not the difference of two large logarithms, of which little is left where the loss is small.
+    return ops.logaddexp(0.0, ops.logsumexp(others, axis=1) - positive / temperature)
+
+
+def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, filled=None):
+    """The supervised contrastive loss of each row: NT-Xent with all images of its class as positives.
+
+    `−1/|P(i)| · Σ_{p ∈ P(i)} log( exp(s_ip/T) / Σ_{k≠i} exp(s_ik/T) )`.
+
+    Args:
+        embeddings: `(n, d)`; they are brought to length 1 here.
+        labels: integers `(n,)`.
+        temperature: above 0. The paper: 0.1.
+        keys, key_labels: all rows of the global batch, `embeddings` among them; None for these themselves.
+        first_row: the row of `keys` at which `embeddings` begin.
+        filled: boolean, one a key: which keys count (`keras_ssl.queue.Queue`); None for all.
+
+    Returns:
+        float32 `(n,)`. Rows without a positive are 0 and are left out of the mean: the others are scaled so that the
+        mean over the global batch is the loss.
+
+    Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 (L_out).
+    """
+    log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, first_row, filled)
+    count = ops.sum(ops.cast(positive, "float32"), axis=1)
+    rows = -ops.sum(ops.where(positive, log_share, 0.0), axis=1) / ops.maximum(count, 1.0)
+    return averaged(rows, count > 0.0)
+
+
+def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, filled=None):
+    """NT-Xent of each pair of a class, whose denominator holds that positive and the negatives, but no other positive.
+
+    Args:
+        embeddings, labels, temperature, keys, key_labels, first_row, filled: as of `supcon`.
+
+    Returns:
+        float32 `(n,)`, scaled so that the mean over the global batch is the mean over its positive pairs: the number of
+        pytorch-metric-learning's `NTXentLoss`.
+
+    Reference: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016; with one positive
+    an anchor, Chen et al. 2020, eq. 1.
+    """
+    log_share, positive = _among_all(
+        "labelled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, filled, pairwise=True
+    )
+    return averaged(-log_share, positive)
+
+
+def multi_similarity(
+    embeddings, labels, alpha=2.0, beta=50.0, base=0.5, epsilon=None, keys=None, key_labels=None, first_row=0
+):
+    """The multi-similarity loss of each row, over cosines s.
+
+    `log(1 + Σ_p exp(−α(s_ip − λ)))/α + log(1 + Σ_n exp(β(s_in − λ)))/β`.
+
+    Args:
+        embeddings, labels, keys, key_labels, first_row: as of `supcon`.
+        alpha, beta, base: α, β and λ; α and β above 0.
+        epsilon: the paper's mining (eq. 11 and 12): a negative counts where it is more similar than the least similar
+            positive less this, a positive where it is less similar than the most similar negative plus this; None for
+            all pairs.
+
+    Returns:
+        float32 `(n,)`.
+
+    Reference: Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 15.
+    """
+    keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
+    positive, negative = same_and_different(labels, key_labels, first_row)
+    similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
+    if epsilon is not None:
+        least = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
+        most = ops.max(ops.where(negative, similarity, -1e9), axis=1, keepdims=True)
+        positive = ops.logical_and(positive, similarity - epsilon < most)
+        negative = ops.logical_and(negative, similarity + epsilon > least)
+    attract = _log_one_plus(-alpha * (similarity - base), positive) / alpha
+    return attract + _log_one_plus(beta * (similarity - base), negative) / beta
+
+
+def _log_one_plus(logits, counted):
+    """`log(1 + Σ exp(logits))` of each row, over what is counted."""
+    return ops.logaddexp(0.0, ops.logsumexp(ops.where(counted, logits, -1e9), axis=1))
+
+
+def _among_all(owner, embeddings, labels, temperature, keys, key_labels, first_row, filled, pairwise=False):
+    """log of each key's share in its row's denominator, and which keys are positives."""
+    check_temperature(owner, temperature)
+    if (keys is None) != (key_labels is None):
+        raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
+    keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
+    positive, negative = same_and_different(labels, key_labels, first_row)
+    if filled is not None:
+        held = ops.cast(filled, "bool")[None, :]
+        positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
+    logits = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys))) / temperature
+    if pairwise:
+        others = ops.logsumexp(ops.where(negative, logits, -1e9), axis=1, keepdims=True)
+        denominator = ops.logaddexp(logits, others)
+    else:
+        others = ops.logical_or(positive, negative)
+        denominator = ops.logsumexp(ops.where(others, logits, -1e9), axis=1, keepdims=True)
+    return logits - denominator, positive

@@ -1,0 +1,218 @@
+"""Losses of labelled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
+
+```python
+model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
+model.fit(images, labels)  # the model's output is the embedding
+```
+
+They give one value a row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
+replicas, so that the number of replicas changes nothing.
+"""
+
+import keras
+from keras import ops
+
+from keras_ssl import distances, distribute, mining
+from keras_ssl.losses.average import averaged
+from keras_ssl.losses.contrast import supcon
+from keras_ssl.losses.nt_xent import check_temperature
+from keras_ssl.losses.pairs import check_margin, contrastive, triplet
+
+
+class _Labelled(keras.losses.Loss):
+    """The base of losses on (labels, embeddings): a subclass writes `rows(embeddings, labels, keys, key_labels, first)`.
+
+    Keras hands labels on as float32, which tells integers below 2^24 apart.
+    """
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return super().__call__(integer_labels(type(self).__name__, y_true), y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        labels = ops.cast(y_true, "int32")
+        first = distribute.first_row(ops.shape(y_pred)[0])
+        return self.rows(y_pred, labels, distribute.gather(y_pred), distribute.gather(labels), first)
+
+    def _matrix(self, embeddings, labels, keys, key_labels, first):
+        distance = distances.matrix(self.distance, embeddings, keys)
+        return distance, *mining.same_and_different(labels, key_labels, first)
+
+    def _config(self, **members):
+        return {**super().get_config(), **members}
+
+
+def integer_labels(owner, labels):
+    """Labels as int32 `(n,)`; refuses floats, of which two are hardly ever equal, and one-hot rows."""
+    labels = ops.convert_to_tensor(labels)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if "int" not in dtype and dtype != "bool":
+        raise ValueError(
+            f"{owner}: labels are of type {dtype}, and classes are compared for equality: give integers, such as "
+            'labels.astype("int32").'
+        )
+    if len(labels.shape) == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if len(labels.shape) != 1:
+        raise ValueError(
+            f"{owner}: labels must be one integer a row, and have the shape {tuple(labels.shape)}: from one-hot rows "
+            "take argmax(axis=1)."
+        )
+    return ops.cast(labels, "int32")
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Contrastive(keras.losses.Loss):
+    """The contrastive loss on (same, distance): `losses.contrastive` of each pair.
+
+    `y_true` is 1 for two of a kind and 0 for different ones, `y_pred` the distance of the pair, both `(n,)` or `(n, 1)`.
+    TensorFlow Addons' `ContrastiveLoss`.
+
+    Args:
+        margin: above 0.
+    """
+
+    def __init__(self, margin=1.0, name="contrastive", **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_margin("Contrastive", margin)
+        self.margin = margin
+
+    def call(self, y_true, y_pred):
+        return contrastive(y_pred, ops.cast(y_true, "float32") > 0.5, self.margin)
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin}
+
+
+class _Triplets(_Labelled):
+    def __init__(self, margin=1.0, distance=distances.euclidean, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_margin(type(self).__name__, margin, soft=True)
+        self.margin = margin
+        self.distance = keras.saving.deserialize_keras_object(distance) if isinstance(distance, dict) else distance
+
+    def get_config(self):
+        return self._config(margin=self.margin, distance=keras.saving.serialize_keras_object(self.distance))
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class TripletSemiHard(_Triplets):
+    """FaceNet's triplet loss with semi-hard negatives, on (labels, embeddings): the mean over anchors and positives.
+
+    TensorFlow Addons' `TripletSemiHardLoss`, whose "L2" is `distances.euclidean`, "squared-L2" `distances.squared` and
+    "angular" `distances.cosine`. Where a batch has no negative it costs nothing; there, Addons takes the anchor itself
+    for the negative.
+
+    Args:
+        margin: above 0; None for the soft margin.
+        distance: of `keras_ssl.distances`, or a function that broadcasts as those do.
+
+    Reference: Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015.
+    """
+
+    def __init__(self, margin=1.0, distance=distances.euclidean, name="triplet_semi_hard", **kwargs):
+        super().__init__(margin, distance, name, **kwargs)
+
+    def rows(self, *given):
+        mined = mining.semi_hard(*self._matrix(*given))
+        return averaged(triplet(mined.positive_distance, mined.negative_distance, self.margin), mined.weight)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class TripletHard(_Triplets):
+    """The triplet loss of each row's farthest positive and nearest negative, on (labels, embeddings).
+
+    TensorFlow Addons' `TripletHardLoss`; its `soft=True` is `margin=None`. A row without a positive, or without a
+    negative, costs nothing and counts as one in the mean. There, Addons takes the row itself for its positive, or its
+    farthest positive for its negative.
+
+    Args:
+        margin: above 0; None for the soft margin.
+        distance: of `keras_ssl.distances`, or a function that broadcasts as those do.
+
+    Reference: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5.
+    """
+
+    def __init__(self, margin=1.0, distance=distances.euclidean, name="triplet_hard", **kwargs):
+        super().__init__(margin, distance, name, **kwargs)
+
+    def rows(self, *given):
+        mined = mining.hard(*self._matrix(*given))
+        return mined.weight * triplet(mined.positive_distance, mined.negative_distance, self.margin)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class NPairs(keras.losses.Loss):
+    """The N-pairs loss on (labels, similarities): `y_pred[i, j]` is the dot product of anchor i and positive j.
+
+    The cross entropy of each row against its columns of the same label, in equal shares. TensorFlow Addons'
+    `NpairsLoss`. The columns are those that are given: under a strategy they are this replica's alone.
+
+    Reference: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016.
+    """
+
+    def __init__(self, name="n_pairs", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return super().__call__(integer_labels("NPairs", y_true), y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        labels = ops.cast(y_true, "int32")
+        same = ops.cast(ops.equal(labels[:, None], labels[None, :]), "float32")
+        targets = same / ops.sum(same, axis=1, keepdims=True)
+        return -ops.sum(targets * ops.log_softmax(ops.cast(y_pred, "float32"), axis=1), axis=1)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class LiftedStructure(_Labelled):
+    """The lifted structure loss on (labels, embeddings): each pair of a class against all negatives of both.
+
+    The mean over ordered pairs of `½ max(0, J_ij)²`, with `J_ij = log(Σ_n exp(α − D_in) + Σ_n exp(α − D_jn)) + D_ij`
+    over Euclidean distances. TensorFlow Addons' `LiftedStructLoss`.
+
+    Args:
+        margin: α, above 0.
+
+    Reference: Song et al., "Deep Metric Learning via Lifted Structured Feature Embedding", 2016, eq. 4.
+    """
+
+    distance = staticmethod(distances.euclidean)
+
+    def __init__(self, margin=1.0, name="lifted_structure", **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_margin("LiftedStructure", margin)
+        self.margin = margin
+
+    def rows(self, embeddings, labels, keys, key_labels, first):
+        distance, positive, _ = self._matrix(embeddings, labels, keys, key_labels, first)
+        # The negatives of every key, of whichever replica it is.
+        everyones, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
+        negatives = ops.logsumexp(ops.where(negative, self.margin - everyones, -1e9), axis=1)
+        own = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
+        both = ops.logaddexp(own[:, None], negatives[None, :]) + distance
+        return averaged(0.5 * ops.square(ops.relu(both)), positive)
+
+    def get_config(self):
+        return self._config(margin=self.margin)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class SupCon(_Labelled):
+    """The supervised contrastive loss on (labels, embeddings): `losses.supcon`.
+
+    Args:
+        temperature: above 0. The paper: 0.1.
+
+    Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2.
+    """
+
+    def __init__(self, temperature=0.1, name="sup_con", **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_temperature("SupCon", temperature)
+        self.temperature = temperature
+
+    def rows(self, embeddings, labels, keys, key_labels, first):
+        return supcon(embeddings, labels, self.temperature, keys, key_labels, first)
+
+    def get_config(self):
+        return self._config(temperature=self.temperature)

@@ -1,0 +1,99 @@
+"""Jigsaw: the pieces of an image in another order. Which order is it?"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl import augment, heads, losses
+from keras_ssl.augment import patches
+from keras_ssl.model import SelfSupervisedModel
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Jigsaw(SelfSupervisedModel):
+    """Jigsaw puzzles (Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles",
+    2016).
+
+    The image is cut in `grid`×`grid` cells and a patch out of each; the patches are put in one of a set of orders, as
+    different from each other as can be (algorithm 1); one backbone sees each patch, and a classifier on all features
+    says which order it is. The paper's guards against shortcuts (section 4.2): patches lie at random in their cells, so
+    that edges don't meet, and each is brought to one brightness and contrast.
+
+    Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
+    `(None, None, channels)`, sees them as they are, which is quicker.
+
+    Term: `jigsaw`. Figure: `jigsaw_accuracy`; chance is 1 / permutations.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or a feature map.
+        views: one view; None for `augment.proxy`.
+        head: from all patches' features side by side to one logit a permutation; None for dense layers of 512 and that.
+        grid: cells a side, 2 or more. The paper: 3.
+        permutations: how many orders, 2 to `(grid²)!`; None for 100, as far as there are so many.
+        gap: pixels of a cell that its patch leaves free, at random on either side; None for a seventh of the cell. The
+            paper: 11 of 75.
+        **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
+    """
+
+    terms = ("jigsaw",)
+    figures = ("jigsaw_accuracy",)
+    couples_batch = False
+
+    def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
+        if not isinstance(grid, int) or grid < 2:
+            raise ValueError(f"Jigsaw: `grid` is the number of cells a side, 2 or more; it is {grid!r}.")
+        self._orders = patches.permutations(grid**2, permutations or min(100, math.factorial(grid**2)))
+        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
+        super().__init__(backbone, views, **kwargs)
+        self.head = head
+        self.grid = grid
+        self.permutations = permutations
+        self.gap = gap
+
+    def build_heads(self, width):
+        count, pieces = self._orders.shape
+        if self.head is None:
+            options = {"batch_norm": False, "last_batch_norm": False, "dtype": self.dtype_policy}
+            self.head = heads.mlp([512, count], name="head", **options)
+        heads.build(self.head, pieces * width, count, "Jigsaw")
+        # A saved model keeps the orders that it was trained on, whatever a later version of this library would choose.
+        self.orders = self.add_weight(
+            shape=(count, pieces), dtype="int32", initializer="zeros", trainable=False, name="orders"
+        )
+        self.orders.assign(self._orders)
+
+    def geometry(self, side):
+        """`(cell, patch)` in pixels, for images of this side; refuses what does not fit."""
+        cell = side // self.grid
+        gap = max(1, cell // 7) if self.gap is None else self.gap
+        if gap < 0 or cell - gap < 1:
+            raise ValueError(
+                f"Jigsaw: a grid of {self.grid}×{self.grid} in {side} pixels has cells of {cell}, which leaves no patch "
+                f"beside a gap of {gap}: make `grid` or `gap` smaller, or images larger."
+            )
+        return cell, cell - gap
+
+    def embed(self, views, training):
+        image, draws = views[0], self.draws("jigsaw")
+        count, pieces = self._orders.shape
+        number = ops.cast(draws.uniform("order") * count, "int32")
+        cells = ops.take(ops.convert_to_tensor(self.orders), number, axis=0)
+        cell, patch = self.geometry(min(image.shape[1:3]))
+        places = []
+        for name, place in (("rows", cells // self.grid), ("columns", cells % self.grid)):
+            free = ops.floor(draws.uniform(name, pieces) * (cell - patch + 1))
+            places.append(place * cell + ops.cast(free, "int32"))
+        parts = [patches.normalized(part, self.value_range) for part in patches.cut(image, *places, patch)]
+        features = self.encode(self.features, self.for_backbone(parts), training, one_pass=True)
+        return {"logits": self.head(ops.concatenate(features, axis=1), training=training), "order": number}
+
+    def objective(self, outputs, batch):
+        logits, order = outputs["logits"], outputs["order"]
+        return (
+            {"jigsaw": losses.cross_entropy(logits, order)},
+            {"jigsaw_accuracy": losses.correct(logits, order)},
+        )
+
+    def trivial_losses(self, batch_size):
+        return {"the features say nothing of the order": math.log(len(self._orders))}

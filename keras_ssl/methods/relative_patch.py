@@ -1,0 +1,113 @@
+"""Relative position: two patches of an image. Where does the second lie, seen from the first?"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl import augment, heads, losses
+from keras_ssl.augment import patches
+from keras_ssl.model import SelfSupervisedModel
+
+# The eight neighbours of the middle of a 3×3 grid, row by row.
+_ROWS, _COLUMNS = (0, 0, 0, 1, 1, 2, 2, 2), (0, 1, 2, 0, 2, 0, 1, 2)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class RelativePatch(SelfSupervisedModel):
+    """Context prediction (Doersch et al., "Unsupervised Visual Representation Learning by Context Prediction", 2015).
+
+    The middle patch of a 3×3 grid and one of its eight neighbours, drawn for each image, go through one backbone; a
+    classifier on both features says which neighbour it was. The paper's guards against shortcuts (section 3.1): a gap
+    between patches, and a jitter of each, so that edges don't meet; and all but one colour channel dropped, so that
+    chromatic aberration does not tell where in the lens a patch was.
+
+    Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
+    `(None, None, channels)`, sees them as they are, which is quicker.
+
+    Term: `relative_patch`. Figure: `position_accuracy`; chance is 0.125.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or a feature map.
+        views: one view; None for `augment.proxy`.
+        head: from the two features side by side to 8 logits; None for dense layers of 256 and 8.
+        patch: side in pixels; None for a quarter of the image's.
+        gap: between patches in pixels; None for half a patch. The paper: 48 for patches of 96.
+        jitter: how far a patch goes from its place at most, in pixels; None for a third of the gap. The paper: 7.
+        drop_colours: keep one channel of three; images of one channel have none to drop.
+        **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
+    """
+
+    terms = ("relative_patch",)
+    figures = ("position_accuracy",)
+    couples_batch = False
+
+    def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
+        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
+        super().__init__(backbone, views, **kwargs)
+        self.head = head
+        self.patch = patch
+        self.gap = gap
+        self.jitter = jitter
+        self.drop_colours = drop_colours
+
+    def build_heads(self, width):
+        if self.head is None:
+            options = {"batch_norm": False, "last_batch_norm": False, "dtype": self.dtype_policy}
+            self.head = heads.mlp([256, 8], name="head", **options)
+        heads.build(self.head, 2 * width, 8, "RelativePatch")
+
+    def geometry(self, height, width):
+        """`(patch, gap, jitter)` in pixels, for images of this size; refuses what does not fit."""
+        side = min(height, width)
+        patch = side // 4 if self.patch is None else self.patch
+        gap = patch // 2 if self.gap is None else self.gap
+        jitter = max(gap, 0) // 3 if self.jitter is None else self.jitter
+        if patch < 1 or gap < 0 or jitter < 0 or 3 * patch + 2 * gap > side:
+            raise ValueError(
+                f"RelativePatch: three patches of {patch} pixels with gaps of {gap} and a jitter of {jitter} don't fit "
+                f"in images of {height}×{width}: make `patch` or `gap` smaller, or images larger."
+            )
+        return patch, gap, jitter
+
+    def embed(self, views, training):
+        image, draws = views[0], self.draws("relative_patch")
+        height, width = image.shape[1:3]
+        patch, gap, jitter = self.geometry(height, width)
+        position = ops.cast(draws.uniform("position") * 8.0, "int32")
+        top, left = (
+            self._places(draws, name, position, side, patch, gap, jitter)
+            for name, side in (("rows", height), ("columns", width))
+        )
+        pair = [
+            self._without_shortcuts(part, draws.fold(n)) for n, part in enumerate(patches.cut(image, top, left, patch))
+        ]
+        features = self.encode(self.features, self.for_backbone(pair), training, one_pass=True)
+        logits = self.head(ops.concatenate(features, axis=1), training=training)
+        return {"logits": logits, "position": position}
+
+    def _places(self, draws, name, position, side, patch, gap, jitter):
+        """The first pixel of the middle patch and of its neighbour, along one side: `(n, 2)`."""
+        cell = ops.take(ops.convert_to_tensor(_ROWS if name == "rows" else _COLUMNS, "int32"), position)
+        cells = ops.stack([ops.ones_like(cell), cell], axis=1)
+        moved = ops.floor(draws.uniform(name, 2) * (2 * jitter + 1)) - jitter
+        start = (side - 3 * patch - 2 * gap) // 2 + cells * (patch + gap) + ops.cast(moved, "int32")
+        return ops.clip(start, 0, side - patch)
+
+    def _without_shortcuts(self, part, draws):
+        channels = part.shape[-1]
+        if not self.drop_colours or channels == 1:
+            return part
+        channel = ops.floor(draws.uniform("channel") * channels)
+        noise = draws.uniform("noise", part.shape[1] * part.shape[2] * channels, -(3.0**0.5), 3.0**0.5)
+        return patches.drop_colours(part, channel, ops.reshape(noise, ops.shape(part)))
+
+    def objective(self, outputs, batch):
+        logits, position = outputs["logits"], outputs["position"]
+        return (
+            {"relative_patch": losses.cross_entropy(logits, position)},
+            {"position_accuracy": losses.correct(logits, position)},
+        )
+
+    def trivial_losses(self, batch_size):
+        return {"the features say nothing of the position": math.log(8.0)}

@@ -1,0 +1,140 @@
+"""Siamese networks: one encoder for both images of a pair, near where they are of a kind and apart where not."""
+
+import keras
+from keras import ops
+
+from keras_ssl import distances, distribute, heads, losses, mining
+from keras_ssl.augment.policies import default_views
+from keras_ssl.batches import check_images
+from keras_ssl.losses.average import share
+from keras_ssl.losses.labelled import integer_labels
+from keras_ssl.losses.pairs import check_margin
+from keras_ssl.model import SelfSupervisedModel
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Siamese(SelfSupervisedModel):
+    """Siamese networks with the contrastive loss (Hadsell et al., "Dimensionality Reduction by Learning an Invariant
+    Mapping", 2006, eq. 4).
+
+    `1[same] · d² + 1[different] · max(0, margin − d)²` of the distance d of two embeddings. Only the encoder has
+    parameters. What is a pair:
+
+    - given ones: batches `{"views": (a, b), "same": y}`, with y = 1 for two of a kind and 0 for different ones;
+    - by views: the two views of an image are of a kind, views of two images are not, over the whole global batch;
+    - `labels=True`: all views of images with one label are of a kind. That needs labels.
+
+    Terms: `same` and `different`, weighted. Figure: `pair_accuracy`, the share of pairs on their side of half the
+    margin, same and different ones at the same weights as in the loss.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or a feature map.
+        views: two views; None for SimCLR's policy at the backbone's size, or `augment.small_gray`.
+        projector: from pooled features to what is compared; None for none, as in the paper.
+        distance: of `keras_ssl.distances`: `euclidean`, as in the paper, `cosine`, `dot_product` …, or a function that
+            broadcasts as those do.
+        margin: above 0, in the distance's units.
+        positive_weight: of pairs of a kind among pairs made of a batch, in (0, 1). Each kind is averaged by itself, and
+            the two means get this weight and the rest: or N positive pairs would drown in N² negative ones. Given
+            pairs are averaged all alike.
+        labels: make pairs by labels.
+        one_pass: run both views as one batch; else one view after the other.
+        **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
+    """
+
+    terms = ("same", "different")
+    figures = ("pair_accuracy",)
+
+    def __init__(
+        self,
+        backbone,
+        views=None,
+        projector=None,
+        distance=distances.euclidean,
+        margin=1.0,
+        positive_weight=0.5,
+        labels=False,
+        one_pass=True,
+        **kwargs,
+    ):
+        check_margin("Siamese", margin)
+        if not 0.0 < positive_weight < 1.0:
+            raise ValueError(f"Siamese: `positive_weight` must lie between 0 and 1; it is {positive_weight!r}.")
+        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
+        super().__init__(backbone, views, **kwargs)
+        self.projector = projector
+        self.distance = distance
+        self.margin = margin
+        self.positive_weight = positive_weight
+        self.labels = self.uses_labels = labels
+        self.one_pass = one_pass
+
+    def build_heads(self, width):
+        if self.projector is not None:
+            heads.build(self.projector, width)
+
+    def embed(self, views, training):
+        a, b = self.encode(self.projected, views, training, self.one_pass)
+        return {"a": a, "b": b}
+
+    def projected(self, images, training=False):
+        features = self.features(images, training=training)
+        return features if self.projector is None else self.projector(features, training=training)
+
+    def objective(self, outputs, batch):
+        a, b = outputs["a"], outputs["b"]
+        if "same" in batch:
+            return self._of_given_pairs(self.distance(a, b), ops.cast(batch["same"], "float32") > 0.5)
+        rows = ops.shape(a)[0]
+        first = distribute.first_row(rows)
+        if self.labels:
+            ids = integer_labels("Siamese", batch["label"])
+        else:
+            ids = first + ops.arange(rows, dtype="int32")
+        # Both views of each row against both views of every row.
+        queries, keys = ops.concatenate([a, b]), ops.concatenate([distribute.gather(a), distribute.gather(b)])
+        everyones = distribute.gather(ids)
+        own = ops.concatenate([first + ops.arange(rows, dtype="int32")] * 2)
+        own = own + ops.repeat(ops.convert_to_tensor([0, 1], "int32"), rows) * ops.shape(everyones)[0]
+        same, different = mining.same_and_different(ops.tile(ids, 2), ops.tile(everyones, 2), own)
+        distance = distances.matrix(self.distance, queries, keys)
+        costs = losses.contrastive(distance, same, self.margin)
+        near = distance < self.margin / 2
+        weight, rest = self.positive_weight, 1.0 - self.positive_weight
+        accuracy = weight * share(same, near) + rest * share(different, ops.logical_not(near))
+        return (
+            {
+                "same": weight * losses.averaged(costs, same),
+                "different": rest * losses.averaged(costs, different),
+            },
+            {"pair_accuracy": accuracy},
+        )
+
+    def _of_given_pairs(self, distance, same):
+        costs = losses.contrastive(distance, same, self.margin)
+        right = ops.equal(distance < self.margin / 2, same)
+        return (
+            {"same": ops.where(same, costs, 0.0), "different": ops.where(same, 0.0, costs)},
+            {"pair_accuracy": ops.cast(right, "float32")},
+        )
+
+    def similarity(self, images_a, images_b):
+        """How alike two images are, row by row: `max(0, 1 − d / margin)`.
+
+        1 is for embeddings at one place, 0 for those as far apart as different images are pushed, or farther.
+
+        Args:
+            images_a, images_b: `(n, height, width, channels)`, in the model's value range.
+
+        Returns:
+            A float32 array `(n,)`, in [0, 1].
+        """
+        embedded = []
+        for images in (images_a, images_b):
+            check_images(images, self.value_range)
+            embedded.append(self.projected(ops.cast(images, "float32")))
+        return ops.convert_to_numpy(ops.relu(1.0 - self.distance(*embedded) / self.margin))
+
+    def trivial_losses(self, batch_size):
+        far = (1.0 - self.positive_weight) * self.margin**2
+        return {"all images have one embedding, as it is for pairs made of a batch": far}

@@ -1,0 +1,132 @@
+"""The triplet loss: an image is nearer to one of its kind than to any other, by a margin."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl import distances, distribute, heads, losses, mining
+from keras_ssl.augment.policies import default_views
+from keras_ssl.losses.average import share
+from keras_ssl.losses.labelled import integer_labels
+from keras_ssl.losses.pairs import check_margin
+from keras_ssl.model import SelfSupervisedModel
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Triplet(SelfSupervisedModel):
+    """The triplet loss (Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015, eq. 3).
+
+    `max(0, d(anchor, positive) − d(anchor, negative) + margin)`, with d the squared distance of embeddings of length 1
+    unless another is given. What is a triplet:
+
+    - given ones: batches `{"views": (anchors, positives, negatives)}`;
+    - by views: an image's other view is its positive, views of all other images of the global batch are negatives;
+    - `labels=True`: all views of images with its label are positives. That needs labels.
+
+    Term: `triplet`. Figures: `active_triplets`, the share of mined triplets that cost anything (given a soft margin, of
+    those whose negative is nearer than the positive), `mined_triplets`, how many there are an anchor.
+
+    Args:
+        backbone: a Keras model from images to `(n, features)` or a feature map.
+        views: two views; None for SimCLR's policy at the backbone's size, or `augment.small_gray`.
+        projector: from pooled features to what is compared; None for none. FaceNet's is `keras.layers.Dense(128)`.
+        distance: of `keras_ssl.distances`: `squared`, `euclidean`, `cosine`, `angular` …, or a function that
+            broadcasts as those do.
+        margin: above 0, in the distance's units; None for the soft margin. FaceNet: 0.2.
+        mining: a function of `keras_ssl.mining`: `semi_hard`, `hard`, `all_triplets`, `easy_positive`, `WithinMargin()`,
+            `DistanceWeighted()`. It sees the global batch.
+        active_only: take the mean over triplets that cost anything; else over all that are mined.
+        normalize: bring embeddings to length 1.
+        labels: make triplets by labels.
+        one_pass: run the views as one batch; else one view after the other.
+        **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
+    """
+
+    terms = ("triplet",)
+    figures = ("active_triplets", "mined_triplets")
+
+    def __init__(
+        self,
+        backbone,
+        views=None,
+        projector=None,
+        distance=distances.squared,
+        margin=0.2,
+        mining=mining.semi_hard,
+        active_only=False,
+        normalize=True,
+        labels=False,
+        one_pass=True,
+        **kwargs,
+    ):
+        check_margin("Triplet", margin, soft=True)
+        if not callable(mining):
+            raise ValueError(
+                f"Triplet: `mining` is a function of keras_ssl.mining, such as semi_hard; it is {mining!r}."
+            )
+        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
+        super().__init__(backbone, views, **kwargs)
+        self.projector = projector
+        self.distance = distance
+        self.margin = margin
+        self.mining = mining
+        self.active_only = active_only
+        self.normalize = normalize
+        self.labels = self.uses_labels = labels
+        self.one_pass = one_pass
+
+    def build_heads(self, width):
+        if self.projector is not None:
+            heads.build(self.projector, width)
+
+    def embed(self, views, training):
+        names = ("a", "b", "c")
+        return dict(zip(names, self.encode(self.projected, views, training, self.one_pass)))
+
+    def projected(self, images, training):
+        features = self.features(images, training=training)
+        z = features if self.projector is None else self.projector(features, training=training)
+        return losses.normalized(z) if self.normalize else z
+
+    def objective(self, outputs, batch):
+        if "c" in outputs:  # given triplets
+            near, far = (self.distance(outputs["a"], outputs[name]) for name in ("b", "c"))
+            return self._terms(mining.Triplets(near, far, ops.ones_like(near)))
+        a, b = outputs["a"], outputs["b"]
+        rows = ops.shape(a)[0]
+        own = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
+        ids = integer_labels("Triplet", batch["label"]) if self.labels else own
+        everyones, count = distribute.gather(ids), ops.shape(ids)[0] * distribute.replicas()
+        keys = ops.concatenate([distribute.gather(a), distribute.gather(b)])
+        own = ops.concatenate([own, own + count])
+        positive, negative = mining.same_and_different(ops.tile(ids, 2), ops.tile(everyones, 2), own)
+        distance = distances.matrix(self.distance, ops.concatenate([a, b]), keys)
+        return self._terms(self.mining(distance, positive, negative))
+
+    def _terms(self, mined):
+        costs = losses.triplet(mined.positive_distance, mined.negative_distance, self.margin)
+        threshold = math.log(2.0) if self.margin is None else 0.0
+        counted = mined.weight > 0.0
+        rows = losses.averaged(costs, mined.weight, self.active_only)
+        inner = tuple(range(1, len(mined.weight.shape)))
+        mined_triplets = ops.sum(ops.cast(counted, "float32"), axis=inner) if inner else ops.cast(counted, "float32")
+        return (
+            {"triplet": rows},
+            {"active_triplets": share(counted, costs > threshold), "mined_triplets": mined_triplets},
+        )
+
+    def check_logs(self, logs):
+        if logs.get("mined_triplets") == 0.0:
+            raise ValueError(
+                "Triplet: no triplet was found in any batch of this epoch, so nothing is trained. "
+                + (
+                    "With labels=True a batch needs two images of one label and one of another: make batches larger."
+                    if self.labels
+                    else f"`mining` is {self.mining!r}: choose another, or wider bounds."
+                )
+            )
+
+    def trivial_losses(self, batch_size):
+        at_rest = math.log(2.0) if self.margin is None else self.margin
+        return {"all images have one embedding: the loss is the margin": at_rest}

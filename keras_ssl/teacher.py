@@ -1,0 +1,208 @@
+"""The teacher: a copy of an encoder that follows it as a moving average, and the schedule of its momentum.
+
+The update runs inside of the training step, after the optimizer, once an optimizer step. A callback could not do it:
+with `steps_per_execution=4` it is called once in four steps.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssl.keras_gaps import flatten_layers
+
+STATISTICS = ("own", "average", "copy")
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class CosineMomentum:
+    """BYOL's momentum: `1 − (1 − base) · (cos(πk/K) + 1)/2` at step k of K, from `base` up to 1.
+
+    Args:
+        base: τ at the beginning, in [0, 1].
+        steps: K, optimizer steps; None for those of the run, which `fit` knows.
+
+    Reference: Grill et al., "Bootstrap Your Own Latent", 2020, section 3.2.
+    """
+
+    def __init__(self, base=0.996, steps=None):
+        check_momentum("CosineMomentum: `base`", base)
+        if steps is not None and not (isinstance(steps, int) and steps > 0):
+            raise ValueError(
+                f"CosineMomentum: `steps` must be a positive integer, or None for the run's; it is {steps!r}."
+            )
+        self.base, self.steps = base, steps
+
+    def __call__(self, step, run_steps=None):
+        steps = ops.cast(self.steps if self.steps is not None else run_steps, "float32")
+        done = ops.clip(ops.cast(step, "float32") / ops.maximum(steps, 1.0), 0.0, 1.0)
+        return 1.0 - (1.0 - self.base) * (ops.cos(math.pi * done) + 1.0) / 2.0
+
+    def get_config(self):
+        return {"base": self.base, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class ConstantMomentum:
+    """One momentum for all steps.
+
+    Args:
+        value: in [0, 1]. 0 makes the teacher the student of the step before, 1 leaves it as it began.
+    """
+
+    def __init__(self, value):
+        check_momentum("ConstantMomentum: `value`", value)
+        self.value = value
+
+    def __call__(self, step):
+        return ops.convert_to_tensor(self.value, "float32")
+
+    def get_config(self):
+        return {"value": self.value}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def schedule_of(owner, momentum):
+    """A schedule from what a user gives: a number is the base of BYOL's cosine.
+
+    Raises:
+        ValueError: for a number outside of [0, 1], and for what can't be called or saved.
+    """
+    if isinstance(momentum, (int, float)):
+        check_momentum(f"{owner}: `momentum`", momentum)
+        return CosineMomentum(float(momentum))
+    saved = isinstance(momentum, keras.optimizers.schedules.LearningRateSchedule) or (
+        hasattr(momentum, "get_config") and hasattr(type(momentum), "from_config")
+    )
+    if not callable(momentum) or not saved:
+        raise ValueError(
+            f"{owner}: the momentum is a number, or a schedule that can be saved: keras_ssl.teacher.CosineMomentum, "
+            "any keras.optimizers.schedules.LearningRateSchedule, or a class of yours with __call__(step), get_config() "
+            f"and from_config(). It is {momentum!r}."
+        )
+    return momentum
+
+
+def check_momentum(what, value):
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{what} must lie between 0 and 1; it is {value!r}.")
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Teacher(keras.layers.Layer):
+    """Copies of built layers that follow them: `teacher ← m · teacher + (1 − m) · student`, once an optimizer step.
+
+    All that changes are variables, which `.keras` saves. The copies are frozen variable by variable: their layers stay
+    trainable, so that batch normalisation in training uses the batch's statistics, as the student's does. (A layer with
+    `trainable=False` normalises by moving statistics, even in training.)
+
+    Args:
+        schedule: the momentum, a function of the step; see `schedule_of`.
+        statistics: of batch normalisation, which no optimizer moves: `"own"` lets the teacher's copies move by what it
+            sees itself, as in BYOL's code; `"average"` averages the student's like weights; `"copy"` copies them.
+    """
+
+    def __init__(self, schedule, statistics="own", **kwargs):
+        super().__init__(**kwargs)
+        if statistics not in STATISTICS:
+            raise ValueError(f"Teacher: `statistics` is one of {', '.join(STATISTICS)}; it is {statistics!r}.")
+        self.schedule = schedule
+        self.statistics = statistics
+
+    def follow(self, students):
+        """Makes the copies, and the counters.
+
+        Args:
+            students: built layers or models.
+        """
+        self.copies = [copy_of(student) for student in students]
+        # By place and never by name: a copy has the names of its original.
+        self._learned = [learned(layer) for layer in self.copies]
+        counter = {"shape": (), "dtype": "int32", "trainable": False, "initializer": "zeros"}
+        self.updates = self.add_weight(name="updates", **counter)
+        self.run_start = self.add_weight(name="run_start", **counter)
+        self.run_steps = self.add_weight(name="run_steps", **counter)
+        self.last = self.add_weight(name="last", shape=(), dtype="float32", trainable=False, initializer="ones")
+        self.built = True
+        self.freeze()
+
+    def freeze(self):
+        """Takes the copies' variables from the optimizer; again after `trainable` was set on a layer above."""
+        for layer in self.copies:
+            for variable in layer.variables:
+                variable.trainable = False
+
+    def momentum(self):
+        """The momentum of the next update: a float32 scalar."""
+        step = ops.convert_to_tensor(self.updates) - ops.convert_to_tensor(self.run_start)
+        if self.needs_run_steps:
+            return self.schedule(step, ops.convert_to_tensor(self.run_steps))
+        return ops.cast(self.schedule(step), "float32")
+
+    @property
+    def needs_run_steps(self):
+        """Whether the schedule depends on how long the run is."""
+        return isinstance(self.schedule, CosineMomentum) and self.schedule.steps is None
+
+    def begin_run(self, steps, done):
+        """Sets the length of the run that begins, in optimizer steps, of which `done` lie behind it already."""
+        if not self.needs_run_steps:
+            # A schedule of its own length goes on where it was, in a second fit as well.
+            return
+        if steps is None:
+            raise ValueError(
+                "fit: the momentum goes from its base to 1 over the steps of the run, and this stream's length is not "
+                "known: pass steps_per_epoch, or momentum=keras_ssl.teacher.CosineMomentum(0.996, steps=…)."
+            )
+        self.run_steps.assign(steps)
+        self.run_start.assign(ops.convert_to_tensor(self.updates) - done)
+
+    def update(self, students, stepped):
+        """Moves the copies towards the students.
+
+        Args:
+            students: the layers that `follow` was given.
+            stepped: boolean scalar tensor; where it is false nothing moves.
+        """
+        momentum = ops.where(stepped, self.momentum(), 1.0)
+        for layer, student, is_learned in zip(self.copies, students, self._learned):
+            for mine, theirs, averaged in zip(layer.weights, student.weights, is_learned):
+                if not averaged and self.statistics == "own":
+                    continue
+                keep = momentum if averaged or self.statistics == "average" else ops.where(stepped, 0.0, 1.0)
+                old, new = ops.convert_to_tensor(mine), ops.convert_to_tensor(theirs)
+                if "float" not in keras.backend.standardize_dtype(mine.dtype):
+                    mine.assign(ops.where(stepped, new, old))
+                    continue
+                moved = keep * ops.cast(old, "float32") + (1.0 - keep) * ops.cast(new, "float32")
+                mine.assign(ops.cast(moved, mine.dtype))
+        self.last.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last)))
+        self.updates.assign(ops.convert_to_tensor(self.updates) + ops.cast(stepped, "int32"))
+
+
+def copy_of(layer):
+    """A layer or model of the same configuration and weights, with no variable in common."""
+    twin = type(layer).from_config(layer.get_config())
+    if not twin.built:
+        twin.build_from_config(layer.get_build_config())
+    twin.set_weights(layer.get_weights())
+    return twin
+
+
+def learned(layer):
+    """For each weight of a layer whether an optimizer would move it, were nothing frozen."""
+    layers = flatten_layers(layer)
+    kept = [part.trainable for part in layers]
+    layer.trainable = True
+    moved = {id(variable) for variable in layer.trainable_variables}
+    flags = [id(weight) in moved for weight in layer.weights]
+    for part, trainable in zip(layers, kept):  # from the top down, for each sets all that is below it
+        part.trainable = trainable
+    return flags

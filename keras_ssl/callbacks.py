@@ -80,7 +80,7 @@ class TeacherEMA(keras.callbacks.Callback):
         """Hands the schedule to the model; `fit` calls it before the length of the run is set and a step is traced."""
         if getattr(model, "teacher", None) is None:
             raise ValueError(
-                f"TeacherEMA: {type(model).__name__} has no teacher whose momentum could be set: leave the callback out."
+                f"TeacherEMA: {type(model).__name__} has no teacher whose momentum could be set: leave it out."
             )
         if model.momentum is not self.schedule:
             model.momentum = model.teacher.schedule = self.schedule

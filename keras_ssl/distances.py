@@ -50,7 +50,7 @@ def angular(a, b):
 
 @_serializable
 def dot_product(a, b):
-    """`max(0, 1 − a·b)`: 0 from a dot product of 1 upwards, for embeddings that are compared without a normalisation."""
+    """`max(0, 1 − a·b)`: 0 from a dot product of 1 upwards, for embeddings that are compared as they are."""
     a, b = _float32(a, b)
     return ops.relu(1.0 - ops.sum(a * b, axis=-1))
 

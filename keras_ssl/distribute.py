@@ -37,6 +37,14 @@ def replicas():
     return context.num_replicas_in_sync if context else 1
 
 
+def only_builds():
+    """Whether this runs under a strategy but on no replica: so Keras builds a model, and no step is taken.
+
+    What it builds from there is a mean over the replicas' batches, in which integers have become float64.
+    """
+    return tf is not None and tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
+
+
 def first_row(rows):
     """The row of the global batch at which this replica's `rows` rows begin: 0 where one replica holds all."""
     if replicas() == 1:

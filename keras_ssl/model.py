@@ -37,6 +37,9 @@ class SelfSupervisedModel(keras.Model):
     - `terms` and `figures`: the names of the terms of its loss and of the figures it logs beside them;
     - `couples_batch`: whether a row's loss depends on the other rows of its batch;
     - `uses_labels`, and `numbers_images`: whether a batch needs each image's number, `"index"`, in the array;
+    - `compares_pairs`: whether a batch may say of its pairs of views which are of a kind, `"same"`;
+    - `sees_patches`: whether the backbone is shown patches, which one of open size, `(None, None, channels)`, takes as
+      they are: what tells the command to make such a one;
     - `build_heads(width)`: creates and builds its heads, for pooled features of `(n, width)`;
     - `embed(views, training)`: a dict of named tensors whose first axis is the batch's;
     - `objective(outputs, batch)`: `(terms, figures)`, each a dict by name of either one value a row of this replica, or
@@ -64,6 +67,8 @@ class SelfSupervisedModel(keras.Model):
     couples_batch = True
     uses_labels = False
     numbers_images = False
+    sees_patches = False
+    compares_pairs = False
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
@@ -102,8 +107,8 @@ class SelfSupervisedModel(keras.Model):
         """Updates what changes once an optimizer step. `stepped`: boolean scalar tensor, whether there was one."""
 
     def begin_run(self, steps, done):
-        """Called by `fit` before its first step: `steps` optimizer steps are the whole run, None where a stream's length
-        is not known, and `done` of them lie behind it."""
+        """Called by `fit` before its first step: `steps` optimizer steps are the whole run, None where a stream's
+        length is not known, and `done` of them lie behind it."""
 
     def frozen_layers(self):
         """Layers with copies of the student's, whose variables no optimizer moves: each has a `freeze()`."""
@@ -234,6 +239,11 @@ class SelfSupervisedModel(keras.Model):
 
     def _embed_batch(self, batch, training):
         """What `embed` gives of the batch's views, in one go or micro-batch by micro-batch."""
+        if "same" in batch and not self.compares_pairs:
+            raise ValueError(
+                f'{type(self).__name__} takes both views of a pair as being of a kind, and this batch has "same": '
+                "leave out the pairs that are not, and the entry, or train a keras_ssl.Siamese."
+            )
         count = ops.shape(keras.tree.flatten(batch)[0])[0]
         rows = distribute.first_row(count) + ops.arange(count, dtype="int32")
 
@@ -285,7 +295,7 @@ class SelfSupervisedModel(keras.Model):
         return mean / distribute.replicas()
 
     def _mark_broken(self, terms):
-        """Keeps the number of the first term that is not finite: `Watch` reads it now and then, and the step goes on."""
+        """Keeps the number of the first term that is not finite: `Watch` reads it now and then; the step goes on."""
         wrong = ops.stop_gradient(ops.cast(ops.logical_not(ops.isfinite(ops.stack(terms))), "float32"))
         wrong = distribute.global_sum(wrong) > 0.0
         number = ops.cast(ops.argmax(ops.cast(wrong, "int32")), "int32") + 1
@@ -299,8 +309,8 @@ class SelfSupervisedModel(keras.Model):
         if number:
             self.broken.assign([0, 0])
             raise FloatingPointError(
-                f"{type(self).__name__}: the term {self.terms[number - 1]!r} of the loss became NaN or infinite at step "
-                f"{step}, and what was trained since is lost. A smaller learning rate or a longer warm-up usually "
+                f"{type(self).__name__}: the term {self.terms[number - 1]!r} of the loss became NaN or infinite at "
+                f"step {step}, and what was trained since is lost. A smaller learning rate or a longer warm-up usually "
                 "helps; with half precision try float32. Load the last checkpoint, or make the model anew."
             )
 

@@ -8,7 +8,7 @@ from keras import ops
 class LARS(keras.optimizers.Optimizer):
     """Layer-wise adaptive rate scaling: momentum SGD whose step is in proportion to each weight's own size.
 
-    For a weight w with the gradient g: `d = (g + wd·w) · η·|w| / (|g| + wd·|w|)`, then `m ← µ·m + d` and `w ← w − lr·m`.
+    For a weight w with the gradient g: `d = (g + wd·w) · η·|w| / (|g| + wd·|w|)`, then `m ← µ·m + d`, `w ← w − lr·m`.
     Where |w| or |g| is zero, `d = g`. Biases and the weights of normalisation are excluded: they get neither decay nor
     scaling, which is `m ← µ·m + g`.
 

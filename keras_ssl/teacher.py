@@ -84,8 +84,8 @@ def schedule_of(owner, momentum):
     if not callable(momentum) or not saved:
         raise ValueError(
             f"{owner}: the momentum is a number, or a schedule that can be saved: keras_ssl.teacher.CosineMomentum, "
-            "any keras.optimizers.schedules.LearningRateSchedule, or a class of yours with __call__(step), get_config() "
-            f"and from_config(). It is {momentum!r}."
+            "any keras.optimizers.schedules.LearningRateSchedule, or a class of yours with __call__(step), get_config "
+            f"and from_config. It is {momentum!r}."
         )
     return momentum
 

@@ -51,8 +51,9 @@ def siamese_with_labels():
 
 
 def triplet():
-    # All triplets, by a soft margin: which one a miner chooses, and which side of a margin it is on, flips with the last
-    # bit of a distance, and a step with it by more than rounding. Miners are compared by themselves (test_mining.py).
+    # All triplets, by a soft margin: which one a miner chooses, and which side of a margin it is on, flips with the
+    # last bit of a distance, and a step with it by more than rounding. Miners are compared by themselves, in
+    # test_mining.py.
     return keras_ssl.Triplet(
         tiny_backbone(), light_views(), projector=head(16), margin=None, mining=mining.all_triplets
     )

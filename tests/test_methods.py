@@ -18,8 +18,8 @@ from keras_ssl.testing import check_method
 TESTS = pathlib.Path(__file__).parent
 
 
-# The whole contract runs in the slow tests. Each time run: of one method a kind (a value a row, a queue, a scalar of the
-# batch, a teacher) the checks that tell most, of the others the one that finds most faults.
+# The whole contract runs in the slow tests. Each time run: of one method a kind (a value a row, a queue, a scalar of
+# the batch, a teacher) the checks that tell most, of the others the one that finds most faults.
 TELLING = ["loss_is_the_sum_of_its_terms", "two_replicas", "micro_batches", "saves_and_goes_on"]
 KINDS = ["SimCLR with memory", "BarlowTwins", "BYOL"]
 

@@ -86,10 +86,11 @@ def begin(method, data, settings):
             f"--batch_size={settings.batch_size} is more than the {len(images)} images to train on: give "
             f"--batch_size={len(images)} or less."
         )
-    backbone = backbone_by_name(settings.backbone, images.shape[1:])
+    shape = images.shape[1:]
+    backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.sees_patches else shape)
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
-    model = method(backbone, seed=settings.seed)
+    model = method(backbone, seed=settings.seed, **({"exemplars": len(images)} if method.numbers_images else {}))
     if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made
         check_images(images, model.value_range, f"--data={settings.data}: images")
     model.compile(optimizer=optimizer(settings.epochs * max(1, len(images) // settings.batch_size)))
@@ -102,15 +103,16 @@ def fit(model, data, settings):
         data.train.images,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
-        validation_data=_validation_images(data, settings.batch_size),
+        # Where each training image is a class, held-out images have none.
+        validation_data=None if model.numbers_images else _validation_images(data, settings.batch_size),
         callbacks=_probes(data),
     ).history
 
 
-def optimizer(steps):
+def optimizer(steps, rate=_LR):
     """AdamW with 5 % warm-up and a cosine."""
     warm = max(1, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=_LR, warmup_steps=warm)
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     return keras.optimizers.AdamW(schedule, weight_decay=1e-4)
 
 
@@ -202,8 +204,12 @@ def report(path, model, data, held_out, history, table, settings):
     made = model.views(shown.images)
     page.figure(
         plots.views(shown.images, [keras.ops.convert_to_numpy(view) for view in made], model.value_range),
-        "Images in the first row; below them two random views, as in training. The method makes the views of one image "
-        "alike: what changes between them is what the features learn to ignore.",
+        "Images in the first row; below them random views, as in training. "
+        + (
+            "What changes between the views of one image is what the features learn to ignore."
+            if len(made) > 1
+            else "The method makes its task of them."
+        ),
     )
     page.heading("A map of the embedding")
     queried = data.test or train

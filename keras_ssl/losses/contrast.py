@@ -3,6 +3,7 @@
 `dcl`, `dclw` and `debiased_nt_xent` take what `nt_xent` takes, and `SimCLR(contrast=…)` takes each of them.
 """
 
+import keras
 from keras import ops
 
 from keras_ssl.losses.average import averaged
@@ -10,6 +11,7 @@ from keras_ssl.losses.nt_xent import arranged, check_temperature, hide, normaliz
 from keras_ssl.mining import same_and_different
 
 
+@keras.saving.register_keras_serializable("keras_ssl")
 def dcl(a, b, temperature=0.1, keys=None, first_row=0):
     """The decoupled contrastive loss of each row: NT-Xent without the positive in its denominator.
 
@@ -28,6 +30,7 @@ def dcl(a, b, temperature=0.1, keys=None, first_row=0):
     return negatives - positive / temperature
 
 
+@keras.saving.register_keras_serializable("keras_ssl")
 def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
     """`dcl` with harder positives weighted more: its positive term times `2 − N · softmax_i(s_i / σ)`.
 
@@ -60,6 +63,7 @@ def _decoupled(owner, a, b, temperature, keys, first_row):
     return positive, ops.logsumexp(logits, axis=1)
 
 
+@keras.saving.register_keras_serializable("keras_ssl")
 def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_prior=0.1):
     """NT-Xent of each row, less the part of its negatives that are expected to be of its own class.
 

@@ -20,7 +20,7 @@ from keras_ssl.losses.pairs import check_margin, contrastive, triplet
 
 
 class _Labelled(keras.losses.Loss):
-    """The base of losses on (labels, embeddings): a subclass writes `rows(embeddings, labels, keys, key_labels, first)`.
+    """The base of losses on (labels, embeddings): a class writes `rows(embeddings, labels, keys, key_labels, first)`.
 
     Keras hands labels on as float32, which tells integers below 2^24 apart.
     """
@@ -45,7 +45,7 @@ def integer_labels(owner, labels):
     """Labels as int32 `(n,)`; refuses floats, of which two are hardly ever equal, and one-hot rows."""
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
-    if "int" not in dtype and dtype != "bool":
+    if "int" not in dtype and dtype != "bool" and not distribute.only_builds():
         raise ValueError(
             f"{owner}: labels are of type {dtype}, and classes are compared for equality: give integers, such as "
             'labels.astype("int32").'
@@ -64,7 +64,7 @@ def integer_labels(owner, labels):
 class Contrastive(keras.losses.Loss):
     """The contrastive loss on (same, distance): `losses.contrastive` of each pair.
 
-    `y_true` is 1 for two of a kind and 0 for different ones, `y_pred` the distance of the pair, both `(n,)` or `(n, 1)`.
+    `y_true` is 1 for two of a kind and 0 for different ones, `y_pred` the pair's distance, both `(n,)` or `(n, 1)`.
     TensorFlow Addons' `ContrastiveLoss`.
 
     Args:

@@ -16,6 +16,7 @@ _CHUNK_SIMILARITIES = 2**23
 _HIDDEN = -1e9
 
 
+@keras.saving.register_keras_serializable("keras_ssl")
 def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, filled=None, weighting=None):
     """NT-Xent of each row: how surely it finds its other view among all the other images' views.
 

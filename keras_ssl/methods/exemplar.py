@@ -64,8 +64,8 @@ class Exemplar(SelfSupervisedModel):
     def check_rows(self, rows):
         if rows > self.exemplars:
             raise ValueError(
-                f"Exemplar: there are {rows} images and `exemplars` is {self.exemplars}: each image is a class, so make "
-                f"it {rows}, or give fewer images."
+                f"Exemplar: there are {rows} images and `exemplars` is {self.exemplars}: each image is a class, so "
+                f"make it {rows}, or give fewer images."
             )
 
     def trivial_losses(self, batch_size):

@@ -39,6 +39,7 @@ class Jigsaw(SelfSupervisedModel):
     terms = ("jigsaw",)
     figures = ("jigsaw_accuracy",)
     couples_batch = False
+    sees_patches = True
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:
@@ -69,8 +70,8 @@ class Jigsaw(SelfSupervisedModel):
         gap = max(1, cell // 7) if self.gap is None else self.gap
         if gap < 0 or cell - gap < 1:
             raise ValueError(
-                f"Jigsaw: a grid of {self.grid}×{self.grid} in {side} pixels has cells of {cell}, which leaves no patch "
-                f"beside a gap of {gap}: make `grid` or `gap` smaller, or images larger."
+                f"Jigsaw: a grid of {self.grid}×{self.grid} in {side} pixels has cells of {cell}, which leaves no "
+                f"patch beside a gap of {gap}: make `grid` or `gap` smaller, or images larger."
             )
         return cell, cell - gap
 

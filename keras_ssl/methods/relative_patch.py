@@ -41,6 +41,7 @@ class RelativePatch(SelfSupervisedModel):
     terms = ("relative_patch",)
     figures = ("position_accuracy",)
     couples_batch = False
+    sees_patches = True
 
     def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views

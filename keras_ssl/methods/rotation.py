@@ -44,8 +44,8 @@ class Rotation(SelfSupervisedModel):
         image = views[0]
         if image.shape[1] != image.shape[2]:
             raise ValueError(
-                f"Rotation: images must be square, and these are {image.shape[1]}×{image.shape[2]}: a quarter turn would "
-                "be told by its shape. Crop them, such as by views=Views([RandomResizedCrop(size)])."
+                f"Rotation: images must be square, and these are {image.shape[1]}×{image.shape[2]}: a quarter turn "
+                "would be told by its shape. Crop them, such as by views=Views([RandomResizedCrop(size)])."
             )
         logits = self.encode(self.logits, quarter_turns(image), training, one_pass=True)
         return {"logits": ops.stack(logits, axis=1)}

@@ -44,6 +44,7 @@ class Siamese(SelfSupervisedModel):
 
     terms = ("same", "different")
     figures = ("pair_accuracy",)
+    compares_pairs = True
 
     def __init__(
         self,

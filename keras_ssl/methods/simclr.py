@@ -61,7 +61,7 @@ class SimCLR(SelfSupervisedModel):
             raise ValueError(f"SimCLR: `memory` must be a number of embeddings, 0 for none; it is {memory!r}.")
         if contrast is not losses.nt_xent and (memory or negatives is not None):
             raise ValueError(
-                f"SimCLR: `memory` and `negatives` are of losses.nt_xent, and `contrast` is {contrast!r}: leave one out."
+                f"SimCLR: `memory` and `negatives` are of losses.nt_xent; `contrast` is {contrast!r}: leave one out."
             )
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)

@@ -15,7 +15,8 @@ from keras_ssl.model import SelfSupervisedModel
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Triplet(SelfSupervisedModel):
-    """The triplet loss (Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015, eq. 3).
+    """The triplet loss (Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015,
+    eq. 3).
 
     `max(0, d(anchor, positive) − d(anchor, negative) + margin)`, with d the squared distance of embeddings of length 1
     unless another is given. What is a triplet:
@@ -34,8 +35,8 @@ class Triplet(SelfSupervisedModel):
         distance: of `keras_ssl.distances`: `squared`, `euclidean`, `cosine`, `angular` …, or a function that
             broadcasts as those do.
         margin: above 0, in the distance's units; None for the soft margin. FaceNet: 0.2.
-        mining: a function of `keras_ssl.mining`: `semi_hard`, `hard`, `all_triplets`, `easy_positive`, `WithinMargin()`,
-            `DistanceWeighted()`. It sees the global batch.
+        mining: a function of `keras_ssl.mining`: `semi_hard`, `hard`, `all_triplets`, `easy_positive`,
+            `WithinMargin()`, `DistanceWeighted()`. It sees the global batch.
         active_only: take the mean over triplets that cost anything; else over all that are mined.
         normalize: bring embeddings to length 1.
         labels: make triplets by labels.

@@ -176,6 +176,18 @@ def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
         command.FLAGS.unparse_flags()
 
 
+@pytest.mark.parametrize("method", ["jigsaw", pytest.param("exemplar", marks=pytest.mark.slow)])
+def test_tasks_that_label_themselves_are_run_by_name(method, photos, tmp_path, capsys):
+    """Patches in a backbone of open size; a class an image, and so no loss of held-out ones."""
+    assert pretrain(photos, tmp_path / "run", f"--method={method}") == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert {f"{method}_accuracy", "knn_accuracy"} <= set(history)
+    assert ("val_loss" in history) == (method == "jigsaw")
+    backbone = keras.models.load_model(tmp_path / "run" / "backbone.keras")
+    assert backbone.input_shape == ((None, None, None, 1) if method == "jigsaw" else (None, 16, 16, 1))
+
+
 def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, capsys):
     flat = tmp_path / "flat"
     flat.mkdir()

@@ -159,7 +159,7 @@ def test_value_and_gradients_are_the_oracles(name, number, case):
     function, inputs = ORACLES[name](case)
     value, gradients = value_and_gradients(function, *inputs.values())
     expected = float(case["loss64"])
-    assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert value == pytest.approx(expected, rel=1e-5, abs=1e-9)
     for gradient, given in zip(gradients, inputs):
         stem = "grad" if f"grad_{given}64" not in case else f"grad_{given}"
         if f"{stem}64" in case:

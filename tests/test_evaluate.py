@@ -232,22 +232,22 @@ def test_a_report_is_one_page_that_says_nothing_of_its_own(tmp_path):
 # The callback
 
 
-def test_the_probes_figure_enters_the_logs_and_is_what_evaluate_says(sample):
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+def test_the_probes_figure_enters_the_logs_and_is_what_evaluate_says(sample, kind):
     train, test = sample.train, sample.test
     bank, queries = (train.images[:300], train.labels[:300]), (test.images[:100], test.labels[:100])
     model = keras_ssl.SimCLR(tiny_backbone(), views=keras_ssl.augment.Views([], []))
     model.compile("sgd")
-    probe = keras_ssl.callbacks.KNNProbe(bank, queries, k=7)
+    if kind == "knn":
+        probe, judge = keras_ssl.callbacks.KNNProbe(bank, queries, k=7), lambda *known: evaluate.knn(*known, k=7)
+    else:
+        probe = keras_ssl.callbacks.LinearProbe(bank, queries, regularization=(0.1,), grid=2)
+        judge = lambda *known: evaluate.linear_probe(*known, regularization=(0.1,))  # noqa: E731
     history = model.fit(train.images[:64], batch_size=32, epochs=2, callbacks=[probe], verbose=0).history
-    expected = evaluate.knn(
-        evaluate.extract_features(model, bank[0]),
-        bank[1],
-        evaluate.extract_features(model, queries[0]),
-        queries[1],
-        k=7,
-    )
-    assert history["knn_accuracy"][-1] == pytest.approx(expected)
-    assert len(history["knn_accuracy"]) == 2
+    features = [evaluate.extract_features(model, part[0], grid=1 if kind == "knn" else 2) for part in (bank, queries)]
+    expected = judge(features[0], bank[1], features[1], queries[1])
+    assert history[f"{kind}_accuracy"][-1] == pytest.approx(expected)
+    assert len(history[f"{kind}_accuracy"]) == 2
 
 
 def test_probes_now_and_then_and_at_the_end(sample):
@@ -268,6 +268,8 @@ def test_probes_now_and_then_and_at_the_end(sample):
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y[:-1]), (x, y)), "labels"),
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), k=65), "`k`"),
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), every=0), "every"),
+        (lambda x, y: keras_ssl.callbacks.LinearProbe((x, 0 * y), (x, y)), "single class"),
+        (lambda x, y: keras_ssl.callbacks.LinearProbe((x, y), (x[:-1], y)), "labels"),
         (lambda x, y: evaluate.knn(x, y, x, k=100), "`k`"),
         (lambda x, y: evaluate.knn(x, y, x, temperature=0), "temperature"),
         (lambda x, y: evaluate.knn(x, y[:-1], x), "give one a row"),

@@ -3,5 +3,16 @@
 from keras_ssl.evaluate.features import extract_features
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.measures import alignment, alpha_req, rank_me, spread, uniformity
 
-__all__ = ["draw_labels", "extract_features", "knn", "linear_probe"]
+__all__ = [
+    "alignment",
+    "alpha_req",
+    "draw_labels",
+    "extract_features",
+    "knn",
+    "linear_probe",
+    "rank_me",
+    "spread",
+    "uniformity",
+]

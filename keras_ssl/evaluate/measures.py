@@ -1,0 +1,117 @@
+"""Measures of features that need no labels: how many directions they use, and how they lie on the sphere.
+
+They compare checkpoints of one method, or say that a run is collapsing. They do not replace labels: figures of other
+methods, widths or numbers of images do not compare.
+"""
+
+import numpy as np
+
+from keras_ssl.evaluate.knn import unit_rows
+
+
+def rank_me(features):
+    """RankMe: the effective number of directions that features use, from 1 to the smaller of their two sides.
+
+    `exp(−Σ p_k log p_k)` with `p_k = σ_k / Σσ + 1e-7` of the singular values σ, the features not centred.
+
+    Args:
+        features: `(N, d)`. The paper takes 25,600 rows of the projector's output; with fewer than some d the measure
+            grows with N.
+
+    Returns:
+        A float.
+
+    Reference: Garrido et al., "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised
+    Representations by Their Rank", 2023, eq. 1 and 2.
+    """
+    singular = np.linalg.svd(_rows("rank_me", features), compute_uv=False)
+    total = singular.sum()
+    shares = (singular / total if total > 0.0 else singular) + 1e-7
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def alpha_req(features, first=1, last=None):
+    """α of a power law `λ_i ∝ i^−α` fitted to the eigenvalues of the features' covariance.
+
+    Near 1 was found with good features; far above it few directions hold all, far below it most hold noise.
+
+    Args:
+        features: `(N, d)`.
+        first, last: the eigenvalues that are fitted, counted from 1 at the largest; None for all that are above a
+            ten-millionth of it.
+
+    Returns:
+        A float, by least squares of log λ over log i; 0 where all rows are equal.
+
+    Reference: Agrawal et al., "α-ReQ: Assessing Representation Quality in Self-Supervised Learning by Measuring
+    Eigenspectrum Decay", 2022, section 3.
+    """
+    rows = _rows("alpha_req", features)
+    eigenvalues = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
+    places = np.arange(1, len(eigenvalues) + 1)
+    fitted = (eigenvalues > 1e-7 * eigenvalues[0]) & (places >= first)
+    fitted &= places <= (last or len(places))
+    if not eigenvalues[0] > 0.0 or fitted.sum() < 2:
+        return 0.0
+    return float(-np.polyfit(np.log(places[fitted]), np.log(eigenvalues[fitted]), 1)[0])
+
+
+def alignment(a, b, power=2.0):
+    """How near two views of one image are: the mean of `|a − b|^power` of rows at length 1; 0 where they are equal.
+
+    Args:
+        a, b: `(N, d)`, row i of both is one image.
+        power: α of the paper.
+
+    Reference: Wang & Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+    Hypersphere", 2020, section 4.1.
+    """
+    a, b = _rows("alignment", a), _rows("alignment", b)
+    if a.shape != b.shape:
+        raise ValueError(f"alignment: `a` and `b` are views of the same images; their shapes are {a.shape}, {b.shape}.")
+    return float(np.mean(np.linalg.norm(unit_rows(a) - unit_rows(b), axis=1).astype("float64") ** power))
+
+
+def uniformity(features, t=2.0, max_bytes=2**27):
+    """How evenly features cover the sphere: the logarithm of the mean of `exp(−t·|x − y|²)` over pairs of rows.
+
+    0 where all rows are one, and lower the more evenly they lie; at t = 2 at least −4.
+
+    Args:
+        features: `(N, d)`, 2 rows or more; brought to length 1 here.
+        t: above 0.
+        max_bytes: the similarities in memory at a time.
+
+    Reference: Wang & Isola, 2020, section 4.1.
+    """
+    rows = unit_rows(_rows("uniformity", features)).astype("float64")
+    if len(rows) < 2:
+        raise ValueError("uniformity: it is of pairs, so 2 rows or more are needed.")
+    if not t > 0.0:
+        raise ValueError(f"uniformity: `t` must be above 0; it is {t!r}.")
+    total, step = 0.0, max(1, max_bytes // (8 * len(rows)))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        squared = np.maximum(2.0 - 2.0 * part @ rows.T, 0.0)
+        squared[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf  # a row with itself is no pair
+        total += np.exp(-t * squared).sum()
+    return float(np.log(total / (len(rows) * (len(rows) - 1))))
+
+
+def spread(features):
+    """The mean standard deviation of the dimensions of rows at length 1, times √d: 0 where all are one, near 1 where
+    they fill the sphere.
+
+    Reference: Chen & He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1.
+    """
+    rows = unit_rows(_rows("spread", features)).astype("float64")
+    return float(rows.std(axis=0).mean() * np.sqrt(rows.shape[1]))
+
+
+def _rows(owner, features):
+    features = np.asarray(features, "float64")
+    if features.ndim != 2 or not features.size:
+        raise ValueError(f"{owner}: features must be (N, d), one row an image; their shape is {features.shape}.")
+    if not np.isfinite(features).all():
+        raise ValueError(f"{owner}: features hold NaN or infinite values.")
+    return features

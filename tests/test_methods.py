@@ -26,9 +26,9 @@ KINDS = ["SimCLR with memory", "BarlowTwins", "BYOL"]
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_contract(name):
-    only = TELLING if name in KINDS else ["loss_is_the_sum_of_its_terms", "two_replicas"]
+    only = TELLING if name in KINDS else ["loss_is_the_sum_of_its_terms"]
     outcome = check_method(METHODS[name], only=only)
-    skipped = {"two_replicas"} if keras.backend.backend() == "torch" else set()
+    skipped = {"two_replicas"} & set(only) if keras.backend.backend() == "torch" else set()
     assert set(outcome.skipped) == skipped
     assert set(outcome.passed) | skipped == set(only)
 

@@ -92,6 +92,19 @@ def use_fused(model):
     return _change(model, fused=True) if tf else []
 
 
+def take_over(copy, original):
+    """Gives each layer below `copy` the statistics of its twin below `original`, a model of the same layers.
+
+    What is made from a model's config has layers that are plain again.
+    """
+    for layer, twin in zip(flatten_layers(copy), flatten_layers(original), strict=True):
+        statistics = _statistics(twin)
+        if statistics is not None:
+            layer.call = types.MethodType(statistics, layer)
+        elif _statistics(layer) is not None:
+            del layer.call
+
+
 def restore(model):
     """Gives every layer below `model` its own `call` back.
 

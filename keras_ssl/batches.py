@@ -192,7 +192,9 @@ class Checked(keras.utils.PyDataset):
             for _ in range(index - self._next + 1):
                 batch = next(self._iterator)
             self._next = index + 1
-        batch = {name: part for name, part in standard_batch(batch).items() if name in self.keep}
+        batch = standard_batch(batch)
+        self.parts = set(batch)  # also of what is not kept
+        batch = {name: part for name, part in batch.items() if name in self.keep}
         batch = keras.tree.map_structure(_to_numpy, batch)
         check_batch(batch, self.value_range)
         return batch

@@ -140,6 +140,11 @@ class TeacherEMA(keras.callbacks.Callback):
             model.momentum = model.teacher.schedule = self.schedule
             # A step that was compiled in an earlier fit has the old schedule in it.
             model.make_train_function(force=True)
+            model.make_test_function(force=True)
+
+    def on_train_begin(self, logs=None):
+        if getattr(self.model, "teacher", None) is None:  # no model of this library, whose fit calls before_run
+            self.before_run(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:

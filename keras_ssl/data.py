@@ -351,9 +351,12 @@ def checked_stream(dataset, value_range, keep):
         keep: names of the parts of a batch that the model uses.
 
     Returns:
-        `(dataset, batch_size, steps)`; steps is None where it can't be told.
+        `(dataset, batch_size, steps, parts)`; steps is None where it can't be told; parts are the names of all that a
+        batch has, also of what is not kept.
     """
     import tensorflow as tf
+
+    parts = set()
 
     low, high = value_range
     slack = 1e-3 * (high - low)
@@ -370,8 +373,9 @@ def checked_stream(dataset, value_range, keep):
         with tf.control_dependencies([tf.debugging.Assert(tf.logical_and(*inside), [message, smallest, largest])]):
             return tf.identity(images)
 
-    def standard(*parts):
-        batch = standard_batch(parts[0] if len(parts) == 1 else parts)
+    def standard(*given):
+        batch = standard_batch(given[0] if len(given) == 1 else given)
+        parts.update(batch)
         batch = {name: part for name, part in batch.items() if name in keep}
         for name in ("image", "views"):
             if name in batch:
@@ -384,12 +388,12 @@ def checked_stream(dataset, value_range, keep):
     if 0 in sizes:
         raise ValueError("The data set gives single numbers: batch it, dataset.batch(256, drop_remainder=True).")
     if None not in sizes and len(sizes) == 1:
-        return dataset, sizes.pop(), cardinality if cardinality > 0 else None
+        return dataset, sizes.pop(), cardinality if cardinality > 0 else None, parts
     try:
         rows = len(tf.nest.flatten(next(iter(dataset)))[0])
     except StopIteration:
         raise ValueError("The data set is empty.") from None
-    return dataset.rebatch(rows, drop_remainder=True), rows, None
+    return dataset.rebatch(rows, drop_remainder=True), rows, None, parts
 
 
 __all__ = ["NAMES", "Batches", "Checked", "Data", "ImageFiles", "Split", "load"]

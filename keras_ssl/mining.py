@@ -16,6 +16,8 @@ import typing
 import keras
 from keras import ops
 
+from keras_ssl import distribute
+
 # Larger than any distance, and of a size that float32 arithmetic survives.
 _FAR = 1e9
 
@@ -55,6 +57,22 @@ def same_and_different(ids, everyone, first_row=0):
         own = own + ops.arange(ops.shape(ids)[0], dtype="int32")
     itself = ops.equal(own[:, None], ops.arange(ops.shape(everyone)[0], dtype="int32")[None, :])
     return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
+
+
+def of_two_views(rows, ids=None):
+    """`same_and_different` of both views of this replica's images among both views of all images.
+
+    Args:
+        rows: how many images this replica has.
+        ids: integers `(rows,)`, the class of each; None where each image is a class of its own.
+
+    Returns:
+        `(positive, negative)`, boolean `(2n, 2N)`: first all first views, then all second ones.
+    """
+    own = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
+    ids = own if ids is None else ids
+    both = ops.concatenate([own, own + rows * distribute.replicas()])
+    return same_and_different(ops.tile(ids, 2), ops.tile(distribute.gather(ids), 2), both)
 
 
 @_serializable
@@ -176,11 +194,13 @@ class DistanceWeighted:
 
     Args:
         width: of the embedding, whose rows are of length 1; d must be their Euclidean distance.
-        nearest: distances below it count as this; the paper: 0.5.
-        farthest: negatives beyond it have no weight; the paper: 1.4.
+        nearest: distances below it count as this; the authors' code: 0.5.
+        farthest: negatives beyond it have no weight; the authors' code: 1.4.
 
     Reference: Wu et al., "Sampling Matters in Deep Embedding Learning", 2017, eq. 3 and 4.
     """
+
+    on_the_sphere = True  # what Triplet holds its distance to
 
     def __init__(self, width, nearest=0.5, farthest=1.4):
         if not isinstance(width, int) or width < 3:
@@ -220,6 +240,8 @@ class DistanceWeighted:
 class HardnessWeighted:
     """Weights negatives by `exp(concentration · similarity)`, at a mean of 1 over the negatives of a row.
 
+    No gradient goes through the weights (`losses.nt_xent`).
+
     Args:
         concentration: 0 or more; 0 weights all alike. The paper's code has β / T where this has `concentration`.
 
@@ -248,23 +270,35 @@ class HardnessWeighted:
 class WithoutFalseNegatives:
     """Leaves out negatives so similar that they are probably of the anchor's own class.
 
+    Never more than a share of them: or all images at one place, where no negative would be left, would cost nothing.
+
     Args:
         threshold: the cosine from which on a negative is left out, in (−1, 1].
+        most: the largest share of an anchor's negatives that is left out, in (0, 1): about the share of the data that
+            is of its class. The most similar are left out; of equals none.
 
     Reference: Huynh et al., "Boosting Contrastive Self-Supervised Learning with False Negative Cancellation", 2022,
     section 3.3 (elimination), with a threshold.
     """
 
-    def __init__(self, threshold=0.9):
+    def __init__(self, threshold=0.9, most=0.1):
         if not -1.0 < threshold <= 1.0:
             raise ValueError(f"WithoutFalseNegatives: `threshold` is a cosine in (−1, 1]; it is {threshold!r}.")
-        self.threshold = threshold
+        if not 0.0 < most < 1.0:
+            raise ValueError(f"WithoutFalseNegatives: `most` is a share, in (0, 1); it is {most!r}.")
+        self.threshold, self.most = threshold, most
 
     def __call__(self, similarity, negative):
-        return ops.cast(ops.logical_and(negative, similarity < self.threshold), "float32")
+        ranked = ops.sort(ops.where(negative, similarity, -2.0), axis=1)
+        count = ops.cast(ops.sum(ops.cast(negative, "int32"), axis=1, keepdims=True), "float32")
+        # The negative from which on those that are more similar are as many as may be left out.
+        place = ops.cast(ops.shape(similarity)[1], "int32") - 1 - ops.cast(ops.floor(self.most * count), "int32")
+        bound = ops.take_along_axis(ranked, place, axis=1)
+        left_out = ops.logical_and(similarity >= self.threshold, similarity > bound)
+        return ops.cast(ops.logical_and(negative, ops.logical_not(left_out)), "float32")
 
     def get_config(self):
-        return {"threshold": self.threshold}
+        return {"threshold": self.threshold, "most": self.most}
 
     @classmethod
     def from_config(cls, config):

@@ -37,6 +37,7 @@ class SelfSupervisedModel(keras.Model):
     - `terms` and `figures`: the names of the terms of its loss and of the figures it logs beside them;
     - `couples_batch`: whether a row's loss depends on the other rows of its batch;
     - `uses_labels`, and `numbers_images`: whether a batch needs each image's number, `"index"`, in the array;
+    - `view_counts`: how many views of an image it takes, a tuple of numbers; None for any;
     - `compares_pairs`: whether a batch may say of its pairs of views which are of a kind, `"same"`;
     - `sees_patches`: whether the backbone is shown patches, which one of open size, `(None, None, channels)`, takes as
       they are: what tells the command to make such a one;
@@ -69,6 +70,7 @@ class SelfSupervisedModel(keras.Model):
     numbers_images = False
     sees_patches = False
     compares_pairs = False
+    view_counts = None
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
@@ -86,6 +88,8 @@ class SelfSupervisedModel(keras.Model):
         self.seed = int(seed)
         self.micro_batch_size = None  # set by compile
         self._check_view_ranges()
+        if views is not None:
+            self._check_view_count(len(views.branches), "`views` make")
         self._means = {name: keras.metrics.Mean(name=name) for name in (*self.terms, *self.figures)}
         self._said = set()
         self._made_under = distribute.current()
@@ -159,6 +163,11 @@ class SelfSupervisedModel(keras.Model):
 
     def _layers_beside_backbone(self):
         return [layer for layer in self.layers if layer is not self.backbone and layer is not self.views]
+
+    def _check_view_count(self, count, who):
+        if self.view_counts is not None and count not in self.view_counts:
+            needed = " or ".join(map(str, self.view_counts))
+            raise ValueError(f"{type(self).__name__} takes {needed} view(s) of an image, and {who} {count}.")
 
     def _check_view_ranges(self):
         for layer in flatten_layers(self.views) if self.views is not None else ():
@@ -259,6 +268,7 @@ class SelfSupervisedModel(keras.Model):
         draws = Draws(self.seed, rows).fold(self.step if training else _EVALUATION)
         _running.step.draws = draws
         if "views" in batch:
+            self._check_view_count(len(batch["views"]), "this batch has")
             return tuple(ops.cast(view, "float32") for view in batch["views"])
         if self.views is None:
             raise ValueError(
@@ -599,13 +609,13 @@ class SelfSupervisedModel(keras.Model):
                 stream = _Stream(*data.checked_stream(x, self.value_range, self._parts_used))
             else:
                 stream = Checked(x, self.value_range, self._parts_used)
+            self._check_parts(stream.parts, what)
             self._check_stream(stream, what)
             return stream
         arrays = self._arrays(x, y, what)
-        if "label" in arrays and not self.uses_labels:
-            self._say("labels", f"{type(self).__name__} learns without labels: those that were given are not used.")
+        self._check_parts({*arrays, "index"}, what)
         if self.uses_labels:
-            _check_labels(type(self).__name__, arrays.get("label"), what)
+            _check_labels(type(self).__name__, arrays["label"], what)
         if self.numbers_images and "index" not in arrays:
             if what == "validation_data":
                 raise ValueError(
@@ -636,6 +646,18 @@ class SelfSupervisedModel(keras.Model):
         about = {"batch_size": batch_size, "the model's seed": self.seed, "the number of steps": steps or 0}
         distribute.refuse_differing(self, arrays, about, what)
         return Batches(arrays, batch_size, shuffle, self.seed, steps, share=distribute.share_of(self))
+
+    def _check_parts(self, parts, what):
+        """Says what is not used, and refuses what lacks something."""
+        name = type(self).__name__
+        if "label" in parts and not self.uses_labels:
+            self._say("labels", f"{name} learns without labels: those that were given are not used.")
+        if self.uses_labels and "label" not in parts:
+            raise ValueError(f"`{what}`: {name} was made with labels=True and needs them: write fit(images, labels).")
+        if self.numbers_images and "index" not in parts:
+            raise ValueError(
+                f'`{what}`: {name} makes each image a class, and needs its number: {{"image": …, "index": …}}.'
+            )
 
     def _check_stream(self, stream, what):
         distribute.refuse_size(self, None, self._global_size(stream), what)
@@ -754,11 +776,16 @@ class Watch(keras.callbacks.Callback):
 
     def __init__(self, every=100):
         super().__init__()
-        self.every = every
+        self.every, self.seen = every, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if (batch + 1) % self.every == 0:
+        # With steps_per_execution this is not called for every batch.
+        if batch // self.every != self.seen:
+            self.seen = batch // self.every
             self.model.check_finite()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen = 0
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.check_finite()
@@ -781,8 +808,8 @@ class _Step:
 
 
 class _Stream:
-    def __init__(self, dataset, batch_size, steps):
-        self.dataset, self.batch_size, self.steps = dataset, batch_size, steps
+    def __init__(self, dataset, batch_size, steps, parts):
+        self.dataset, self.batch_size, self.steps, self.parts = dataset, batch_size, steps, parts
 
 
 def _is_iterable_stream(x):
@@ -793,8 +820,6 @@ def _is_iterable_stream(x):
 
 def _check_labels(method, labels, what):
     """Refuses labels that make no pairs, where a method makes its pairs by labels."""
-    if labels is None:
-        raise ValueError(f"`{what}`: {method} was made with labels=True and needs them: write fit(images, labels).")
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
         raise ValueError(

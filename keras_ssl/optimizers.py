@@ -78,7 +78,13 @@ class LARS(keras.optimizers.Optimizer):
         size, slope = _norm(weight), _norm(gradient)
         trust = self.trust_coefficient * size / (slope + self.decay * size + self.epsilon)
         moves = ops.logical_and(size > 0.0, slope > 0.0)
-        return ops.where(moves, (gradient + self.decay * weight) * trust, gradient)
+        return ops.where(moves, (gradient + self.decay * weight) * ops.cast(trust, weight.dtype), gradient)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Refused: Keras' decay is another one. `exclude` says which variables are scaled and decayed."""
+        raise ValueError(
+            "LARS: exclude_from_weight_decay is of Keras' decoupled decay; here `exclude` is a number of axes."
+        )
 
     def get_config(self):
         names = ("momentum", "trust_coefficient", "nesterov", "exclude", "epsilon")
@@ -87,4 +93,4 @@ class LARS(keras.optimizers.Optimizer):
 
 
 def _norm(x):
-    return ops.sqrt(ops.sum(ops.square(x)))
+    return ops.sqrt(ops.sum(ops.square(ops.cast(x, "float32"))))

@@ -9,7 +9,9 @@ import math
 import keras
 from keras import ops
 
+from keras_ssl import batch_norm
 from keras_ssl.keras_gaps import flatten_layers
+from keras_ssl.saving import check_function
 
 STATISTICS = ("own", "average", "copy")
 
@@ -22,7 +24,7 @@ class CosineMomentum:
         base: τ at the beginning, in [0, 1].
         steps: K, optimizer steps; None for those of the run, which `fit` knows.
 
-    Reference: Grill et al., "Bootstrap Your Own Latent", 2020, section 3.2.
+    Reference: Grill et al., "Bootstrap Your Own Latent", 2020, implementation details.
     """
 
     def __init__(self, base=0.996, steps=None):
@@ -51,7 +53,7 @@ class ConstantMomentum:
     """One momentum for all steps.
 
     Args:
-        value: in [0, 1]. 0 makes the teacher the student of the step before, 1 leaves it as it began.
+        value: in [0, 1]. 0 makes the teacher the student itself, 1 leaves it as it began.
     """
 
     def __init__(self, value):
@@ -78,15 +80,12 @@ def schedule_of(owner, momentum):
     if isinstance(momentum, (int, float)):
         check_momentum(f"{owner}: `momentum`", momentum)
         return CosineMomentum(float(momentum))
-    saved = isinstance(momentum, keras.optimizers.schedules.LearningRateSchedule) or (
-        hasattr(momentum, "get_config") and hasattr(type(momentum), "from_config")
+    check_function(
+        f"{owner}: the schedule of the momentum",
+        momentum,
+        "keras_ssl.teacher.CosineMomentum(0.996), any keras.optimizers.schedules.LearningRateSchedule, or a class "
+        "of yours with __call__(step), get_config and from_config",
     )
-    if not callable(momentum) or not saved:
-        raise ValueError(
-            f"{owner}: the momentum is a number, or a schedule that can be saved: keras_ssl.teacher.CosineMomentum, "
-            "any keras.optimizers.schedules.LearningRateSchedule, or a class of yours with __call__(step), get_config "
-            f"and from_config. It is {momentum!r}."
-        )
     return momentum
 
 
@@ -125,6 +124,19 @@ class Teacher(keras.layers.Layer):
         self.copies = [copy_of(student) for student in students]
         # By place and never by name: a copy has the names of its original.
         self._learned = [learned(layer) for layer in self.copies]
+        for weight in (weight for layer in self.copies for weight in layer.weights):
+            if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
+                raise ValueError(
+                    f"Teacher: the weights are {weight.dtype}, whose digits end before a step of 1 − 0.996: take "
+                    'the policy "mixed_bfloat16" or "mixed_float16", which keeps weights in float32.'
+                )
+        # Averaged statistics are kept apart: the copies' own move in their forward pass, before they are averaged.
+        self._averages = [
+            self.add_weight(shape=weight.shape, dtype=weight.dtype, trainable=False, name=f"average_{number}")
+            for number, weight in enumerate(self._statistics_of(self.copies))
+        ]
+        for average, weight in zip(self._averages, self._statistics_of(self.copies)):
+            average.assign(weight)
         counter = {"shape": (), "dtype": "int32", "trainable": False, "initializer": "zeros"}
         self.updates = self.add_weight(name="updates", **counter)
         self.run_start = self.add_weight(name="run_start", **counter)
@@ -132,6 +144,18 @@ class Teacher(keras.layers.Layer):
         self.last = self.add_weight(name="last", shape=(), dtype="float32", trainable=False, initializer="ones")
         self.built = True
         self.freeze()
+
+    def _statistics_of(self, layers):
+        """The weights that are averaged and not learned: none, unless it is asked for."""
+        if self.statistics != "average":
+            return []
+        weights = [pair for layer, flags in zip(layers, self._learned) for pair in zip(layer.weights, flags)]
+        return [weight for weight, is_learned in weights if not is_learned and _is_float(weight)]
+
+    def normalise_as(self, students):
+        """Gives the copies' batch normalisation the statistics that the students' has: global, ghost batches, fused."""
+        for layer, student in zip(self.copies, students):
+            batch_norm.take_over(layer, student)
 
     def freeze(self):
         """Takes the copies' variables from the optimizer; again after `trainable` was set on a layer above."""
@@ -174,17 +198,21 @@ class Teacher(keras.layers.Layer):
         momentum = ops.where(stepped, self.momentum(), 1.0)
         for layer, student, is_learned in zip(self.copies, students, self._learned):
             for mine, theirs, averaged in zip(layer.weights, student.weights, is_learned):
-                if not averaged and self.statistics == "own":
-                    continue
-                keep = momentum if averaged or self.statistics == "average" else ops.where(stepped, 0.0, 1.0)
-                old, new = ops.convert_to_tensor(mine), ops.convert_to_tensor(theirs)
-                if "float" not in keras.backend.standardize_dtype(mine.dtype):
-                    mine.assign(ops.where(stepped, new, old))
-                    continue
-                moved = keep * ops.cast(old, "float32") + (1.0 - keep) * ops.cast(new, "float32")
-                mine.assign(ops.cast(moved, mine.dtype))
+                new = ops.convert_to_tensor(theirs)
+                if averaged:
+                    mine.assign(momentum * ops.convert_to_tensor(mine) + (1.0 - momentum) * new)
+                elif self.statistics == "copy" or (self.statistics == "average" and not _is_float(mine)):
+                    mine.assign(ops.where(stepped, new, ops.convert_to_tensor(mine)))
+        pairs = zip(self._averages, self._statistics_of(self.copies), self._statistics_of(students))
+        for average, mine, theirs in pairs:
+            average.assign(momentum * ops.convert_to_tensor(average) + (1.0 - momentum) * ops.convert_to_tensor(theirs))
+            mine.assign(ops.convert_to_tensor(average))
         self.last.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last)))
         self.updates.assign(ops.convert_to_tensor(self.updates) + ops.cast(stepped, "int32"))
+
+
+def _is_float(weight):
+    return "float" in keras.backend.standardize_dtype(weight.dtype)
 
 
 def copy_of(layer):

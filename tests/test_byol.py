@@ -9,7 +9,7 @@ from conftest import tiny_backbone
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, callbacks, heads, testing
+from keras_ssl import augment, batch_norm, callbacks, heads
 from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher, copy_of
 
 
@@ -139,22 +139,52 @@ def with_batch_norm():
 def test_statistics_of_the_teachers_batch_normalisation(statistics, images):
     byol = model(with_batch_norm(), statistics=statistics, momentum=ConstantMomentum(0.9))
     byol.compile(keras.optimizers.SGD(0.1))
-    byol.fit(images[:16], batch_size=16, verbose=0)
     student, teacher = byol.backbone.layers[-1], byol.teacher.copies[0].layers[-1]
-    mean, theirs = (ops.convert_to_numpy(layer.moving_mean) for layer in (student, teacher))
-    # Both began at 0, and in its first step the teacher is the student.
-    expected = {"own": mean, "copy": mean, "average": 0.9 * (mean if False else theirs) + 0.0}[statistics]
+    averaged, means = np.zeros(4), []
+    for start in (0, 16, 32):
+        before = ops.convert_to_numpy(teacher.moving_mean)
+        byol.fit(images[start : start + 16], batch_size=16, verbose=0)
+        mean, theirs = (ops.convert_to_numpy(layer.moving_mean) for layer in (student, teacher))
+        averaged = 0.9 * averaged + 0.1 * mean
+        means.append((mean, theirs, before))
+    assert np.abs(mean).max() > 1e-3, "the statistics moved"
     if statistics == "average":
-        # The teacher's own pass moved its mean as the student's; the average of the two is the same number here, so
-        # one more step is needed to tell them apart.
-        byol.fit(images[16:32], batch_size=16, verbose=0)
-        assert not np.allclose(
-            ops.convert_to_numpy(student.moving_mean), ops.convert_to_numpy(teacher.moving_mean), atol=1e-6
-        )
+        np.testing.assert_allclose(theirs, averaged, atol=1e-6)
+        assert np.abs(theirs - mean).max() > 1e-3
+    elif statistics == "copy":
+        np.testing.assert_array_equal(theirs, mean)
     else:
-        np.testing.assert_allclose(theirs, expected, rtol=1e-4, atol=1e-5)
-    assert np.abs(theirs).max() > 1e-3, "the statistics moved"
+        # In its first step the teacher is the student, and sees what it sees; then its kernel lags behind.
+        np.testing.assert_allclose(means[0][1], means[0][0], rtol=1e-4, atol=1e-6)
+        assert np.abs(theirs - mean).max() > 1e-5
     assert teacher.trainable, "or it would normalise by moving statistics in training"
+
+
+@pytest.mark.parametrize("change", ["ghost batches", "fused", "plain"])
+def test_the_teacher_normalises_as_the_student(change, images):
+    backbone = with_batch_norm()
+    if change == "ghost batches":
+        batch_norm.use_ghost_batches(backbone, 8)
+    elif change == "fused":
+        batch_norm.use_fused(backbone)
+    byol = model(backbone, momentum=ConstantMomentum(1.0))
+    byol.compile(keras.optimizers.SGD(0.0))
+    byol.fit(images, batch_size=16, verbose=0)
+    # Neither was moved, and both saw the same images in the same way.
+    for one, other in zip(byol.backbone.weights, byol.teacher.copies[0].weights):
+        np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(other), atol=1e-6)
+    settings = [batch_norm._statistics(layer.layers[-1]) for layer in (backbone, byol.teacher.copies[0])]
+    assert settings[0] == settings[1]
+
+
+def test_weights_in_half_precision_are_refused():
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        byol = model()
+        with pytest.raises(ValueError, match="mixed_bfloat16"):
+            byol.build()
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def test_losses_of_layers_count_once_and_the_teachers_never(images):
@@ -195,7 +225,14 @@ def test_teacher_ema_owns_the_schedule_and_a_second_fit_obeys(images):
     assert history["momentum"] == [1.0]
     for one, other in zip(before, arrays(byol.teacher.copies)):
         np.testing.assert_array_equal(one, other)
-    byol.fit(images, batch_size=16, verbose=0, callbacks=[callbacks.TeacherEMA(ConstantMomentum(0.0))])
+    history = byol.fit(
+        images,
+        batch_size=16,
+        verbose=0,
+        validation_data=images,
+        callbacks=[callbacks.TeacherEMA(ConstantMomentum(0.0))],
+    ).history
+    assert history["val_teacher_momentum"] == [0.0]
     for one, other in zip(arrays([byol.backbone, byol.projector]), arrays(byol.teacher.copies)):
         np.testing.assert_allclose(one, other, atol=1e-7)
 
@@ -217,6 +254,10 @@ def test_teacher_ema_without_a_teacher_is_refused(images):
     simclr.compile("sgd")
     with pytest.raises(ValueError, match="SimCLR has no teacher"):
         simclr.fit(images, batch_size=16, verbose=0, callbacks=[callbacks.TeacherEMA()])
+    plain = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    plain.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match="Sequential has no teacher"):
+        plain.fit(images, np.zeros(64), verbose=0, callbacks=[callbacks.TeacherEMA()])
 
 
 class Unsaved:
@@ -226,9 +267,9 @@ class Unsaved:
 
 @pytest.mark.parametrize("schedule", [lambda step: 0.9, Unsaved(), "cosine"], ids=["lambda", "no config", "a name"])
 def test_a_schedule_that_can_not_be_saved_is_refused(schedule):
-    with pytest.raises(ValueError, match="can be saved"):
+    with pytest.raises(ValueError, match=r"can't be saved|is a function"):
         callbacks.TeacherEMA(schedule)
-    with pytest.raises(ValueError, match="can be saved"):
+    with pytest.raises(ValueError, match=r"can't be saved|is a function"):
         model(momentum=schedule)
 
 
@@ -290,11 +331,6 @@ def test_without_its_parts_byol_collapses(sample):
     no_predictor = spread_after(images, predictor=keras.layers.Identity())
     neither = spread_after(images, predictor=keras.layers.Identity(), momentum=ConstantMomentum(0.0))
     simsiam = spread_after(images, momentum=ConstantMomentum(0.0))
-    print({name: run[-1] for name, run in locals().items() if name != "images" and isinstance(run, list)})
     assert no_predictor[-1] < 0.5 * whole[-1]
     assert neither[-1] < 0.2 * whole[-1]
-    assert simsiam[-1] > neither[-1]
-
-
-def test_the_contracts_reads_of_a_teacher_are_by_place():
-    assert testing.TOLERANCE <= 1e-5
+    assert simsiam[-1] > 2.0 * neither[-1]

@@ -64,7 +64,13 @@ def test_equal_rows_are_at_distance_zero_in_the_matrix_and_not_at_its_rounding()
     assert np.all(np.diag(ops.convert_to_numpy(distances.matrix(distances.euclidean, a, a))) == 0.0)
 
 
-def test_small_angles_are_exact():
+def test_far_from_the_origin_distances_keep_their_digits():
+    a = rows(40) + 50.0
+    exact = np.linalg.norm(a[:, None].astype("float64") - a[None], axis=2)
+    np.testing.assert_allclose(distances.matrix(distances.euclidean, a, a), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_small_angles_of_pairs_are_exact():
     a = np.array([[1.0, 0.0]], "float32")
     for angle in (1e-3, 1e-4):
         b = np.array([[np.cos(angle), np.sin(angle)]], "float32")

@@ -110,6 +110,34 @@ def test_margins_and_temperatures_without_meaning_are_refused(make, words):
         make()
 
 
+@pytest.mark.parametrize("shapes", [((8,), (8,)), ((8, 1), (8,)), ((8,), (8, 1)), ((8, 1), (8, 1))], ids=str)
+def test_pairs_are_taken_row_by_row_whatever_their_axes(shapes):
+    generator = np.random.default_rng(0)
+    same, distance = np.array([1, 0, 0, 1, 1, 0, 1, 0]), generator.uniform(0, 2, 8).astype("float32")
+    expected = np.mean(np.where(same == 1, distance**2, np.maximum(0, 1.5 - distance) ** 2))
+    loss = losses.Contrastive(1.5)(same.reshape(shapes[0]), distance.reshape(shapes[1]))
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_model_of_pairs_learns_by_contrastive():
+    x, y = data()
+    keras.utils.set_random_seed(0)
+    left, right, encoder = keras.Input((6,)), keras.Input((6,)), model()
+    pairs = keras.Model([left, right], distances.euclidean(encoder(left), encoder(right)))
+    pairs.compile(keras.optimizers.Adam(0.01), loss=losses.Contrastive(1.0))
+    same = (y[:16] == y[::-1][:16]).astype("int32")
+    history = pairs.fit([x[:16], x[::-1][:16]], same, epochs=20, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    with pytest.raises(ValueError, match="one value a row"):
+        losses.Contrastive()(np.ones((2, 2)), np.ones((2, 2)))
+
+
+def test_a_distance_that_can_not_be_saved_is_refused():
+    for distance in (lambda a, b: a, "euclidean"):
+        with pytest.raises(ValueError, match="`distance`"):
+            losses.TripletHard(distance=distance)
+
+
 def test_the_soft_margin_is_the_logarithm_of_one_plus_exp():
     np.testing.assert_allclose(
         losses.triplet(np.array([1.0, 3.0], "float32"), np.array([2.0, 1.0], "float32"), margin=None),

@@ -139,6 +139,7 @@ def test_ties_are_not_beyond_the_positive():
         (lambda: mining.DistanceWeighted(8, 1.5, 0.5), "nearest"),
         (lambda: mining.HardnessWeighted(-1.0), "concentration"),
         (lambda: mining.WithoutFalseNegatives(1.5), "threshold"),
+        (lambda: mining.WithoutFalseNegatives(0.5, most=1.0), "most"),
     ],
 )
 def test_senseless_bounds_are_refused(make, words):
@@ -190,8 +191,22 @@ def test_harder_negatives_weigh_more():
 
 def test_likely_false_negatives_are_left_out():
     a, b = embeddings()
-    ours = losses.nt_xent(a, b, 0.2, weighting=mining.WithoutFalseNegatives(0.3))
+    ours = losses.nt_xent(a, b, 0.2, weighting=mining.WithoutFalseNegatives(0.3, most=0.99))
     np.testing.assert_allclose(ours, nt_xent_by_hand(a, b, 0.2, lambda s: (s < 0.3) * 1.0), rtol=1e-4)
+
+
+def test_no_more_than_a_share_of_the_negatives_is_left_out():
+    a, b = embeddings()
+
+    def weight(s):  # 14 negatives, of which one may go: the most similar
+        return 1.0 * (s < max(s))
+
+    ours = losses.nt_xent(a, b, 0.2, weighting=mining.WithoutFalseNegatives(-0.99, most=0.1))
+    np.testing.assert_allclose(ours, nt_xent_by_hand(a, b, 0.2, weight), rtol=1e-4)
+    one = np.ones((8, 5), "float32")
+    np.testing.assert_allclose(
+        losses.nt_xent(one, one, 0.2, weighting=mining.WithoutFalseNegatives()), np.log(15.0), rtol=1e-6
+    )
 
 
 def test_debiased_without_prior_is_nt_xent_and_with_one_its_formula():

@@ -10,7 +10,7 @@ from conftest import compiled, golden, tiny_backbone, value_and_gradients
 from keras import ops
 
 import keras_ssl
-from keras_ssl import losses, mining
+from keras_ssl import distribute, losses, mining
 
 # The function of the same name hides the module from an ordinary import.
 module = importlib.import_module("keras_ssl.losses.nt_xent")
@@ -145,7 +145,7 @@ def test_a_small_loss_keeps_its_digits():
     "options",
     [
         {"negatives": mining.HardnessWeighted(200.0)},
-        {"negatives": mining.WithoutFalseNegatives(0.5)},
+        {"negatives": mining.WithoutFalseNegatives(0.5, most=0.5)},
         {"negatives": mining.HardnessWeighted(2.0), "memory": 64},
         {"contrast": losses.dcl},
         {"contrast": losses.dclw},
@@ -167,6 +167,31 @@ def test_simclr_trains_with_other_negatives_and_is_saved(options, images, tmp_pa
         plain.compile("sgd")
         plain.set_weights(simclr.get_weights())
         assert plain.evaluate(images, batch_size=16, verbose=0) != pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"negatives": lambda s, n: n}, {"contrast": lambda a, b: a}, {"negatives": "hard"}]
+)
+def test_what_can_not_be_saved_is_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        keras_ssl.SimCLR(tiny_backbone(), **options)
+
+
+@pytest.mark.parametrize("loss", [losses.dclw, losses.debiased_nt_xent, "hard negatives"])
+def test_relatives_of_nt_xent_are_the_same_on_replicas(loss, images):
+    if keras.backend.backend() == "torch":
+        return  # one device
+    options = {"negatives": mining.HardnessWeighted(5.0)} if loss == "hard negatives" else {"contrast": loss}
+
+    def figures():
+        keras.utils.set_random_seed(0)
+        simclr = keras_ssl.SimCLR(tiny_backbone(), projector=keras.layers.Dense(8), **options)
+        simclr.compile("sgd")
+        return simclr.evaluate(images, batch_size=32, verbose=0, return_dict=True)
+
+    alone = figures()
+    with distribute.local_replicas(2):
+        assert figures() == pytest.approx(alone, rel=1e-5)
 
 
 def test_memory_and_weights_are_of_nt_xent_alone():

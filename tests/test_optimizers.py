@@ -70,6 +70,18 @@ def test_accumulated_gradients_make_one_step():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_keras_own_exclusion_is_refused_for_it_would_do_nothing():
+    with pytest.raises(ValueError, match="exclude_from_weight_decay"):
+        LARS(weight_decay=1e-4).exclude_from_weight_decay(var_names=["bias"])
+
+
+def test_large_weights_in_half_precision_have_a_finite_norm():
+    w = keras.Variable(np.full((300, 300), 100.0), dtype="float16")
+    LARS(1.0).apply([ops.cast(np.full((300, 300), 10.0), "float16")], [w])
+    moved = 100.0 - ops.convert_to_numpy(w).astype("float32")
+    np.testing.assert_allclose(moved, 0.1, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

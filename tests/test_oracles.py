@@ -1,7 +1,7 @@
 """Every loss against an implementation that is not ours: its inputs, values and gradients in `golden/`.
 
-Each entry of ORACLES says how this library computes what the other one printed. Values are held to 1e-5 of the oracle's
-float64, gradients to 1e-4 and 1e-5 absolute: what the oracles' own float32 holds.
+Each entry of ORACLES says how this library computes what the other one printed. Values and gradients are held to 1e-5
+of the oracle's float64; a gradient by its norm, for its smallest entries are differences of large numbers.
 """
 
 import keras
@@ -145,31 +145,39 @@ ORACLES = {
     "tfa_triplet_hard": tfa(losses.TripletHard, margin="margin"),
     "tfa_triplet_semihard": tfa(losses.TripletSemiHard, margin="margin"),
 }
-CASES = [(name, number, case) for name in ORACLES for number, case in enumerate(golden(name))]
-
 # Where TensorFlow Addons takes an anchor for its own positive, or its farthest positive for its negative, or the other
 # way round: what is right there is asserted below.
 WITHOUT_PARTNER = {("tfa_triplet_hard", number) for number in (14, 15, 16, 17, 22, 23)} | {("tfa_triplet_semihard", 7)}
 
+CASES = [
+    (name, number, case)
+    for name in ORACLES
+    for number, case in enumerate(golden(name))
+    if (name, number) not in WITHOUT_PARTNER
+]
+
 
 @pytest.mark.parametrize(("name", "number", "case"), CASES, ids=[f"{name}-{number}" for name, number, _ in CASES])
 def test_value_and_gradients_are_the_oracles(name, number, case):
-    if (name, number) in WITHOUT_PARTNER:
-        return
     function, inputs = ORACLES[name](case)
     value, gradients = value_and_gradients(function, *inputs.values())
     expected = float(case["loss64"])
     assert value == pytest.approx(expected, rel=1e-5, abs=1e-9)
     for gradient, given in zip(gradients, inputs):
-        stem = "grad" if f"grad_{given}64" not in case else f"grad_{given}"
-        if f"{stem}64" in case:
-            expected, atol = case[f"{stem}64"], 1e-5
-            if case.get("special") == "duplicates":
-                # The oracle's float32 is up to 1e-4 from its float64 there. And where two equal rows are the nearest
-                # negative, theirs get half of the gradient each, ours one of them all: both are subgradients.
-                atol = 1e-4
-                gradient, expected = (of_equal_rows(case[given], array) for array in (gradient, expected))
-            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=atol)
+        if case.get("kind") in ("byol", "simsiam") and given == "z1":  # a target: no gradient, and none in the file
+            np.testing.assert_array_equal(gradient, 0.0)
+            continue
+        expected = next(case[key] for key in (f"grad_{given}64", "grad64", f"grad_{given}") if key in case)
+        tolerance = 1e-5
+        if case.get("special") == "duplicates":
+            # The oracle's float32 is up to 1e-4 from its float64 there. And where two equal rows are the nearest
+            # negative, theirs get half of the gradient each, ours one of them all: both are subgradients.
+            gradient, expected, tolerance = (
+                of_equal_rows(case[given], gradient),
+                of_equal_rows(case[given], expected),
+                1e-4,
+            )
+        assert np.linalg.norm(gradient - expected) <= tolerance * np.linalg.norm(expected)
 
 
 def of_equal_rows(rows, gradients):

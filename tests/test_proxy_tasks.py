@@ -155,6 +155,19 @@ def test_a_stream_brings_the_number_of_each_image(images):
     assert np.isfinite(model.fit(Stream(), verbose=0).history["loss"]).all()
 
 
+def test_a_number_that_is_no_exemplars_stops_the_run(images):
+    model = keras_ssl.Exemplar(tiny_backbone(), exemplars=64)
+    model.compile("sgd")
+    for wrong in (-1, 64):
+        with pytest.raises(FloatingPointError, match="'exemplar'"):
+            model.fit({"image": images, "index": np.full(64, wrong)}, batch_size=16, verbose=0)
+
+
+def test_a_policy_of_two_views_is_refused_where_one_would_be_dropped():
+    with pytest.raises(ValueError, match=r"Rotation takes 1 view\(s\) of an image, and `views` make 2"):
+        keras_ssl.Rotation(tiny_backbone(), views=augment.small_gray(28))
+
+
 def test_more_images_than_exemplars_and_held_out_images_are_refused(images):
     model = keras_ssl.Exemplar(tiny_backbone(), exemplars=32)
     model.compile("sgd")
@@ -311,15 +324,21 @@ def test_any_grid_of_images_of_32_pixels(grid):
         (lambda: keras_ssl.Jigsaw(mean_of(1), grid=3), 2, "Jigsaw: a grid of 3×3 in 2 pixels"),
         (lambda: keras_ssl.Jigsaw(mean_of(1), grid=3, gap=10), 28, "leaves no patch beside a gap of 10"),
         (lambda: keras_ssl.RelativePatch(mean_of(1), patch=12), 28, "three patches of 12 pixels"),
+        (lambda: keras_ssl.RelativePatch(mean_of(1), patch=4, gap=2, jitter=2), 28, "patches would touch"),
         (lambda: keras_ssl.RelativePatch(mean_of(1)), 2, "RelativePatch: three patches of 0 pixels"),
     ],
-    ids=["grid", "gap", "patch", "tiny"],
+    ids=["grid", "gap", "patch", "jitter", "tiny"],
 )
 def test_images_smaller_than_grid_or_patch_are_refused(make, side, words):
     model = make()
     model.compile("sgd")
     with pytest.raises(ValueError, match=words):
         model.fit(np.zeros((16, side, side, 1), "uint8"), batch_size=16, verbose=0)
+
+
+def test_no_permutations_are_not_the_default_ones():
+    with pytest.raises(ValueError, match="`permutations`"):
+        keras_ssl.Jigsaw(mean_of(1), permutations=0)
 
 
 @pytest.mark.parametrize("grid", [1, 2.0])
@@ -329,7 +348,7 @@ def test_a_grid_of_one_cell_is_refused(grid):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"corners": 2}, "corners"), ({"strength": 0.5}, "strength"), ({"strength": 0}, "strength")]
+    ("options", "words"), [({"corners": 2}, "corners"), ({"strength": 0.25}, "strength"), ({"strength": 0}, "strength")]
 )
 def test_distortions_without_meaning_are_refused(options, words):
     with pytest.raises(ValueError, match=f"Distortion: `{words}`"):

@@ -55,6 +55,39 @@ def test_given_pairs_are_equation_4():
     assert got["pair_accuracy"] == pytest.approx(np.mean((d < 2.0) == same))
 
 
+def test_what_is_said_of_pairs_may_have_an_axis_more_but_no_other_shape():
+    (a, b), same = pairs(), np.array([1, 0, 1, 0, 0, 0, 1, 0], "int32")
+    one, other = (figures(model(margin=4.0), {"views": (a, b), "same": s}) for s in (same, same[:, None]))
+    assert one == pytest.approx(other)
+    with pytest.raises(ValueError, match="one value a row"):
+        figures(model(), {"views": (a, b), "same": np.eye(8, dtype="int32")})
+
+
+@pytest.mark.parametrize("same", [0, 1])
+def test_pairs_that_are_all_of_a_kind_or_all_different_end_the_run(images, same):
+    """Nothing would keep the embeddings from one place, or from flying apart."""
+    siamese = keras_ssl.Siamese(tiny_backbone())
+    siamese.compile("sgd")
+    batch = {"views": (images, images[::-1]), "same": np.full(64, same)}
+    with pytest.raises(ValueError, match="of different kinds" if same else "of a kind"):
+        siamese.fit(batch, batch_size=16, epochs=2, verbose=0)
+
+
+def test_a_stream_without_labels_is_refused_where_they_are_needed(images):
+    siamese = keras_ssl.Siamese(tiny_backbone(), labels=True)
+    siamese.compile("sgd")
+
+    class Stream(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            return {"image": images[16 * number : 16 * number + 16]}
+
+    with pytest.raises(ValueError, match="labels=True and needs them"):
+        siamese.fit(Stream(), verbose=0)
+
+
 def test_views_of_an_image_are_of_a_kind_and_all_others_are_not():
     a, b = pairs()
     got = figures(model(margin=4.0, positive_weight=0.3), {"views": (a, b)})
@@ -111,7 +144,12 @@ def test_similarity_says_how_alike_two_images_are(images):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"margin": 0.0}, "margin"), ({"margin": None}, "margin"), ({"positive_weight": 1.0}, "positive_weight")],
+    [
+        ({"margin": 0.0}, "margin"),
+        ({"margin": None}, "margin"),
+        ({"positive_weight": 1.0}, "positive_weight"),
+        ({"distance": lambda a, b: a}, "distance"),
+    ],
 )
 def test_senseless_arguments_are_refused(options, words):
     with pytest.raises(ValueError, match=f"Siamese: `{words}`"):

@@ -7,7 +7,7 @@ from conftest import tiny_backbone
 from keras import ops
 
 import keras_ssl
-from keras_ssl import distances, mining
+from keras_ssl import distances, distribute, mining
 
 WIDTH = 6
 
@@ -87,6 +87,7 @@ MINERS = {
     "hard": mining.hard,
     "weighted": mining.DistanceWeighted(WIDTH),
 }
+BLIND = {"easy": mining.easy_positive, "within": mining.WithinMargin(0.0, 0.2)}
 
 
 @pytest.mark.parametrize("miner", MINERS)
@@ -98,6 +99,47 @@ def test_the_loss_of_a_constant_encoder_is_the_margin(miner, margin):
     (trivial,) = triplet.trivial_losses(8).values()
     assert got["loss"] == pytest.approx(np.log(2.0) if margin is None else margin, rel=1e-5)
     assert got["loss"] == pytest.approx(trivial, rel=1e-5)
+
+
+@pytest.mark.parametrize("miner", BLIND)
+def test_miners_that_find_nothing_at_one_place_say_so(miner):
+    """For them a constant encoder costs nothing: a collapse is the best that they know."""
+    constant = np.ones((8, WIDTH), "float32")
+    triplet = model(mining=BLIND[miner])
+    got = figures(triplet, {"views": (constant, constant)})
+    ((sentence, trivial),) = triplet.trivial_losses(8).items()
+    assert got["loss"] == trivial == got["mined_triplets"] == 0.0
+    assert "no triplet" in sentence
+
+
+@pytest.mark.parametrize("miner", [*MINERS, *BLIND])
+def test_replicas_mine_in_everybodys_rows(miner):
+    if keras.backend.backend() == "torch":
+        return  # one device
+    views = rows(16, 0), rows(16, 1)
+
+    def loss():
+        triplet = model(mining={**MINERS, **BLIND}[miner], distance=distances.euclidean, margin=0.5)
+        return figures(triplet, {"views": views})
+
+    alone = loss()
+    with distribute.local_replicas(2):
+        together = loss()
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert alone["loss"] > 0.0
+
+
+@pytest.mark.parametrize("options", [{}, {"distance": distances.euclidean, "normalize": False}], ids=["squared", "raw"])
+def test_distance_weights_are_refused_for_distances_that_they_are_not_for(options):
+    with pytest.raises(ValueError, match="DistanceWeighted goes by the Euclidean distance"):
+        model(mining=mining.DistanceWeighted(WIDTH), **options)
+    with pytest.raises(ValueError, match="make it with width=6"):
+        model(mining=mining.DistanceWeighted(128), distance=distances.euclidean).build()
+
+
+def test_views_of_which_one_would_be_dropped_are_refused():
+    with pytest.raises(ValueError, match=r"takes 2 or 3 view\(s\) of an image, and this batch has 4"):
+        figures(model(), {"views": tuple(rows(8, seed) for seed in range(4))})
 
 
 def test_a_miner_of_the_users_is_called_with_the_whole_batch():
@@ -129,7 +171,12 @@ def test_labels_of_which_no_batch_has_two_are_told(images):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"margin": 0.0}, "`margin` must be above 0, or None"), ({"mining": "hard"}, "`mining` is a function")],
+    [
+        ({"margin": 0.0}, "`margin` must be above 0, or None"),
+        ({"mining": "hard"}, "`mining` is a function"),
+        ({"mining": lambda d, p, n: mining.hard(d, p, n)}, "`mining` .* can't be saved"),
+        ({"distance": lambda a, b: a}, "`distance` .* can't be saved"),
+    ],
 )
 def test_senseless_arguments_are_refused(options, words):
     with pytest.raises(ValueError, match=words):

@@ -17,6 +17,7 @@ from keras_ssl.losses.average import averaged
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
+from keras_ssl.saving import check_function
 
 
 class _Labelled(keras.losses.Loss):
@@ -39,6 +40,16 @@ class _Labelled(keras.losses.Loss):
 
     def _config(self, **members):
         return {**super().get_config(), **members}
+
+
+def one_a_row(owner, values):
+    """`(n,)` of what is `(n,)` or `(n, 1)`; refuses all else."""
+    values = ops.convert_to_tensor(values)
+    if len(values.shape) == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if len(values.shape) != 1:
+        raise ValueError(f"{owner}: there must be one value a row, and the shape is {tuple(values.shape)}.")
+    return values
 
 
 def integer_labels(owner, labels):
@@ -77,7 +88,9 @@ class Contrastive(keras.losses.Loss):
         self.margin = margin
 
     def call(self, y_true, y_pred):
-        return contrastive(y_pred, ops.cast(y_true, "float32") > 0.5, self.margin)
+        # (n,) and (n, 1) side by side would broadcast to all pairs of rows.
+        same, distance = (one_a_row("Contrastive", part) for part in (y_true, y_pred))
+        return contrastive(distance, ops.cast(same, "float32") > 0.5, self.margin)
 
     def get_config(self):
         return {**super().get_config(), "margin": self.margin}
@@ -89,6 +102,7 @@ class _Triplets(_Labelled):
         check_margin(type(self).__name__, margin, soft=True)
         self.margin = margin
         self.distance = keras.saving.deserialize_keras_object(distance) if isinstance(distance, dict) else distance
+        check_function(f"{type(self).__name__}: `distance`", self.distance, "keras_ssl.distances.euclidean")
 
     def get_config(self):
         return self._config(margin=self.margin, distance=keras.saving.serialize_keras_object(self.distance))

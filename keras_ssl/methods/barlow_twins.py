@@ -36,6 +36,7 @@ class BarlowTwins(SelfSupervisedModel):
 
     terms = ("invariance", "redundancy")
     figures = ("correlation",)
+    view_counts = (2,)
 
     def __init__(
         self, backbone, views=None, projector=None, off_diagonal_weight=5e-3, scale=1.0, one_pass=False, **kwargs

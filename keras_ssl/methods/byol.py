@@ -41,6 +41,7 @@ class BYOL(SelfSupervisedModel):
 
     terms = ("byol",)
     figures = ("spread", "teacher_momentum")
+    view_counts = (2,)
     couples_batch = False
 
     def __init__(
@@ -105,6 +106,7 @@ class BYOL(SelfSupervisedModel):
 
     def begin_run(self, steps, done):
         self.teacher.begin_run(steps, done)
+        self.teacher.normalise_as([self.backbone, self.projector])
 
     def frozen_layers(self):
         return [self.teacher]

@@ -20,7 +20,8 @@ class Distortion(SelfSupervisedModel):
     The corners of the image are moved, each by its own draw: four make a projective map, three an affine one. One
     backbone sees the image and its distortion, and a regression on both features says where the corners went. The paper
     regresses the entries of the map's matrix; corners are all of one unit. Beyond its edges an image goes on as in a
-    mirror, for a border would give the map away.
+    mirror, for a border would give the map away. The paper's scaling and quarter turns on top are left out: `Rotation`
+    asks for these.
 
     Term: `distortion`, the mean squared error of the corners' moves in units of `strength`. Figure: `explained`, the
     share of their variance that is predicted: 1 is perfect, 0 is chance.
@@ -31,19 +32,20 @@ class Distortion(SelfSupervisedModel):
         views: one view; None for `augment.proxy`.
         head: from the two features side by side to 2 numbers a corner; None for dense layers of 256 and that many.
         corners: 4 for projective distortions, 3 for affine ones.
-        strength: how far a corner goes at most, as a share of the side, in (0, 0.5). The paper: 0.125.
+        strength: how far a drawn corner goes at most along each side, as a share of it, in (0, 0.25). The paper: 0.125.
         **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
     """
 
     terms = ("distortion",)
     figures = ("explained",)
+    view_counts = (1,)
     couples_batch = False
 
     def __init__(self, backbone, views=None, head=None, corners=4, strength=0.125, **kwargs):
         if corners not in (3, 4):
             raise ValueError(f"Distortion: `corners` is 4 (projective) or 3 (affine); it is {corners!r}.")
-        if not 0.0 < strength < 0.5:
-            raise ValueError(f"Distortion: `strength` is a share of the side, in (0, 0.5); it is {strength!r}.")
+        if not 0.0 < strength < 0.25:  # from there on corners may pass each other, and fold the image
+            raise ValueError(f"Distortion: `strength` is a share of the side, in (0, 0.25); it is {strength!r}.")
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head

@@ -19,7 +19,8 @@ class Exemplar(SelfSupervisedModel):
     them is trained (eq. 1). It has a row of weights an image: good for thousands of images, too large for millions.
 
     An image's class is its place in the array that `fit` is given, so that `evaluate` is for the same array; held-out
-    images have no class. Streams give it: `{"image": …, "index": …}`.
+    images have no class. Streams give it: `{"image": …, "index": …}`, from 0 to `exemplars − 1`; another makes the loss
+    NaN, which stops the run.
 
     Term: `exemplar`. Figure: `exemplar_accuracy`; chance is 1 / exemplars.
 
@@ -33,6 +34,7 @@ class Exemplar(SelfSupervisedModel):
 
     terms = ("exemplar",)
     figures = ("exemplar_accuracy",)
+    view_counts = (1,)
     couples_batch = False
     numbers_images = True
 
@@ -56,8 +58,11 @@ class Exemplar(SelfSupervisedModel):
 
     def objective(self, outputs, batch):
         index = ops.cast(batch["index"], "int32")
+        known = ops.logical_and(index >= 0, index < self.exemplars)
+        cost = losses.cross_entropy(outputs["logits"], ops.where(known, index, 0))
+        # A stream with a number that is none stops the run; on JAX it would cost nothing.
         return (
-            {"exemplar": losses.cross_entropy(outputs["logits"], index)},
+            {"exemplar": ops.where(known, cost, float("nan"))},
             {"exemplar_accuracy": losses.correct(outputs["logits"], index)},
         )
 

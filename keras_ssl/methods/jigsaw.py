@@ -16,9 +16,10 @@ class Jigsaw(SelfSupervisedModel):
     2016).
 
     The image is cut in `grid`×`grid` cells and a patch out of each; the patches are put in one of a set of orders, as
-    different from each other as can be (algorithm 1); one backbone sees each patch, and a classifier on all features
-    says which order it is. The paper's guards against shortcuts (section 4.2): patches lie at random in their cells, so
-    that edges don't meet, and each is brought to one brightness and contrast.
+    different from each other as can be (`augment.patches.permutations`); one backbone sees each patch, and a classifier
+    on all features says which order it is. Two of the paper's guards against shortcuts are built in: patches lie at
+    random in their cells, so that edges don't meet, and each is brought to one brightness and contrast. The third is
+    for photographs, whose colours a lens shifts: put `augment.RandomGrayscale` into `views`.
 
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
     `(None, None, channels)`, sees them as they are, which is quicker.
@@ -38,13 +39,16 @@ class Jigsaw(SelfSupervisedModel):
 
     terms = ("jigsaw",)
     figures = ("jigsaw_accuracy",)
+    view_counts = (1,)
     couples_batch = False
     sees_patches = True
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:
             raise ValueError(f"Jigsaw: `grid` is the number of cells a side, 2 or more; it is {grid!r}.")
-        self._orders = patches.permutations(grid**2, permutations or min(100, math.factorial(grid**2)))
+        self._orders = patches.permutations(
+            grid**2, min(100, math.factorial(grid**2)) if permutations is None else permutations
+        )
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head

@@ -40,6 +40,7 @@ class RelativePatch(SelfSupervisedModel):
 
     terms = ("relative_patch",)
     figures = ("position_accuracy",)
+    view_counts = (1,)
     couples_batch = False
     sees_patches = True
 
@@ -64,6 +65,11 @@ class RelativePatch(SelfSupervisedModel):
         patch = side // 4 if self.patch is None else self.patch
         gap = patch // 2 if self.gap is None else self.gap
         jitter = max(gap, 0) // 3 if self.jitter is None else self.jitter
+        if gap >= 0 and 2 * jitter > gap:
+            raise ValueError(
+                f"RelativePatch: with a jitter of {jitter} and a gap of {gap} patches would touch, and their edges "
+                "tell the answer: `jitter` must be at most half of `gap`."
+            )
         if patch < 1 or gap < 0 or jitter < 0 or 3 * patch + 2 * gap > side:
             raise ValueError(
                 f"RelativePatch: three patches of {patch} pixels with gaps of {gap} and a jitter of {jitter} don't fit "

@@ -28,6 +28,7 @@ class Rotation(SelfSupervisedModel):
 
     terms = ("rotation",)
     figures = ("rotation_accuracy",)
+    view_counts = (1,)
     couples_batch = False
 
     def __init__(self, backbone, views=None, head=None, **kwargs):

@@ -7,9 +7,10 @@ from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
 from keras_ssl.batches import check_images
 from keras_ssl.losses.average import share
-from keras_ssl.losses.labelled import integer_labels
+from keras_ssl.losses.labelled import integer_labels, one_a_row
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.model import SelfSupervisedModel
+from keras_ssl.saving import check_function
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -24,8 +25,8 @@ class Siamese(SelfSupervisedModel):
     - by views: the two views of an image are of a kind, views of two images are not, over the whole global batch;
     - `labels=True`: all views of images with one label are of a kind. That needs labels.
 
-    Terms: `same` and `different`, weighted. Figure: `pair_accuracy`, the share of pairs on their side of half the
-    margin, same and different ones at the same weights as in the loss.
+    Terms: `same` and `different`, weighted. Figures: `pair_accuracy`, the share of pairs on their side of half the
+    margin, same and different ones at the same weights as in the loss; `same_share`, the share of pairs of a kind.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
@@ -43,8 +44,9 @@ class Siamese(SelfSupervisedModel):
     """
 
     terms = ("same", "different")
-    figures = ("pair_accuracy",)
+    figures = ("pair_accuracy", "same_share")
     compares_pairs = True
+    view_counts = (2,)
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Siamese(SelfSupervisedModel):
         check_margin("Siamese", margin)
         if not 0.0 < positive_weight < 1.0:
             raise ValueError(f"Siamese: `positive_weight` must lie between 0 and 1; it is {positive_weight!r}.")
+        check_function("Siamese: `distance`", distance, "keras_ssl.distances.euclidean")
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
@@ -85,19 +88,12 @@ class Siamese(SelfSupervisedModel):
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
         if "same" in batch:
-            return self._of_given_pairs(self.distance(a, b), ops.cast(batch["same"], "float32") > 0.5)
-        rows = ops.shape(a)[0]
-        first = distribute.first_row(rows)
-        if self.labels:
-            ids = integer_labels("Siamese", batch["label"])
-        else:
-            ids = first + ops.arange(rows, dtype="int32")
+            same = one_a_row('Siamese: "same"', batch["same"])
+            return self._of_given_pairs(self.distance(a, b), ops.cast(same, "float32") > 0.5)
+        ids = integer_labels("Siamese", batch["label"]) if self.labels else None
+        same, different = mining.of_two_views(ops.shape(a)[0], ids)
         # Both views of each row against both views of every row.
         queries, keys = ops.concatenate([a, b]), ops.concatenate([distribute.gather(a), distribute.gather(b)])
-        everyones = distribute.gather(ids)
-        own = ops.concatenate([first + ops.arange(rows, dtype="int32")] * 2)
-        own = own + ops.repeat(ops.convert_to_tensor([0, 1], "int32"), rows) * ops.shape(everyones)[0]
-        same, different = mining.same_and_different(ops.tile(ids, 2), ops.tile(everyones, 2), own)
         distance = distances.matrix(self.distance, queries, keys)
         costs = losses.contrastive(distance, same, self.margin)
         near = distance < self.margin / 2
@@ -108,7 +104,7 @@ class Siamese(SelfSupervisedModel):
                 "same": weight * losses.averaged(costs, same),
                 "different": rest * losses.averaged(costs, different),
             },
-            {"pair_accuracy": accuracy},
+            {"pair_accuracy": accuracy, "same_share": share(ops.logical_or(same, different), same)},
         )
 
     def _of_given_pairs(self, distance, same):
@@ -116,8 +112,16 @@ class Siamese(SelfSupervisedModel):
         right = ops.equal(distance < self.margin / 2, same)
         return (
             {"same": ops.where(same, costs, 0.0), "different": ops.where(same, 0.0, costs)},
-            {"pair_accuracy": ops.cast(right, "float32")},
+            {"pair_accuracy": ops.cast(right, "float32"), "same_share": ops.cast(same, "float32")},
         )
+
+    def check_logs(self, logs):
+        kind = {0.0: "of a kind", 1.0: "of different kinds"}.get(logs.get("same_share"))
+        if kind:
+            raise ValueError(
+                f"Siamese: no pair {kind} was in any batch of this epoch, so that nothing keeps all embeddings from "
+                "one place, or from flying apart. Give pairs of both kinds, or larger batches."
+            )
 
     def similarity(self, images_a, images_b):
         """How alike two images are, row by row: `max(0, 1 − d / margin)`.

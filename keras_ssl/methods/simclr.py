@@ -10,6 +10,7 @@ from keras_ssl.augment.policies import default_views
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.queue import Queue, check_size
+from keras_ssl.saving import check_function
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -43,6 +44,7 @@ class SimCLR(SelfSupervisedModel):
 
     terms = ("nt_xent",)
     figures = ("contrastive_accuracy",)
+    view_counts = (2,)
 
     def __init__(
         self,
@@ -63,6 +65,9 @@ class SimCLR(SelfSupervisedModel):
             raise ValueError(
                 f"SimCLR: `memory` and `negatives` are of losses.nt_xent; `contrast` is {contrast!r}: leave one out."
             )
+        check_function("SimCLR: `contrast`", contrast, "keras_ssl.losses.nt_xent")
+        if negatives is not None:
+            check_function("SimCLR: `negatives`", negatives, "keras_ssl.mining.HardnessWeighted()")
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector

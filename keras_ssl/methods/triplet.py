@@ -11,6 +11,7 @@ from keras_ssl.losses.average import share
 from keras_ssl.losses.labelled import integer_labels
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.model import SelfSupervisedModel
+from keras_ssl.saving import check_function
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -46,6 +47,7 @@ class Triplet(SelfSupervisedModel):
 
     terms = ("triplet",)
     figures = ("active_triplets", "mined_triplets")
+    view_counts = (2, 3)
 
     def __init__(
         self,
@@ -62,9 +64,12 @@ class Triplet(SelfSupervisedModel):
         **kwargs,
     ):
         check_margin("Triplet", margin, soft=True)
-        if not callable(mining):
+        check_function("Triplet: `mining`", mining, "keras_ssl.mining.semi_hard")
+        check_function("Triplet: `distance`", distance, "keras_ssl.distances.squared")
+        if getattr(mining, "on_the_sphere", False) and not (distance is distances.euclidean and normalize):
             raise ValueError(
-                f"Triplet: `mining` is a function of keras_ssl.mining, such as semi_hard; it is {mining!r}."
+                f"Triplet: {type(mining).__name__} goes by the Euclidean distance of rows of length 1: add "
+                "distance=keras_ssl.distances.euclidean, and leave normalize=True."
             )
         views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
@@ -80,6 +85,12 @@ class Triplet(SelfSupervisedModel):
     def build_heads(self, width):
         if self.projector is not None:
             heads.build(self.projector, width)
+            width = heads.width_of(self.projector, width)
+        if getattr(self.mining, "on_the_sphere", False) and self.mining.width != width:
+            raise ValueError(
+                f"Triplet: {type(self.mining).__name__} was made for embeddings of {self.mining.width}, and these have "
+                f"{width}: make it with width={width}."
+            )
 
     def embed(self, views, training):
         names = ("a", "b", "c")
@@ -95,13 +106,9 @@ class Triplet(SelfSupervisedModel):
             near, far = (self.distance(outputs["a"], outputs[name]) for name in ("b", "c"))
             return self._terms(mining.Triplets(near, far, ops.ones_like(near)))
         a, b = outputs["a"], outputs["b"]
-        rows = ops.shape(a)[0]
-        own = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
-        ids = integer_labels("Triplet", batch["label"]) if self.labels else own
-        everyones, count = distribute.gather(ids), ops.shape(ids)[0] * distribute.replicas()
+        ids = integer_labels("Triplet", batch["label"]) if self.labels else None
+        positive, negative = mining.of_two_views(ops.shape(a)[0], ids)
         keys = ops.concatenate([distribute.gather(a), distribute.gather(b)])
-        own = ops.concatenate([own, own + count])
-        positive, negative = mining.same_and_different(ops.tile(ids, 2), ops.tile(everyones, 2), own)
         distance = distances.matrix(self.distance, ops.concatenate([a, b]), keys)
         return self._terms(self.mining(distance, positive, negative))
 
@@ -122,7 +129,7 @@ class Triplet(SelfSupervisedModel):
             raise ValueError(
                 "Triplet: no triplet was found in any batch of this epoch, so nothing is trained. "
                 + (
-                    "With labels=True a batch needs two images of one label and one of another: make batches larger."
+                    "With labels=True a batch needs images of two labels: make batches larger, or shuffle."
                     if self.labels
                     else f"`mining` is {self.mining!r}: choose another, or wider bounds."
                 )
@@ -130,4 +137,9 @@ class Triplet(SelfSupervisedModel):
 
     def trivial_losses(self, batch_size):
         at_rest = math.log(2.0) if self.margin is None else self.margin
+        # Some miners find no triplet where all distances are 0: there that costs nothing.
+        positive, negative = mining.same_and_different([0, 0, 1, 1], [0, 0, 1, 1])
+        mined = self.mining(ops.zeros((4, 4)), positive, negative)
+        if float(ops.sum(mined.weight)) == 0.0:
+            return {"all images have one embedding, where this mining finds no triplet": 0.0}
         return {"all images have one embedding: the loss is the margin": at_rest}

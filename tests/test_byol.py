@@ -9,7 +9,7 @@ from conftest import tiny_backbone
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, batch_norm, callbacks, heads
+from keras_ssl import augment, batch_norm, callbacks, distribute, heads
 from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher, copy_of
 
 
@@ -175,6 +175,26 @@ def test_the_teacher_normalises_as_the_student(change, images):
         np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(other), atol=1e-6)
     settings = [batch_norm._statistics(layer.layers[-1]) for layer in (backbone, byol.teacher.copies[0])]
     assert settings[0] == settings[1]
+
+
+def test_replicas_teach_as_one_device_where_statistics_are_global(images):
+    if keras.backend.backend() == "torch":
+        return  # one device
+
+    def trained():
+        keras.utils.set_random_seed(0)
+        backbone = with_batch_norm()
+        batch_norm.use_global_statistics(backbone)
+        byol = model(backbone, momentum=ConstantMomentum(0.9))
+        byol.compile(keras.optimizers.SGD(0.01))
+        byol.fit(images, batch_size=16, verbose=0)
+        return [ops.convert_to_numpy(weight) for weight in byol.weights]
+
+    alone = trained()
+    with distribute.local_replicas(2):
+        together = trained()
+    for one, other in zip(alone, together):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_weights_in_half_precision_are_refused():

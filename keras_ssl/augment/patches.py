@@ -44,6 +44,7 @@ def normalized(patches, value_range):
     section 4.2.
     """
     low, high = value_range
+    patches = ops.cast(patches, "float32")
     centred = patches - ops.mean(patches, axis=(1, 2, 3), keepdims=True)
     deviation = ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True))
     # A patch of one colour has no contrast to bring to 1.
@@ -63,6 +64,7 @@ def drop_colours(patches, channel, noise):
 
     Reference: Doersch et al., "Unsupervised Visual Representation Learning by Context Prediction", 2015, section 3.1.
     """
+    patches, noise = ops.cast(patches, "float32"), ops.cast(noise, "float32")
     channels = patches.shape[-1]
     kept = ops.cast(ops.equal(ops.cast(channel, "int32")[:, None], ops.arange(channels, dtype="int32")), "float32")
     kept = kept[:, None, None, :]

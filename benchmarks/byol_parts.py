@@ -61,7 +61,7 @@ def run(data, name, seed, passes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passes", type=int, default=10, help="over 4,096 images of the sample")
+    parser.add_argument("--passes", type=int, default=6, help="over 4,096 images of the sample")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     options = parser.parse_args()
     data = keras_ssl.data.load("fashion_mnist_sample")

@@ -37,6 +37,11 @@ def replicas():
     return context.num_replicas_in_sync if context else 1
 
 
+def steps_are_stateless():
+    """Whether Keras runs a step as a function of values and not of variables: on JAX."""
+    return jax is not None
+
+
 def only_builds():
     """Whether this runs under a strategy but on no replica: so Keras builds a model, and no step is taken.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 from keras import ops
 
 
@@ -11,6 +12,25 @@ def flatten_layers(layer):
     `Model.layers` is public, but stops at the first level, and plain layers that hold layers have nothing like it.
     """
     return list(layer._flatten_layers())
+
+
+def as_one_call(function, inputs):
+    """`function(inputs)`, in which a layer may be called several times and all that it adds by `add_loss` counts.
+
+    Keras' step on JAX enters `Model.call` past `Layer.__call__`, so that each layer below begins a call of its own:
+    what its earlier call in the same step added is dropped, such as the activity regularisation of the first view.
+    """
+    return _OneCall(function)(inputs)
+
+
+class _OneCall(keras.layers.Layer):
+    def __init__(self, function):
+        super().__init__(autocast=False)
+        self.function = function
+        self.built = True
+
+    def call(self, inputs):
+        return self.function(inputs)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import checked_range
 from keras_ssl.augment.views import Views
 from keras_ssl.batches import Batches, Checked, SetEpoch, check_images, standard_batch
-from keras_ssl.keras_gaps import flatten_layers, nothing_lost
+from keras_ssl.keras_gaps import as_one_call, flatten_layers, nothing_lost
 
 # Which model runs a training or test step on this thread; everywhere else a model is its backbone. It is per thread,
 # for TensorFlow's strategies run each replica's step on a thread of its own.
@@ -202,6 +202,8 @@ class SelfSupervisedModel(keras.Model):
     def call(self, inputs, training=None):
         step = getattr(_running, "step", None)
         if step is not None and step.model is self:
+            if distribute.steps_are_stateless():
+                return as_one_call(lambda batch: self._embed_batch(batch, step.training), inputs)
             return self._embed_batch(inputs, step.training)
         if isinstance(inputs, (dict, tuple, list)):
             batch = standard_batch(inputs)

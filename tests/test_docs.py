@@ -59,7 +59,15 @@ def small_sample(sample, monkeypatch, tmp_path):
     keras.utils.clear_session()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+# Whose code compiles many steps.
+LONG = {"docs/distributed.md", "docs/large_batches.md", "docs/methods.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if ids(page) in LONG else []) for page in PAGES],
+    ids=ids,
+)
 def test_the_python_of_a_page_runs(page, small_sample):
     namespace = {"__name__": "__main__"}
     for language, line, code in blocks(page):

@@ -106,6 +106,7 @@ def test_an_argument_that_is_not_kept_fails():
         check_method(broken(__init__=__init__), only=["arguments_are_attributes"])
 
 
+@pytest.mark.slow
 def test_a_gradient_of_the_wrong_sign_fails():
     def objective(self, outputs, batch):
         terms, figures = keras_ssl.SimCLR.objective(self, outputs, batch)
@@ -131,6 +132,7 @@ def test_a_seed_that_is_not_saved_fails():
         check_method(seeded, only=["saves_and_goes_on"])
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_divided_by_the_replicas_fail():
     if keras.backend.backend() != "tensorflow":
         return  # JAX runs one program over the global batch: there is nothing to divide
@@ -144,6 +146,7 @@ def test_losses_that_are_not_divided_by_the_replicas_fail():
         check_method(broken(_reduced=_reduced), only=["two_replicas"])
 
 
+@pytest.mark.slow
 def test_losses_without_everybodys_negatives_fail():
     if keras.backend.backend() != "tensorflow":
         return

@@ -145,13 +145,10 @@ def test_a_small_loss_keeps_its_digits():
     "options",
     [
         {"negatives": mining.HardnessWeighted(200.0)},
-        {"negatives": mining.WithoutFalseNegatives(0.5, most=0.5)},
-        {"negatives": mining.HardnessWeighted(2.0), "memory": 64},
-        {"contrast": losses.dcl},
+        {"negatives": mining.WithoutFalseNegatives(0.5, most=0.5), "memory": 64},
         {"contrast": losses.dclw},
-        {"contrast": losses.debiased_nt_xent},
     ],
-    ids=["harder", "without false ones", "harder, memory", "dcl", "dclw", "debiased"],
+    ids=["harder", "without false ones, memory", "dclw"],
 )
 def test_simclr_trains_with_other_negatives_and_is_saved(options, images, tmp_path):
     keras.utils.set_random_seed(0)

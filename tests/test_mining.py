@@ -148,7 +148,9 @@ def test_senseless_bounds_are_refused(make, words):
 
 
 @pytest.mark.parametrize(
-    "miner", [mining.semi_hard, mining.WithinMargin(0.0, 0.5), mining.HardnessWeighted(2.0)], ids=str
+    "miner",
+    [mining.semi_hard, mining.WithinMargin(0.0, 0.5), mining.HardnessWeighted(2.0)],
+    ids=["function", "class", "weights"],
 )
 def test_miners_are_saved(miner):
     loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(miner))

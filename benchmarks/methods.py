@@ -5,7 +5,7 @@
 
 Each run is a process of its own, and its figures are kept in `--output`, so that runs that were cut off go on with the
 next. The budget is a number of passes over the 10,000 images (over 2,000 of them for Exemplar), chosen so that training
-takes 140 to 180 s of processor time, which with the probes is about two minutes on two cores. All else is the recipe of
+takes 100 to 180 s of processor time, which with the probes is about two minutes on two cores. All else is the recipe of
 `keras-ssl pretrain`.
 """
 

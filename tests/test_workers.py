@@ -95,7 +95,7 @@ def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
     np.savez(tmp_path / f"{BACKEND}.npz", *alone["weights"], *logged)
     said = []
     workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)
-    assert said == [f"two workers on {BACKEND}: the run of one process, to 1e-05"]
+    assert said == [f"tests.worker_runs:make_model, two workers on {BACKEND}: the run of one process"]
     np.savez(tmp_path / f"{BACKEND}.npz", *[weight * 1.001 for weight in alone["weights"]], *logged)
     with pytest.raises(AssertionError, match=r"two workers .* and of one process"):
         workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)

@@ -84,8 +84,8 @@ def test_keras_still_needs_the_repair_of_several_workers(pair):
 def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
     run, made = workers.run, []
 
-    def remember(*arguments):
-        made[:] = made or [run(*arguments)]
+    def remember(*arguments, **options):
+        made[:] = made or [run(*arguments, **options)]
         return made[0]
 
     monkeypatch.setattr(workers, "run", remember)  # the second check compares the same runs with others

@@ -32,7 +32,7 @@ def euclidean(a, b):
 def cosine(a, b):
     """`1 − cos(a, b)`, in [0, 2]. TensorFlow Addons calls this "angular". A row of zeros has the cosine 0 to all."""
     a, b = _float32(a, b)
-    return 1.0 - ops.sum(_unit(a) * _unit(b), axis=-1)
+    return 1.0 - ops.sum(normalized(a) * normalized(b), axis=-1)
 
 
 @_serializable
@@ -44,7 +44,7 @@ def angular(a, b):
     gradient is taken as 0 at the angles 0 and π, where it has no direction.
     """
     a, b = _float32(a, b)
-    a, b = _unit(a), _unit(b)
+    a, b = normalized(a), normalized(b)
     return _angle(squared(a, b), squared(a, -b))
 
 
@@ -72,7 +72,7 @@ def matrix(distance, a, b):
     if distance is dot_product:
         return ops.relu(1.0 - ops.matmul(a, ops.transpose(b)))
     if distance in (cosine, angular):
-        a, b = _unit(a), _unit(b)
+        a, b = normalized(a), normalized(b)
     if distance is cosine:
         return 1.0 - ops.matmul(a, ops.transpose(b))
     if distance is angular:
@@ -85,7 +85,9 @@ def _float32(a, b):
     return ops.cast(a, "float32"), ops.cast(b, "float32")
 
 
-def _unit(x):
+def normalized(x):
+    """Rows of length 1, in float32: cast first, for half precision would spoil the direction."""
+    x = ops.cast(x, "float32")
     return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
 
 

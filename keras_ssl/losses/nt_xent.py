@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_ssl import distribute
+from keras_ssl.distances import normalized
 
 # Below this many similarities the whole matrix is as fast as going by chunks and takes at most 300 MiB with its
 # gradient (measured at 2 x 2048 rows on each backend).
@@ -120,12 +121,6 @@ def hide(logits, own, hidden=None):
     if hidden is not None:
         out = ops.logical_or(out, ops.cast(hidden, "bool")[None, :])
     return ops.where(out, _HIDDEN, logits)
-
-
-def normalized(x):
-    """Rows of length 1, in float32: cast first, for half precision would spoil the direction."""
-    x = ops.cast(x, "float32")
-    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
 
 
 def by_chunks(rows, dtype, queries, own, *shared):

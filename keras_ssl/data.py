@@ -330,12 +330,12 @@ def feed(batches, order=None):
     spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
 
     def read():
-        for index in range(batches.steps):
+        for index in range(batches.num_batches):
             batch = batches[index]
             yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
 
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.steps)).prefetch(2)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.num_batches)).prefetch(2)
     options = tf.data.Options()
     # Several workers: each reads the whole order and keeps its own rows of every batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -40,6 +40,7 @@ class Distortion(SelfSupervisedModel):
     figures = ("explained",)
     view_counts = (1,)
     couples_batch = False
+    what_helps = "A smaller learning rate and milder views usually help."
 
     def __init__(self, backbone, views=None, head=None, corners=4, strength=0.125, **kwargs):
         if corners not in (3, 4):

@@ -42,6 +42,7 @@ class Jigsaw(SelfSupervisedModel):
     view_counts = (1,)
     couples_batch = False
     sees_patches = True
+    what_helps = "A smaller learning rate, more passes or fewer orders usually help; tiny patches say little."
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:

@@ -43,6 +43,7 @@ class RelativePatch(SelfSupervisedModel):
     view_counts = (1,)
     couples_batch = False
     sees_patches = True
+    what_helps = "A smaller learning rate and more passes usually help; patches of 8 pixels and less say little."
 
     def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views

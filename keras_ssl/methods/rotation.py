@@ -30,6 +30,7 @@ class Rotation(SelfSupervisedModel):
     figures = ("rotation_accuracy",)
     view_counts = (1,)
     couples_batch = False
+    what_helps = "A smaller learning rate usually helps; images without an upside have no rotation to see."
 
     def __init__(self, backbone, views=None, head=None, **kwargs):
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views

@@ -121,9 +121,18 @@ class Resume(keras.callbacks.Callback):
         if self._first and self._metrics is not None:  # fit has just set them to 0
             for variable, value in zip(self.model.metrics_variables, self._metrics):
                 variable.assign(value)
-        distribute.set_global_draws(self._draws)
-        self._metrics = self._draws = None
+        self._metrics = None
         self._done = self._first
+        if not self._first:
+            self._set_draws()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._set_draws()  # in the middle of an epoch only now: beginning one draws, too
+
+    def _set_draws(self):
+        if self._draws is not None:
+            distribute.set_global_draws(self._draws)
+            self._draws = None
 
     def on_train_batch_end(self, batch, logs=None):
         before, self._done = self._done, self._first + batch + 1

@@ -15,6 +15,7 @@ from keras_ssl.augment.layer import checked_range
 from keras_ssl.augment.views import Views
 from keras_ssl.batches import Batches, Checked, SetEpoch, check_images, standard_batch
 from keras_ssl.keras_gaps import as_one_call, flatten_layers, nothing_lost
+from keras_ssl.optimizers import warn_of_rate
 
 # Which model runs a training or test step on this thread; everywhere else a model is its backbone. It is per thread,
 # for TensorFlow's strategies run each replica's step on a thread of its own.
@@ -426,6 +427,7 @@ class SelfSupervisedModel(keras.Model):
                     f"Leave `{name}` out; for downstream figures pass keras_ssl.callbacks.KNNProbe to `fit`."
                 )
         optimizer = keras.optimizers.get(optimizer)
+        warn_of_rate(optimizer)
         if self.couples_batch and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
             raise ValueError(
                 f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "

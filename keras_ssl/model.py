@@ -50,6 +50,7 @@ class SelfSupervisedModel(keras.Model):
     - `tick(outputs, stepped)`: what changes once an optimizer step, after it (a teacher, a queue);
     - `begin_run(steps, done)`: what depends on how long `fit` will train; `frozen_layers()`: a teacher;
     - `trivial_losses(batch_size)`: the losses at which nothing is learned; `what_helps`: a sentence for who is there;
+    - `task(images)`: what it asks about images, to be looked at;
     - `check_batch_size(batch_size)`: refuses what the method can't train on.
 
     Every argument of its `__init__` is kept as an attribute of the same name, as in scikit-learn: that is what is
@@ -128,6 +129,18 @@ class SelfSupervisedModel(keras.Model):
         the embeddings.
         """
         return {}
+
+    def task(self, images):
+        """What the method asks about images: the arguments of `keras_ssl.evaluate.plots.task` beside them.
+
+        Args:
+            images: `(n, height, width, channels)`, views as `views` makes them.
+
+        Returns:
+            A dict of `pictures`, what the network is shown, `captions`, the answers, and `places` for patches; None
+            where nothing but the views is shown.
+        """
+        return None
 
     def check_batch_size(self, batch_size):
         """Raises `ValueError` where the method can't train on batches of this many images, over all replicas."""

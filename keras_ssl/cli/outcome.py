@@ -1,4 +1,4 @@
-"""The parts of a run that commands share: what is trained on what, what came of it, and how it is shown."""
+"""The parts of a run that commands share: what is trained on what, and what came of it."""
 
 import difflib
 import inspect
@@ -10,8 +10,7 @@ import keras_ssl
 from keras_ssl import callbacks, evaluate
 from keras_ssl.batches import check_images
 from keras_ssl.data import Data, Split
-from keras_ssl.evaluate import efficiency, plots
-from keras_ssl.evaluate.report import Report
+from keras_ssl.evaluate import efficiency
 
 _LR = 1e-2
 
@@ -125,11 +124,11 @@ def _validation_images(data, batch_size):
 def _probes(data):
     if data.test is None or data.test.labels is None or data.train.labels is None:
         return []
-    bank = _some(data.train, 2000)
-    return [callbacks.KNNProbe(bank, _some(data.test, 1000), k=min(20, len(bank)))]
+    bank = some(data.train, 2000)
+    return [callbacks.KNNProbe(bank, some(data.test, 1000), k=min(20, len(bank)))]
 
 
-def _some(split, most):
+def some(split, most):
     """At most so many images of a split, spread evenly over it."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(int))
     return Split(split.images[rows], None if split.labels is None else split.labels[rows], split.class_names)
@@ -140,7 +139,7 @@ def table(data, backbone, untrained, seed):
     if data.test is None or data.train.labels is None:
         return None
     print("evaluating: linear probe and kNN on frozen features")
-    train, test = _some(data.train, 20_000), _some(data.test, 10_000)
+    train, test = some(data.train, 20_000), some(data.test, 10_000)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
     for name, network in (("untrained backbone", untrained), ("trained backbone", backbone)):
         grid = grid_of(network)
@@ -174,86 +173,3 @@ def print_table(table, data, held_out):
     header, rows = efficiency.as_rows(table)
     print(f"\nAccuracy on {held_out}; ± is the standard deviation over draws of labels.\n")
     print(efficiency.as_text(header, rows))
-
-
-def report(path, model, data, held_out, history, table, settings):
-    """report.html: what was trained, what it is worth, and what it looks like."""
-    method, train = type(model).__name__, data.train
-    page = Report(
-        f"{method} on {settings.data}",
-        f"{len(train):,} images of {'×'.join(map(str, train.images.shape[1:]))} · backbone {model.backbone.name}, "
-        f"{model.backbone.count_params():,} parameters · {settings.epochs} epochs, batches of {settings.batch_size} · "
-        f"seed {settings.seed}",
-    )
-    if table is not None:
-        header, rows = efficiency.as_rows(table)
-        page.heading("What the features are worth")
-        page.table(header, rows, best=len(rows) - 1)
-        page.text(
-            f"Accuracy on {held_out}; ± is the standard deviation over draws of labels. Features are frozen; the "
-            "linear probe is a logistic regression on them, its regularisation chosen on labels of the training split.",
-            note=True,
-        )
-    page.heading("Training")
-    names = [name for name in history if not name.startswith("val_")]
-    if len(model.terms) == 1:  # the loss is its only term
-        names = [name for name in names if name not in model.terms]
-    page.panels({name: plots.curves(history, [name]) for name in names}, _curves_caption(model, settings, data))
-    shown = _some(train, 10)
-    page.heading("What the model saw")
-    made = model.views(shown.images)
-    page.figure(
-        plots.views(shown.images, [keras.ops.convert_to_numpy(view) for view in made], model.value_range),
-        "Images in the first row; below them random views, as in training. "
-        + (
-            "What changes between the views of one image is what the features learn to ignore."
-            if len(made) > 1
-            else "The method makes its task of them."
-        ),
-    )
-    page.heading("A map of the embedding")
-    queried = data.test or train
-    placed = _some(queried, 1000)
-    features = evaluate.extract_features(model, placed.images)
-    names = _names(placed)
-    page.figure(
-        plots.embedding_map(features, placed.images, names, model.value_range),
-        f"{len(placed):,} {'test' if data.test else 'training'} images by the mean of the trained backbone's features, "
-        "brought to the plane by t-SNE. Neighbours on the map are neighbours in the features; distances between groups "
-        "mean little." + (" Colours are labels, which training did not see." if names else ""),
-    )
-    page.heading("Images and their nearest neighbours")
-    bank, asked = _some(train, 5000), _some(queried, 8)
-    page.figure(
-        plots.neighbours(
-            evaluate.extract_features(model, bank.images),
-            bank.images,
-            asked.images,
-            evaluate.extract_features(model, asked.images),
-            count=8 if data.test else 9,
-            value_range=model.value_range,
-            names=_names(bank),
-            query_names=_names(asked),
-        ),
-        f"On the left {'test' if data.test else 'training'} images; beside each the most similar of {len(bank):,} "
-        "training images, with the cosine of their features." + (" A red frame marks another label." if names else ""),
-    )
-    page.save(path)
-
-
-def _curves_caption(model, settings, data):
-    trivial = " ".join(
-        f"A loss that stays at {value:.3f} would mean: {meaning}."
-        for meaning, value in model.trivial_losses(settings.batch_size).items()
-    )
-    probe = ""
-    if data.test is not None and data.train.labels is not None:
-        probe = " knn_accuracy is measured on held-out labelled images, which is what counts; the loss is not."
-    return trivial + probe
-
-
-def _names(split):
-    if split.labels is None:
-        return None
-    names = split.class_names
-    return [names[label] if names else str(label) for label in split.labels]

@@ -93,7 +93,7 @@ def _replicas(settings):
 
 def _pretrain(settings):
     import keras_ssl
-    from keras_ssl.cli import outcome
+    from keras_ssl.cli import outcome, page
 
     method = outcome.method_by_name(settings.method)
     folder = _run_folder(settings)
@@ -120,7 +120,7 @@ def _pretrain(settings):
             folder / "table.json",
             {name: {column: cell.accuracies for column, cell in cells.items()} for name, cells in table.items()},
         )
-    outcome.report(folder / "report.html", model, data, held_out, history, table, settings)
+    page.write(folder / "report.html", model, data, held_out, history, table, settings)
     outcome.print_table(table, data, held_out)
     print(f"\nbackbone: {folder / 'backbone.keras'}    report: {folder / 'report.html'}")
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import augment, heads
+from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import warp
 from keras_ssl.model import SelfSupervisedModel
 
@@ -61,10 +62,14 @@ class Distortion(SelfSupervisedModel):
 
     def embed(self, views, training):
         image = views[0]
-        moves = self.draws("distortion").uniform("corners", 2 * self.corners, -1.0, 1.0)
-        distorted = warp(image, self._moved(ops.reshape(moves, (-1, self.corners, 2))))
+        distorted, moves = self.distorted(image, self.draws("distortion"))
         features = self.encode(self.features, [image, distorted], training, one_pass=True)
         return {"predicted": self.head(ops.concatenate(features, axis=1), training=training), "moves": moves}
+
+    def distorted(self, images, draws):
+        """The images, distorted, and the moves of their corners, `(n, 2 · corners)` in units of `strength`."""
+        moves = draws.uniform("corners", 2 * self.corners, -1.0, 1.0)
+        return warp(images, self._moved(ops.reshape(moves, (-1, self.corners, 2)))), moves
 
     def _moved(self, moves):
         """All four corners, where three are given: an affine map makes a parallelogram."""
@@ -78,6 +83,15 @@ class Distortion(SelfSupervisedModel):
         error = ops.mean(error, axis=1)
         # Draws from [−1, 1) have the variance 1/3.
         return {"distortion": error}, {"explained": 1.0 - 3.0 * error}
+
+    def task(self, images):
+        distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
+        percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
+        captions = [[f"{mark} {x:+.0f} {y:+.0f}" for mark, (x, y) in zip("↖↗↘↙", row)] for row in percent]
+        return {
+            "pictures": [images, distorted],
+            "captions": [["image", "\n".join("   ".join(row[i : i + 2]) for i in (0, 2))] for row in captions],
+        }
 
     def trivial_losses(self, batch_size):
         return {"the features say nothing of the distortion": 1.0 / 3.0}

@@ -63,6 +63,10 @@ class Rotation(SelfSupervisedModel):
             {"rotation_accuracy": ops.mean(losses.correct(logits, turns), axis=1)},
         )
 
+    def task(self, images):
+        captions = ["0°", "90°", "180°", "270°"]
+        return {"pictures": quarter_turns(images), "captions": [captions] * len(images)}
+
     def trivial_losses(self, batch_size):
         return {"the four rotations look alike to the network": math.log(4.0)}
 

@@ -57,8 +57,10 @@ class Run:
         path = self.folder / "backbone.keras" if self.folder else pathlib.Path(settings.backbone)
         if not path.is_file():
             unfinished = self.folder and (self.folder / "state.npz").exists()
-            way = f"It was cut off: keras-ssl pretrain --resume={self.folder} goes on." if unfinished else (
-                "Name the folder of a finished run, or the file with --backbone."
+            way = (
+                f"It was cut off: keras-ssl pretrain --resume={self.folder} goes on."
+                if unfinished
+                else ("Name the folder of a finished run, or the file with --backbone.")
             )
             raise FileNotFoundError(f"There is no {path}. {way}")
         self.path, self.backbone = path, keras.models.load_model(path)
@@ -124,6 +126,8 @@ def writable(name, flag, overwrite):
     """A path for a file that is not there yet, unless it may be overwritten."""
     path = pathlib.Path(name)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{flag}={path} exists, and is never overwritten unasked: name another, or add --overwrite.")
+        raise FileExistsError(
+            f"{flag}={path} exists, and is never overwritten unasked: name another, or add --overwrite."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

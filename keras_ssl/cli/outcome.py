@@ -1,18 +1,18 @@
 """The parts of a run that commands share: what is trained on what, and what came of it."""
 
 import difflib
+import importlib.util
 import inspect
 
 import keras
 import numpy as np
 
 import keras_ssl
-from keras_ssl import callbacks, evaluate
+from keras_ssl import callbacks, evaluate, recipes
 from keras_ssl.batches import check_images
+from keras_ssl.cli.common import verbose
 from keras_ssl.data import Data, Split
 from keras_ssl.evaluate import efficiency
-
-_LR = 1e-2
 
 
 def methods():
@@ -77,7 +77,7 @@ def hold_out(data, seed, share=0.2, most=2000):
 
 
 def begin(method, data, settings):
-    """The model of a run, compiled by the default recipe, and a copy of its backbone as it is before training."""
+    """A run set up: the model, compiled by its recipe, a copy of its backbone as it is before training, the recipe."""
     keras.utils.set_random_seed(settings.seed)
     images = data.train.images
     if len(images) < settings.batch_size:
@@ -89,30 +89,65 @@ def begin(method, data, settings):
     backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.sees_patches else shape)
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
-    model = method(backbone, seed=settings.seed, **({"exemplars": len(images)} if method.numbers_images else {}))
+    chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
+    model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
     if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made
         check_images(images, model.value_range, f"--data={settings.data}: images")
-    model.compile(optimizer=optimizer(settings.epochs * max(1, len(images) // settings.batch_size)))
-    return model, untrained
+    model.compile(chosen.make_optimizer(_optimizer_by_name(settings.optimizer)))
+    return model, untrained, chosen
 
 
-def fit(model, data, settings):
-    """Trains, looks at the held-out images after each epoch, and returns the history as a dict."""
-    return model.fit(
+def _optimizer_by_name(name):
+    """A class of `keras.optimizers`, or None for the recipe's."""
+    if name is None:
+        return None
+    known = {
+        key.lower(): value
+        for key, value in vars(keras.optimizers).items()
+        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer)
+    }
+    known["lars"] = keras_ssl.optimizers.LARS
+    if name.lower() not in known:
+        raise ValueError(f'--optimizer: there is no optimizer "{name}". {_nearest(name.lower(), known)}')
+    return known[name.lower()]
+
+
+def fit(model, data, chosen, settings, folder=None, state=None):
+    """Trains, looks at the held-out images after each epoch.
+
+    Args:
+        chosen: the recipe of `begin`.
+        folder: of the run, for TensorBoard.
+        state: the file from which a run that was cut off goes on; None to keep none.
+
+    Returns:
+        `(history, alarms)`: a dict of figures by epoch, and what the collapse monitor said.
+    """
+    looked_at = data.test or data.train
+    monitor = callbacks.CollapseMonitor(looked_at, most=min(512, max(2, len(looked_at))))
+    after = [callbacks.Resume(state)] if state else []
+    if getattr(settings, "tensorboard", False):
+        after.append(_tensorboard(folder / "tensorboard"))
+    history = model.fit(
         data.train.images,
         batch_size=settings.batch_size,
-        epochs=settings.epochs,
+        epochs=chosen.epochs,
         # Where each training image is a class, held-out images have none.
         validation_data=None if model.numbers_images else _validation_images(data, settings.batch_size),
-        callbacks=_probes(data),
+        callbacks=[*_probes(data), monitor, *after],
+        verbose=verbose(),
     ).history
+    return history, monitor.alarms
 
 
-def optimizer(steps, rate=_LR):
-    """AdamW with 5 % warm-up and a cosine."""
-    warm = max(1, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
-    return keras.optimizers.AdamW(schedule, weight_decay=1e-4)
+def check_tensorboard():
+    """TensorBoard is a package of its own, and TensorFlow writes no figures without it."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("--tensorboard needs the package of that name: pip install tensorboard.")
+
+
+def _tensorboard(folder):
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
 def _validation_images(data, batch_size):
@@ -124,8 +159,7 @@ def _validation_images(data, batch_size):
 def _probes(data):
     if data.test is None or data.test.labels is None or data.train.labels is None:
         return []
-    bank = some(data.train, 2000)
-    return [callbacks.KNNProbe(bank, some(data.test, 1000), k=min(20, len(bank)))]
+    return [callbacks.KNNProbe(data.train, data.test, k=min(20, len(data.train)))]
 
 
 def some(split, most):
@@ -134,19 +168,24 @@ def some(split, most):
     return Split(split.images[rows], None if split.labels is None else split.labels[rows], split.class_names)
 
 
-def table(data, backbone, untrained, seed):
-    """Probes of raw pixels, of the untrained and of the trained backbone; None without labels."""
-    if data.test is None or data.train.labels is None:
+def table(data, backbones, seed):
+    """Probes of raw pixels, and of the features of each backbone, a dict by name; None without labels."""
+    if data.test is None or data.train.labels is None or data.test.labels is None:
         return None
     print("evaluating: linear probe and kNN on frozen features")
     train, test = some(data.train, 20_000), some(data.test, 10_000)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
-    for name, network in (("untrained backbone", untrained), ("trained backbone", backbone)):
+    for name, network in backbones.items():
         grid = grid_of(network)
         representations[name] = tuple(
             evaluate.extract_features(network, split.images, grid=grid) for split in (train, test)
         )
-    return efficiency.label_efficiency(representations, train.labels, test.labels, seed=seed, verbose=1)
+    return efficiency.label_efficiency(representations, train.labels, test.labels, seed=seed, verbose=verbose())
+
+
+def lists(table):
+    """A table as plain lists, for JSON."""
+    return {name: {column: cell.accuracies for column, cell in cells.items()} for name, cells in table.items()}
 
 
 def grid_of(backbone):
@@ -166,10 +205,19 @@ def _pixels(images, side=32):
     return np.concatenate(rows)
 
 
-def print_table(table, data, held_out):
+def print_table(table, held_out):
     if table is None:
         print("\nNo table: the images have no labels. A folder with a sub-folder for each class has.")
         return
     header, rows = efficiency.as_rows(table)
     print(f"\nAccuracy on {held_out}; ± is the standard deviation over draws of labels.\n")
     print(efficiency.as_text(header, rows))
+
+
+def embedded(backbone, split, most=1000):
+    """`(features, names, images)` of some images of a split, as `projector.write` takes them; names may be None."""
+    shown = some(split, most)
+    names = shown.labels
+    if names is not None and shown.class_names:
+        names = [shown.class_names[label] for label in names]
+    return evaluate.extract_features(backbone, shown.images), names, np.asarray(shown.images)

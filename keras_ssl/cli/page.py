@@ -1,5 +1,6 @@
 """report.html: what was trained, what it is worth, what was held out, and what it looks like, on one page."""
 
+import dataclasses
 import math
 
 import keras
@@ -13,6 +14,16 @@ from keras_ssl.evaluate.indicator import DOWNSTREAM
 from keras_ssl.evaluate.report import NARROW, WIDE, Report
 
 
+@dataclasses.dataclass
+class About:
+    """What a run was told: `data` in words, `epochs`, `batch_size` and `seed`."""
+
+    data: str
+    epochs: int
+    batch_size: int
+    seed: int
+
+
 def write(path, model, data, held_out, history, table, settings):
     """Writes the page of a run. All it needs is in the files of a run, so that it can be made again from them.
 
@@ -23,7 +34,7 @@ def write(path, model, data, held_out, history, table, settings):
         held_out: what was held out, in words: see `outcome.hold_out`.
         history: a dict of name to list by epoch, as history.json.
         table: of `efficiency.label_efficiency`, or its lists as table.json has them; None or empty for none.
-        settings: an object with the run's `data`, `epochs`, `batch_size` and `seed`.
+        settings: the run's `About`.
     """
     shown = _Shown(model, data)
     page = Report(

@@ -116,8 +116,9 @@ def _training(page, model, history, settings):
     )
     probes = _probes(history)
     if probes:
-        caption += f" {_listed(probes)}: measured on held-out labelled images, which is what counts; the loss is not."
-    page.panels({name: plots.curves(history, [name], width=2.8) for name in names}, caption.strip() or "By epoch.")
+        verb = "is" if len(probes) == 1 else "are"
+        caption += f" {_listed(probes)} {verb} measured on held-out labelled images: what counts, as no loss does."
+    page.panels({name: plots.curves(history, [name], width=2.9) for name in names}, caption.strip() or "By epoch.")
 
 
 def _indicator(page, history):
@@ -141,7 +142,7 @@ def _indicator(page, history):
     page.figure(
         wide,
         "Each point is a checkpoint, the model after an epoch. A rank correlation of −1 between a loss and an accuracy "
-        "means that the lower loss always had the higher accuracy; near 0, the loss tells nothing. Later checkpoints are "
+        "means that the lower loss always had the higher accuracy; near 0, it tells nothing. Later checkpoints are "
         f"darker. {count} checkpoints of one run say little: they follow each other, and whatever rises or falls "
         "steadily correlates. Losses of different methods or settings do not compare at all.",
         narrow,
@@ -166,7 +167,7 @@ def _held_out(page, shown, held_out, history, table):
     page.heading("What was held out")
     facts = {
         "Trained on": f"{len(data.train):,} images.{labels}",
-        "Held out": f"{held_out[:1].upper()}{held_out[1:]}.",
+        "Held out": f"{_sentence(held_out)}.",
     }
     if data.test is None:
         facts["So"] = "The pictures below show images that were trained on."
@@ -181,7 +182,7 @@ def _held_out(page, shown, held_out, history, table):
         uses.append(f"the table after training ({'all' if len(data.test) <= 10_000 else '10,000'} of them)")
     if shown.held_out:
         uses.append("the pictures below")
-    facts["They are used for"] = f"{'; '.join(uses) or 'nothing'}."
+    facts["They are used for"] = f"{_sentence('; '.join(uses) or 'nothing')}."
     if data.train.labels is not None:
         facts["Probes learn from"] = (
             "Labels of training images. The network saw those images"
@@ -231,7 +232,9 @@ def _task(page, shown):
     images = images[:3]
     asked = {name: [part[:3] for part in value] if name == "pictures" else value[:3] for name, value in asked.items()}
     page.figure(
-        plots.task(images, value_range=shown.range, width=6.6, **asked),
+        plots.task(
+            images, value_range=shown.range, width=6.6 if "places" in asked else 1.65 * len(asked["pictures"]), **asked
+        ),
         f"What the network is shown of three {shown.kind} images. It is not shown the captions: they are the answers.",
         plots.task(images, value_range=shown.range, width=NARROW, **asked),
     )
@@ -345,3 +348,7 @@ def _probes(history):
 
 def _listed(words):
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _sentence(words):
+    return words[:1].upper() + words[1:]

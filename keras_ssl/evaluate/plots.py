@@ -9,17 +9,20 @@ from keras import ops
 from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from keras_ssl import losses
 from keras_ssl.evaluate.indicator import paired, rank_correlation
 from keras_ssl.evaluate.knn import most_similar, unit_rows
 
 _SMALL = 9  # points, 12 pixels of a screen
+_TEXT, _GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
 _BLUE, _ORANGE, _RED, _GRAY, _LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
 _LATER = LinearSegmentedColormap.from_list("later", ["#c3d3ee", "#123a7a"])
 
@@ -108,15 +111,16 @@ def views(images, made, value_range=(0, 255), width=None):
         value_range: of all of them.
         width: None for an inch an image.
     """
-    rows, width = [images, *made], width or 1.0 * len(images) + 0.8
-    figure = Figure(figsize=(width, _cell(width - 0.6, len(images), images) * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(images), squeeze=False)
+    rows, width, label = [images, *made], width or 1.0 * len(images) + 0.6, 0.55
+    step, side = _columns(width - label, len(images))
+    height = side * _aspect(images)
+    sheet = _Sheet(width, len(rows) * (height + _GAP) - _GAP)
     for row, pictures in enumerate(rows):
-        for axes, picture in zip(grid[row], pictures):
-            _picture(axes, picture, value_range)
-        label = "image" if row == 0 else f"view {row}"
-        grid[row, 0].set_ylabel(label, fontsize=_SMALL, rotation=0, ha="right", va="center")
-    return figure
+        top = row * (height + _GAP)
+        sheet.text(0.0, top + height / 2, "image" if row == 0 else f"view {row}", va="center")
+        for number, picture in enumerate(pictures):
+            sheet.picture(label + number * step, top, side, picture, value_range)
+    return sheet.figure
 
 
 def views_of(images, views, count=8, value_range=(0, 255), width=None):
@@ -138,23 +142,20 @@ def views_of(images, views, count=8, value_range=(0, 255), width=None):
     made = [ops.convert_to_numpy(view) for view in (made if isinstance(made, (tuple, list)) else [made])]
     # Image, draw, and the rest.
     made = [view.reshape(len(images), count, *view.shape[1:]) for view in made]
-    rows, width = len(images) * len(made), width or 1.0 * (count + 1.4)
-    height = _cell(width, count + 1.25, images) + (0.2 if len(made) > 1 else 0.0)
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
-    grid = figure.subplots(rows, count + 2, squeeze=False, gridspec_kw={"width_ratios": [1, 0.25] + [1] * count})
-    for row in range(rows):
-        image, view = divmod(row, len(made))
-        grid[row, 1].set_axis_off()
-        if view == 0:
-            _picture(grid[row, 0], images[image], value_range)
-            grid[row, 0].set_title("image", fontsize=_SMALL)
-        else:
-            grid[row, 0].set_axis_off()
-        for axes, picture in zip(grid[row, 2:], made[view][image]):
-            _picture(axes, picture, value_range)
-        if len(made) > 1:
-            grid[row, 2].set_title(f"view {view + 1}", fontsize=_SMALL, loc="left")
-    return figure
+    width, first = width or 1.0 * (count + 1.4), 0.2
+    step, side = _columns(width - first, count + 1)
+    block = side * _aspect(images) + _TEXT + _GAP
+    sheet = _Sheet(width, len(images) * len(made) * block)
+    for number, image in enumerate(images):
+        for kind, view in enumerate(made):
+            top = (number * len(made) + kind) * block
+            if kind == 0:
+                sheet.text(side / 2, top, "image", ha="center")
+                sheet.picture(0.0, top + _TEXT, side, image, value_range)
+            sheet.text(step + first, top, f"view {kind + 1}" if len(made) > 1 else "views")
+            for draw, picture in enumerate(view[number]):
+                sheet.picture((draw + 1) * step + first, top + _TEXT, side, picture, value_range)
+    return sheet.figure
 
 
 def task(images, pictures, captions, places=None, value_range=(0, 255), width=None):
@@ -172,8 +173,8 @@ def task(images, pictures, captions, places=None, value_range=(0, 255), width=No
 
     Returns:
         A figure with a row for each image. Without places: the pictures. With places: the image with its patches
-        outlined, the patches as they are shown with the answers below, and the patches put back. Numbers are the order
-        in which patches are shown.
+        outlined, the patches as they are shown with the answers below, and the patches put back. Numbers, where there
+        is room for them, are the order in which patches are shown.
     """
     pictures = [ops.convert_to_numpy(picture) for picture in pictures]
     images = ops.convert_to_numpy(images)
@@ -181,23 +182,35 @@ def task(images, pictures, captions, places=None, value_range=(0, 255), width=No
         return _captioned(pictures, captions, value_range, width)
     places = ops.convert_to_numpy(places)
     width = width or 6.6
-    cell = _cell(width, 3, images)
-    figure = Figure(figsize=(width, cell * len(images) + 0.4), layout="constrained")
-    grid = figure.subplots(len(images), 3, squeeze=False)
-    side = int(np.ceil(np.sqrt(len(pictures))))
+    step, side = _columns(width, 3)
+    across = int(np.ceil(np.sqrt(len(pictures))))
+    down, small = -(-len(pictures) // across), side / across - _GAP
+    inch = side / images.shape[2]
+    numbered = pictures[0].shape[2] * inch > 0.4  # or the numbers would cover the patches
+    block = max(side * _aspect(images), down * (small + _TEXT)) + 2 * _GAP
+    low, high = value_range
+    sheet = _Sheet(width, len(images) * block + _TEXT)
+    for column, title in enumerate(("cut out", "shown", "put back")):
+        sheet.text(column * step, 0.0, title)
     for row, image in enumerate(images):
+        top = _TEXT + row * block
         patches = [picture[row] for picture in pictures]
-        _picture(grid[row, 0], image, value_range)
-        for number, (top, left) in enumerate(places[row], 1):
-            height, length = patches[number - 1].shape[:2]
-            outline = Rectangle((left - 0.5, top - 0.5), length, height, fill=False, edgecolor=_ORANGE, linewidth=1.2)
-            grid[row, 0].add_patch(outline)
-            _number(grid[row, 0], left, top, number)
-        _mosaic(grid[row, 1], patches, captions[row], side, value_range)
-        _picture(grid[row, 2], put_back(patches, places[row], image.shape, fill=value_range[1]), value_range)
-    for axes, title in zip(grid[0], ("cut out", "shown", "put back")):
-        axes.set_title(title, fontsize=10)
-    return figure
+        sheet.picture(0.0, top, side, image, value_range)
+        for number, (patch, (first, left)) in enumerate(zip(patches, places[row]), 1):
+            sheet.frame(left * inch, top + first * inch, patch.shape[1] * inch, patch.shape[0] * inch, _ORANGE, 1.2)
+            if numbered:
+                sheet.number(left * inch, top + first * inch, number)
+        for number, (patch, caption) in enumerate(zip(patches, captions[row])):
+            left = step + number % across * side / across
+            above = top + number // across * (small + _TEXT)
+            sheet.picture(left, above, small, patch, value_range)
+            sheet.frame(left, above, small, small * _aspect(patch), _LINE, 0.8)
+            if numbered:
+                sheet.number(left, above, number + 1)
+            sheet.text(left + small / 2, above + small, caption, ha="center")
+        whole = put_back(patches, places[row], image.shape, fill=low + 0.9 * (high - low))
+        sheet.picture(2 * step, top, side, whole, value_range)
+    return sheet.figure
 
 
 def put_back(patches, places, shape, fill=0.0):
@@ -230,28 +243,25 @@ def neighbours(
     """
     similarity, nearest = most_similar(unit_rows(features), unit_rows(query_features), min(count, len(features)))
     count = nearest.shape[1]
-    width = width or 1.05 * (count + 1.4)
-    cell = _cell(width, count + 1.25, images)
-    lines = 1 if names is None else 2
-    figure = Figure(figsize=(width, (cell + 0.17 * lines) * len(queries)), layout="constrained")
-    grid = figure.subplots(
-        len(queries), count + 2, squeeze=False, gridspec_kw={"width_ratios": [1, 0.25] + [1] * count}
-    )
+    width, first = width or 1.0 * (count + 1.4), 0.2
+    step, side = _columns(width - first, count + 1)
+    named = names is not None and query_names is not None
+    above = _TEXT * (2 if named else 1)
+    block = side * _aspect(images) + above + _GAP
+    sheet = _Sheet(width, len(queries) * block)
     for row, query in enumerate(queries):
-        _picture(grid[row, 0], query, value_range)
-        grid[row, 1].set_axis_off()
+        top = row * block + above
+        sheet.picture(0.0, top, side, query, value_range)
         if query_names is not None:
-            grid[row, 0].set_title(_short(query_names[row], cell), fontsize=_SMALL)
+            sheet.text(side / 2, top, _short(query_names[row], step), ha="center", va="bottom")
         for column, place in enumerate(nearest[row]):
-            axes = grid[row, column + 2]
-            _picture(axes, images[place], value_range)
-            caption = f"{similarity[row, column]:.2f}"
-            if names is not None and query_names is not None and names[place] != query_names[row]:
-                caption = f"{_short(names[place], cell)}\n{caption}"
-                for spine in axes.spines.values():
-                    spine.set(visible=True, color=_RED, linewidth=2)
-            axes.set_title(caption, fontsize=_SMALL)
-    return figure
+            left, caption = (column + 1) * step + first, f"{similarity[row, column]:.2f}"
+            sheet.picture(left, top, side, images[place], value_range)
+            if named and names[place] != query_names[row]:
+                caption = f"{_short(names[place], step)}\n{caption}"
+                sheet.frame(left, top, side, side * _aspect(images), _RED, 2)
+            sheet.text(left + side / 2, top, caption, ha="center", va="bottom")
+    return sheet.figure
 
 
 def embedding_map(
@@ -338,7 +348,8 @@ def project(features, seed=0, method="tsne"):
         return umap(n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1).fit_transform(rows)
     perplexity = min(30.0, max(1.0, (len(rows) - 1) / 3))
     start = "pca" if rows.shape[1] > 1 else "random"
-    return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(rows)
+    with threadpool_limits(1):  # its threads wait for each other: on two busy cores one was measured ten times quicker
+        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(rows)
 
 
 def _umap():
@@ -366,7 +377,7 @@ def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
     order = np.arange(len(rows)) if labels is None else np.argsort(np.asarray(labels), kind="stable")
     order = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).astype(int))]
     rows = rows[order]
-    figure = Figure(figsize=(width, 0.86 * width), layout="constrained")
+    figure = Figure(figsize=(width, (0.86 if width > 5 else 0.72) * width), layout="constrained")
     axes = figure.subplots()
     cosine = np.clip(rows @ rows.T, -1.0, 1.0)
     # From the least that occurs: after a ReLU no cosine is below 0, and often none below a half.
@@ -402,7 +413,7 @@ def cross_correlation(a, b, most=128, width=5.5):
     a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
     kept = np.unique(np.linspace(0, a.shape[1] - 1, min(most, a.shape[1])).astype(int))
     matrix = ops.convert_to_numpy(losses.cross_correlation(a[:, kept], b[:, kept]))
-    figure = Figure(figsize=(width, 0.9 * width), layout="constrained")
+    figure = Figure(figsize=(width, 0.88 * width), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(matrix, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="nearest")
     _bar(figure.colorbar(shown, ax=axes, shrink=0.8), "correlation")
@@ -414,7 +425,7 @@ def cross_correlation(a, b, most=128, width=5.5):
     rest = matrix[~np.eye(len(matrix), dtype=bool)]
     title = f"diagonal {diagonal.mean():.2f} on average"
     if rest.size:
-        title += f", the rest ±{np.sqrt(np.mean(rest**2)):.2f}"
+        title += f"{', ' if width > 5 else chr(10)}the rest ±{np.sqrt(np.mean(rest**2)):.2f}"
     axes.set_title(title, fontsize=10)
     return figure
 
@@ -445,44 +456,58 @@ def _captioned(pictures, captions, value_range, width):
     """A row for each image, a column for each picture, its caption above it."""
     count, lines = len(pictures), max(caption.count("\n") + 1 for row in captions for caption in row)
     width = width or 2.0 * count
-    height = _cell(width, count, pictures[0]) + 0.2 * lines
-    figure = Figure(figsize=(width, height * len(captions)), layout="constrained")
-    for row, axes_of_row in enumerate(figure.subplots(len(captions), count, squeeze=False)):
-        for axes, picture, caption in zip(axes_of_row, pictures, captions[row]):
-            _picture(axes, picture[row], value_range)
-            axes.set_title(caption, fontsize=_SMALL)
-    return figure
+    step, side = _columns(width, count)
+    block = side * _aspect(pictures[0]) + lines * _TEXT + _GAP
+    sheet = _Sheet(width, len(captions) * block)
+    for row, words in enumerate(captions):
+        top = row * block + lines * _TEXT
+        for column, (picture, caption) in enumerate(zip(pictures, words)):
+            sheet.text(column * step + side / 2, top, caption, ha="center", va="bottom")
+            sheet.picture(column * step, top, side, picture[row], value_range)
+    return sheet.figure
 
 
-def _mosaic(axes, patches, captions, side, value_range):
-    """Patches in reading order on a grid with gaps, each with its number, and the answer below it."""
-    height, length = patches[0].shape[:2]
-    step, across = 1.45 * height, 1.2 * length
-    for number, (patch, caption) in enumerate(zip(patches, captions)):
-        row, column = divmod(number, side)
-        left, top = column * across, row * step
-        axes.imshow(
-            _shown(patch, value_range), cmap="gray", vmin=0.0, vmax=1.0, extent=(left, left + length, top + height, top)
+class _Sheet:
+    """A figure on which pictures and words are put, in inches from the upper left.
+
+    One axes for all of them: a hundred axes, laid out by matplotlib, take seconds.
+    """
+
+    def __init__(self, width, height):
+        self.figure = Figure(figsize=(width, height))
+        self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, width), ylim=(height, 0.0))
+        self.axes.set_autoscale_on(False)
+        self.axes.set_axis_off()
+
+    def picture(self, left, top, width, picture, value_range):
+        extent = (left, left + width, top + width * _aspect(picture), top)
+        # Not imshow, which would set the limits anew.
+        image = AxesImage(self.axes, cmap="gray", norm=Normalize(0.0, 1.0), extent=extent, interpolation="nearest")
+        image.set_data(_shown(picture, value_range))
+        self.axes.add_image(image)
+
+    def frame(self, left, top, width, height, colour, line):
+        self.axes.add_patch(
+            Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line, clip_on=False)
         )
-        _number(axes, left + 0.5, top + 0.5, number + 1)
-        axes.text(left + length / 2, top + 1.03 * height, caption, fontsize=_SMALL, ha="center", va="top")
-    rows = -(-len(patches) // side)
-    axes.set_xlim(-0.1 * length, side * across)
-    axes.set_ylim(rows * step, -0.1 * height)
-    axes.set_axis_off()
+
+    def text(self, left, top, words, ha="left", va="top"):
+        self.axes.text(left, top + {"top": 0.02, "bottom": -0.03}.get(va, 0.0), words, fontsize=_SMALL, ha=ha, va=va)
+
+    def number(self, left, top, number):
+        box = {"facecolor": _ORANGE, "edgecolor": "none", "pad": 0.6}
+        self.axes.text(left + 0.01, top + 0.01, str(number), fontsize=_SMALL, color="white", va="top", bbox=box)
 
 
-def _number(axes, left, top, number):
-    axes.text(
-        left - 0.5,
-        top - 0.5,
-        str(number),
-        fontsize=_SMALL,
-        color="white",
-        ha="left",
-        va="top",
-        bbox={"facecolor": _ORANGE, "edgecolor": "none", "pad": 1.0},
-    )
+def _columns(width, count):
+    """The step from column to column and the width of a picture, in inches."""
+    step = (width - 0.02 + _GAP) / count
+    return step, step - _GAP
+
+
+def _aspect(images):
+    """Height over width of an image or of a batch."""
+    return images.shape[-3] / images.shape[-2]
 
 
 def _curve(axes, epochs, values, colour, label=None):
@@ -503,25 +528,11 @@ def _bar(bar, label):
     bar.outline.set_visible(False)
 
 
-def _picture(axes, picture, value_range):
-    axes.imshow(_shown(picture, value_range), cmap="gray", vmin=0.0, vmax=1.0)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 def _shown(picture, value_range):
     """An image of any number of channels as gray or RGB in [0, 1]; of many bands, the first three."""
     low, high = value_range
     picture = np.clip((np.asarray(picture, "float32") - low) / (high - low), 0.0, 1.0)
     return picture[..., :3] if picture.shape[-1] >= 3 else picture[..., 0]
-
-
-def _cell(width, columns, images):
-    """Height of a row of images in inches, where so many lie side by side."""
-    height, length = images.shape[-3:-1]
-    return width / columns * height / length
 
 
 def _words(name):

@@ -5,7 +5,7 @@ import html
 import io
 
 # Wide pictures are for pages of this width; on narrower ones their narrow twins take their place.
-WIDE, NARROW = 9.0, 3.7  # inches, 96 pixels each
+WIDE, NARROW = 9.3, 3.7  # inches, 96 pixels each
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; overflow-wrap: break-word;

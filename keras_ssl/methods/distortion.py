@@ -87,11 +87,11 @@ class Distortion(SelfSupervisedModel):
     def task(self, images):
         distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
         percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
-        captions = [[f"{mark} {x:+.0f} {y:+.0f}" for mark, (x, y) in zip("↖↗↘↙", row)] for row in percent]
-        return {
-            "pictures": [images, distorted],
-            "captions": [["image", "\n".join("   ".join(row[i : i + 2]) for i in (0, 2))] for row in captions],
-        }
+        captions = []
+        for row in percent:
+            words = [f"{mark} {x:+.0f} {y:+.0f}".replace("-", "−") for mark, (x, y) in zip("↖↗↘↙", row)]
+            captions.append(["image", "\n".join(["corners moved, in %", "   ".join(words[:2]), "   ".join(words[2:])])])
+        return {"pictures": [images, distorted], "captions": captions}
 
     def trivial_losses(self, batch_size):
         return {"the features say nothing of the distortion": 1.0 / 3.0}

@@ -49,12 +49,14 @@ class Split:
         labels: integers `(N,)`, or None.
         class_names: a list of names by label, or None.
         dataset: the stream (`tf.data.Dataset`, `PyDataset`, `DataLoader`), or None for arrays.
+        paths: of the pictures of a folder, one an image, or None.
     """
 
     images: object = None
     labels: np.ndarray | None = None
     class_names: list | None = None
     dataset: object = None
+    paths: list | None = None
 
     def __len__(self):
         return 0 if self.images is None else len(self.images)
@@ -282,10 +284,12 @@ def _load_folder(root, image_size, max_bytes):
         labels = None
         if classes and all(label is not None for _, label in paths):
             labels = np.array([classes.index(label) for _, label in paths])
-        images = ImageFiles([path for path, _ in paths], size, channels)
+        files = [path for path, _ in paths]
+        images = ImageFiles(files, size, channels)
         if np.prod(images.shape, dtype="int64") <= max_bytes:
             images = images[:]
         splits[part] = _split(images, labels, classes if labels is not None else None)
+        splits[part].paths = files
     return Data(splits["train"], splits.get("test"))
 
 

@@ -66,7 +66,7 @@ class Run:
         self.path, self.backbone = path, keras.models.load_model(path)
 
     def load(self, settings):
-        """The images of `--data`, or of the run; resized to what the backbone takes where `--image_size` is not given."""
+        """The images of `--data`, or of the run, resized to what the backbone takes unless `--image_size` is given."""
         from keras_ssl import data
 
         source = settings.data or self.settings.get("data")

@@ -13,6 +13,7 @@ judged on one draw of held-out images and labels. What is done is kept in the fo
 import json
 import pathlib
 import time
+import types
 
 from absl import flags
 
@@ -42,7 +43,6 @@ def run(settings):
     import keras_ssl
     from keras_ssl.cli import Interrupted, outcome
 
-    settings.optimizer = None
     if settings.seconds and settings.epochs:
         raise ValueError("--seconds and --epochs are both a budget: give one of them.")
     methods = {name: outcome.method_by_name(name) for name in dict.fromkeys(map(str.strip, settings.methods))}
@@ -98,14 +98,13 @@ def _trained(name, method, data, settings, folder):
     from keras_ssl.cli import outcome
 
     about, path = folder / f"{name}.json", folder / f"{name}.keras"
-    model, untrained, chosen = outcome.begin(method, data, settings)
+    model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, settings.epochs))
     if about.exists() and path.exists() and not settings.overwrite:
         print(f"{name}: done before")
         return untrained, keras.models.load_model(path), json.loads(about.read_text(encoding="utf-8"))
     if settings.epochs is None:
         passes = _passes_in(settings.seconds or 60.0, method, data, settings)
-        settings_of_run = _with_epochs(settings, passes)
-        model, untrained, chosen = outcome.begin(method, data, settings_of_run)
+        model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, passes))
     print(f"\n{name}: {chosen.epochs} passes")
     start = time.perf_counter()
     history, alarms = outcome.fit(model, data, chosen, settings)
@@ -136,7 +135,6 @@ def _passes_in(seconds, method, data, settings):
 
 
 def _with_epochs(settings, epochs):
-    import types
-
+    """The flags as `outcome` takes them, with a number of passes."""
     known = {flag.name: flag.value for flag in settings.get_flags_for_module(__name__)}
     return types.SimpleNamespace(**{**known, "epochs": epochs, "optimizer": None})

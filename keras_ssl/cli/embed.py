@@ -4,8 +4,8 @@
     keras-ssl embed --backbone=backbone.keras --data=photos/ --output=features.npz --grid=2
     keras-ssl embed --run=runs/simclr-photos-1 --output=features.npz --projector=logs/
 
-The file holds `features` (float32, a row an image), and `labels`, `paths` and `class_names` where there are such; images
-of the training split come first, then those of the test split: `split` says which (0, 1).
+The file holds `features` (float32, a row an image), and `labels`, `paths` and `class_names` where there are such.
+Images of the training split come first, then those of the test split: `split` says which (0, 1).
 """
 
 import numpy as np

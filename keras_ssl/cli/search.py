@@ -40,7 +40,9 @@ def run(settings):
     images, paths = _all(loaded)
     if settings.k > len(images):
         raise ValueError(f"--k={settings.k} is more than the {len(images)} images: give --k={len(images)} or less.")
-    features = evaluate.extract_features(used.backbone, images, verbose=verbose())
+    features = np.concatenate(
+        [evaluate.extract_features(used.backbone, part, verbose=verbose()) for part in images.parts]
+    )
     if settings.copies is not None:
         return _copies(features, images, paths, settings.copies, output)
     return _search(settings, used, features, images, paths, queries, output)
@@ -50,7 +52,7 @@ def _search(settings, used, features, images, paths, queries, output):
     from keras_ssl import evaluate
     from keras_ssl.evaluate import plots
 
-    if not {query.shape for query in queries} == {tuple(images.shape[1:])}:
+    if {query.shape for query in queries} != {tuple(images.shape[1:])}:  # a backbone of open size
         queries = [_read(path, (None, *images.shape[1:])) for path in settings.query]
     asked = evaluate.extract_features(used.backbone, np.stack(queries))
     most = min(settings.k + 1, len(images))  # one more, for a query may be among the images
@@ -99,7 +101,25 @@ def _all(loaded):
     paths = [
         path for name, split in splits for path in (split.paths or [f"{name} image {row}" for row in range(len(split))])
     ]
-    return np.concatenate([np.asarray(split.images[:]) for _, split in splits]), paths
+    return _Joined([split.images for _, split in splits]), paths
+
+
+class _Joined:
+    """Images of several splits by one number, read when they are asked for."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, row):
+        for part in self.parts:
+            if row < len(part):
+                return np.asarray(part[row])
+            row -= len(part)
+        raise IndexError(row)
 
 
 def _read(path, shape):

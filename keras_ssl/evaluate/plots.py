@@ -264,6 +264,28 @@ def neighbours(
     return sheet.figure
 
 
+def groups(images, found, most=8, value_range=(0, 255)):
+    """Groups of images, one a row: near copies, such as of `keras_ssl.evaluate.near_copies`.
+
+    Args:
+        images: anything that gives `(height, width, channels)` for a row's number.
+        found: lists of rows.
+        most: images of a group that are shown.
+        value_range: of the images.
+    """
+    across = min(most, max(map(len, found)))
+    step, side = _columns(1.0 * across, across)
+    block = side * _aspect(images) + _TEXT + _GAP
+    sheet = _Sheet(1.0 * across, len(found) * block)
+    for row, group in enumerate(found):
+        top = row * block + _TEXT
+        more = f", {across} of them shown" if len(group) > across else ""
+        sheet.text(0.0, top, f"{len(group)} images{more}", ha="left", va="bottom")
+        for column, place in enumerate(group[:across]):
+            sheet.picture(column * step, top, side, images[place], value_range)
+    return sheet.figure
+
+
 def embedding_map(
     features,
     images=None,

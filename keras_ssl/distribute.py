@@ -7,6 +7,7 @@ Below the functions of a step stands what `fit` asks before it begins: on what i
 """
 
 import contextlib
+import logging
 import os
 import threading
 import zlib
@@ -446,6 +447,11 @@ def set_global_draws(state):
         import torch
 
         torch.set_rng_state(torch.from_numpy(state))
+
+
+def quiet():
+    """Keeps TensorFlow from warning that functions are traced anew: each network that is looked at is traced once."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def split_cpu(count):

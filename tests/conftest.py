@@ -34,6 +34,40 @@ def backbone():
     return tiny_backbone()
 
 
+@pytest.fixture(scope="session")
+def photos(sample, tmp_path_factory):
+    """A folder of 90 gray pictures of 28×28: two classes in sub-folders."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    for label, name in ((1, "trousers"), (9, "boots")):
+        (folder / name).mkdir()
+        for number, row in enumerate(np.flatnonzero(sample.train.labels == label)[:45]):
+            Image.fromarray(sample.train.images[row, :, :, 0]).save(folder / name / f"{number}.png")
+    return folder
+
+
+def pretrain(photos, output, *more):
+    """The command, on a small folder for one epoch; more flags overwrite these."""
+    from keras_ssl.cli import main
+
+    flags = [f"--data={photos}", f"--output={output}", "--image_size=16", "--epochs=1", "--batch_size=16", "--seed=3"]
+    return main(["pretrain", *flags, *more])
+
+
+@pytest.fixture(scope="session")
+def run(photos, tmp_path_factory):
+    """`(folder, what was printed)` of one run of the command."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert pretrain(photos, folder) == 0
+    return folder, printed.getvalue()
+
+
 def tiny_backbone(shape=(28, 28, 1), widths=(8, 16, 16), strides=2, **layer):
     """A network of three convolutions whose runs are smooth: GELU, no batch normalisation."""
     low_high = keras.layers.Rescaling(1 / 127.5, -1)

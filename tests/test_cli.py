@@ -10,41 +10,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import pretrain
 
 import keras_ssl
 from keras_ssl.cli import main
 
 FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
-
-
-@pytest.fixture(scope="module")
-def photos(sample, tmp_path_factory):
-    """A folder of 90 gray pictures of 28×28: two classes in sub-folders."""
-    folder = tmp_path_factory.mktemp("photos")
-    for label, name in ((1, "trousers"), (9, "boots")):
-        (folder / name).mkdir()
-        for number, row in enumerate(np.flatnonzero(sample.train.labels == label)[:45]):
-            Image.fromarray(sample.train.images[row, :, :, 0]).save(folder / name / f"{number}.png")
-    return folder
-
-
-def pretrain(photos, output, *more):
-    flags = [f"--data={photos}", f"--output={output}", "--image_size=16", "--epochs=1", "--batch_size=16", "--seed=3"]
-    return main(["pretrain", *flags, *more])
-
-
-@pytest.fixture(scope="module")
-def run(photos, tmp_path_factory):
-    """`(folder, what was printed)` of one run."""
-    import contextlib
-    import io
-
-    folder = tmp_path_factory.mktemp("runs") / "one"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert pretrain(photos, folder) == 0
-    return folder, printed.getvalue()
 
 
 # What a run leaves behind.

@@ -54,6 +54,9 @@ def main(argv=None):
     except flags.Error as error:
         print(f"keras-ssl {name}: {error} See keras-ssl {name} --help.", file=sys.stderr)
         return 2
+    from keras_ssl import distribute
+
+    distribute.quiet()
     try:
         # For machines: one JSON object on the standard output, and all that is said on the way on the other.
         with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():

@@ -58,7 +58,7 @@ def label_efficiency(
         elif number < largest:
             plan.append((f"{number} a class", [draw_labels(labels, number, seed + draw) for draw in range(draws)]))
     total = len(representations) * sum(len(rows) for _, rows in plan)
-    bar = keras.utils.Progbar(total, unit_name="probe") if verbose else None
+    bar = keras.utils.Progbar(total, unit_name="probe", verbose=verbose) if verbose else None
     table = {}
     for name, (features, queries) in representations.items():
         cells = table[name] = {}

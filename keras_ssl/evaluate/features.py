@@ -34,7 +34,7 @@ def run(network, images, batch_size=256, verbose=0):
     """The outputs `(N, features)` of a network of `feature_network`, with one batch of images in it at a time."""
     total, features = len(images), None
     outputs = _outputs_of(network)
-    bar = keras.utils.Progbar(-(-total // batch_size), unit_name="batch") if verbose else None
+    bar = keras.utils.Progbar(-(-total // batch_size), unit_name="batch", verbose=verbose) if verbose else None
     for start in range(0, total, batch_size):
         batch = np.asarray(images[start : start + batch_size])
         rows = len(batch)

@@ -179,7 +179,11 @@ def fine_tune(
     shown = images if len(rows) == len(images) else _Rows(images, rows)
     frozen = {"linear": epochs, "frozen-then-unfrozen": (epochs + 1) // 2}.get(protocol, 0)
     history = {"loss": [], "accuracy": []}
-    bar = keras.utils.Progbar(epochs, unit_name="epoch", stateful_metrics=tuple(history)) if verbose else None
+    bar = (
+        keras.utils.Progbar(epochs, unit_name="epoch", stateful_metrics=tuple(history), verbose=verbose)
+        if verbose
+        else None
+    )
     progress = [_Progress(bar)] if bar else []
     if frozen:
         head = _Head(model)

@@ -120,7 +120,7 @@ def probe_layers(
 
     found = LayerProbes(list(names), [], [], probe, len(rows))
     shown = images if per_class is None else images[rows]
-    bar = keras.utils.Progbar(len(names), unit_name="layer") if verbose else None
+    bar = keras.utils.Progbar(len(names), unit_name="layer", verbose=verbose) if verbose else None
     for name in names:
         network = graph.network(name, grid)
         train, queries = run(network, shown, batch_size), run(network, test, batch_size)

@@ -1,0 +1,276 @@
+"""The commands after `pretrain`: what each makes of a run, what it refuses, and how a run is stopped and resumed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import pretrain
+from PIL import Image
+
+import keras_ssl
+from keras_ssl.cli import _COMMANDS, main
+
+
+@pytest.fixture
+def folder(run):
+    return run[0]
+
+
+def asked(capsys, *arguments):
+    """What a command gives to machines."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# What they give.
+
+
+def test_evaluate_says_again_what_the_run_said(folder, capsys):
+    told = asked(capsys, "evaluate", f"--run={folder}")
+    kept = json.loads((folder / "table.json").read_text())
+    assert told["table"]["raw pixels"] == kept["raw pixels"], "the same images held out, the same draws of labels"
+    for column, values in kept["trained backbone"].items():
+        assert told["table"]["backbone.keras"][column] == pytest.approx(values, abs=0.06), column
+    assert "18 images drawn at random" in told["held_out"]
+
+
+def test_evaluate_by_layer_ends_with_the_last_layer(folder, capsys, tmp_path):
+    told = asked(capsys, "evaluate", f"--run={folder}", "--layers", f"--plot={tmp_path / 'layers.png'}")
+    assert len(told["layers"]) == len(told["accuracies"]) >= 2
+    with Image.open(tmp_path / "layers.png") as picture:
+        assert picture.size[0] > 100
+
+
+def test_finetune_saves_a_classifier_of_plain_keras(folder, capsys, tmp_path):
+    file = tmp_path / "classifier.keras"
+    flags = ["--per_class=5", "--protocol=linear", "--epochs=2", f"--output={file}"]
+    told = asked(capsys, "finetune", f"--run={folder}", *flags)
+    assert told["labels"] == 10
+    assert told["classes"] == ["boots", "trousers"]
+    logits = keras.models.load_model(file).predict(np.zeros((3, 16, 16, 1), "uint8"), verbose=0)
+    assert logits.shape == (3, 2)
+    assert main(["finetune", f"--run={folder}", *flags]) == 1, "never overwritten unasked"
+
+
+def test_embed_writes_the_features_with_their_paths(folder, photos, capsys, tmp_path):
+    told = asked(
+        capsys, "embed", f"--run={folder}", f"--output={tmp_path / 'f.npz'}", f"--projector={tmp_path / 'logs'}"
+    )
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["features"].shape == (told["rows"], told["features"]) == (90, 128)
+        paths, labels, names = file["paths"], file["labels"], file["class_names"]
+        row = int(np.flatnonzero([path.endswith(os.path.join("boots", "7.png")) for path in paths])[0])
+        assert names[labels[row]] == "boots"
+        with Image.open(photos / "boots" / "7.png") as picture:
+            image = np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR))[None, ..., None]
+        backbone = keras.models.load_model(folder / "backbone.keras")
+        alone = keras_ssl.evaluate.extract_features(backbone, image)
+        np.testing.assert_allclose(file["features"][row], alone[0], rtol=1e-4, atol=1e-5)
+    rows = (tmp_path / "logs" / "features.tsv").read_text().splitlines()
+    assert len(rows) == len((tmp_path / "logs" / "names.tsv").read_text().splitlines()) == 90
+    with Image.open(tmp_path / "logs" / "thumbnails.png") as sheet:
+        assert sheet.size == (320, 320), "ten by ten of 32 pixels hold 90"
+
+
+def test_search_finds_the_image_itself_elsewhere_and_not_at_its_own_place(folder, photos, capsys, tmp_path):
+    own = photos / "boots" / "3.png"
+    shutil.copy(own, tmp_path / "copy.png")
+    queries = [f"--query={own}", f"--query={tmp_path / 'copy.png'}"]
+    told = asked(capsys, "search", f"--run={folder}", *queries, "--k=4", f"--output={tmp_path / 'found.png'}")
+    of_own, of_copy = (told["found"][query.removeprefix("--query=")] for query in queries)
+    assert [len(of_own), len(of_copy)] == [4, 4]
+    assert str(own) not in [hit["image"] for hit in of_own]
+    assert of_copy[0]["image"] == str(own)
+    assert of_copy[0]["similarity"] == pytest.approx(1.0, abs=1e-3)
+    with Image.open(tmp_path / "found.png") as picture:
+        assert picture.size[0] > 100
+
+
+def test_search_finds_planted_copies(folder, photos, capsys, tmp_path):
+    twice = tmp_path / "twice"
+    shutil.copytree(photos, twice)
+    shutil.copy(twice / "boots" / "5.png", twice / "boots" / "five_again.png")
+    told = asked(capsys, "search", f"--run={folder}", f"--data={twice}", "--copies=0.99999")
+    groups = [{os.path.basename(path) for path in group} for group in told["groups"]]
+    assert {"5.png", "five_again.png"} in groups
+
+
+def test_report_makes_the_page_again(folder, photos, capsys, tmp_path):
+    page = tmp_path / "page.html"
+    assert asked(capsys, "report", f"--run={folder}", f"--output={page}") == {"report": str(page)}
+    text, before = page.read_text(encoding="utf-8"), (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<h2>") == before.count("<h2>")
+    assert text.count("data:image/png") == before.count("data:image/png")
+
+
+def test_methods_lists_them_all_and_their_recipes(capsys):
+    told = asked(capsys, "methods")
+    assert {method["class"] for method in told["methods"]} >= {"SimCLR", "BYOL", "BarlowTwins", "Jigsaw"}
+    for method in told["methods"]:
+        one = asked(capsys, "methods", f"--method={method['name']}")
+        assert one["recipe"]["learning_rate"] > 0
+
+
+@pytest.mark.slow
+def test_compare_trains_each_under_one_budget_and_only_once(photos, capsys, tmp_path):
+    flags = [f"--data={photos}", "--image_size=16", "--epochs=1", "--batch_size=16", f"--output={tmp_path / 'all'}"]
+    told = asked(capsys, "compare", "--methods=simclr", *flags)
+    assert list(told["table"]) == ["raw pixels", "untrained", "simclr"]
+    stamp = (tmp_path / "all" / "simclr.keras").stat().st_mtime_ns
+    told = asked(capsys, "compare", "--methods=simclr,rotation", *flags)
+    assert list(told["table"]) == ["raw pixels", "untrained", "simclr", "rotation"]
+    assert [run["epochs"] for run in told["runs"].values()] == [1, 1]
+    assert (tmp_path / "all" / "simclr.keras").stat().st_mtime_ns == stamp, "done once"
+    assert main(["compare", "--methods=simclr", *flags, "--seed=5"]) == 1, "a comparison has one seed"
+
+
+@pytest.mark.slow
+def test_a_budget_in_seconds_is_kept(photos, capsys, tmp_path):
+    flags = [f"--data={photos}", "--image_size=16", "--batch_size=16", f"--output={tmp_path / 'all'}"]
+    told = asked(capsys, "compare", "--methods=simclr", "--seconds=5", *flags)
+    assert told["runs"]["simclr"]["epochs"] > 3
+    assert told["runs"]["simclr"]["seconds"] < 60
+
+
+def test_inspect_tells_layers_and_images(folder, photos, capsys):
+    told = asked(capsys, "inspect", f"--run={folder}")
+    assert told["backbone"]["input"] == "16×16×1"
+    assert told["settings"]["method"] == "simclr"
+    assert told["last"]["loss"] > 0
+    assert told["backbone"]["layers"][0]["name"] == "images"
+    assert asked(capsys, "inspect", f"--data={photos}")["train"]["classes"] == {"boots": 45, "trousers": 45}
+
+
+# Stopped and resumed.
+
+
+def stopped(photos, output, *more):
+    """A run that Ctrl-C reaches in its first epoch; the exit code and what it said."""
+    flags = [f"--data={photos}", f"--output={output}", "--image_size=16", "--epochs=200", "--batch_size=16", *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_ssl", "pretrain", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not (output / "state.npz").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(photos, tmp_path, capsys):
+    code, said = stopped(photos, tmp_path / "run")
+    assert code == 130, said
+    assert f"keras-ssl pretrain --resume={tmp_path / 'run'}" in said
+    assert "Traceback" not in said
+    assert "\x1b[" not in said, "no colours where there is no terminal"
+    assert main(["evaluate", f"--run={tmp_path / 'run'}"]) == 1
+    assert "--resume=" in capsys.readouterr().err, "there is no backbone yet"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, photos, tmp_path, capsys, monkeypatch):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    probes = sys.modules["keras_ssl.cli.outcome"]._probes
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_ssl.cli.outcome._probes", lambda data: [*probes(data), Stop()])
+        assert pretrain(photos, tmp_path / "run") == 130
+    assert not (tmp_path / "run" / "backbone.keras").exists()
+    for flag in ("--epochs=7", f"--output={tmp_path}"):
+        assert main(["pretrain", f"--resume={tmp_path / 'run'}", flag]) == 1
+        assert "contradicts" in capsys.readouterr().err
+    assert main(["pretrain", f"--resume={tmp_path / 'run'}"]) == 0
+    one, other = (json.loads((path / "history.json").read_text()) for path in (run[0], tmp_path / "run"))
+    for name, values in one.items():
+        assert other[name] == pytest.approx(values, rel=1e-3), name
+    assert not (tmp_path / "run" / "state.npz").exists()
+    assert main(["pretrain", f"--resume={tmp_path / 'run'}"]) == 1
+    assert "the run is finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_the_probes_figures(photos, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert pretrain(photos, tmp_path / "run", "--tensorboard") == 0
+    logs = tmp_path / "run" / "tensorboard"
+    events = EventAccumulator(str(logs / "train"))
+    events.Reload()
+    names = set(events.Tags()["tensors"])
+    assert {"epoch_loss", "epoch_knn_accuracy", "epoch_rank_me"} <= names
+    assert (logs / "projector_config.pbtxt").exists()
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate"], "--run=FOLDER"),
+        (["evaluate", "--run={run}", "--backbone=b.keras"], "both are given"),
+        (["evaluate", "--run=nowhere"], "no such folder"),
+        (["evaluate", "--run={photos}"], "no run folder"),
+        (["evaluate", "--backbone=b.keras"], "There is no b.keras"),
+        (["evaluate", "--run={run}", "--plot=a.png"], "--layers"),
+        (["evaluate", "--run={run}", "--data={photos}/boots"], "no labels"),
+        (["finetune", "--run={run}", "--per_class=3", "--labels_fraction=0.1"], "give one of them"),
+        (["finetune", "--run={run}", "--labels_fraction=0.001", "--output={tmp}/c.keras"], "class"),
+        (["finetune", "--run={run}", "--labels_fraction=2", "--output={tmp}/c.keras"], "fraction"),
+        (["finetune", "--run={run}", "--protocol=magic", "--output={tmp}/c.keras"], "magic"),
+        (["finetune", "--run={run}", "--output={tmp}/c.h5"], ".keras"),
+        (["embed", "--run={run}", "--output={tmp}/f.csv"], ".npz"),
+        (["embed", "--run={run}", "--output={tmp}/f.npz", "--layer=none"], "no such layer"),
+        (["search", "--run={run}"], "neither is"),
+        (["search", "--run={run}", "--query={tmp}/x.png", "--copies=0.9"], "both are given"),
+        (["search", "--run={run}", "--query={tmp}/x.png"], "no such file"),
+        (["search", "--run={run}", "--query={broken}"], "can't be read as an image"),
+        (["search", "--run={run}", "--query={photos}/boots/3.png", "--k=91"], "--k=90"),
+        (["report"], "--run"),
+        (["report", "--run={run}", "--data={photos}/boots"], "trained on"),
+        (["compare", "--epochs=1", "--seconds=3"], "give one of them"),
+        (["compare", "--methods=simclear"], "simclr"),
+        (["compare", "--data={photos}/boots", "--batch_size=8"], "no labels"),
+        (["inspect"], "none is given"),
+        (["inspect", "--run={run}", "--data={photos}"], "are given"),
+        (["pretrain", "--resume={run}"], "the run is finished"),
+        (["pretrain", "--optimizer=adamm"], '"adam"'),
+    ],
+)
+def test_what_contradicts_or_is_missing_is_refused_before_work_starts(arguments, words, run, photos, tmp_path, capsys):
+    (tmp_path / "broken.png").write_text("no image")
+    places = {"run": run[0], "photos": photos, "tmp": tmp_path, "broken": tmp_path / "broken.png"}
+    before = sorted(path.name for path in run[0].iterdir())
+    assert main([argument.format(**places) for argument in arguments]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1, "one sentence, no traceback"
+    assert sorted(path.name for path in run[0].iterdir()) == before
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_has_examples_of_each_command(command, capsys):
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"    keras-ssl {command}" in printed
+    assert "  --json" in printed
+
+
+@pytest.mark.slow
+def test_a_recipe_for_another_optimizer_warns(photos, tmp_path):
+    with pytest.warns(UserWarning, match="rate belongs to its optimizer"):
+        assert pretrain(photos, tmp_path / "run", "--recipe=paper", "--optimizer=adam", "--epochs=1") == 0

@@ -128,7 +128,7 @@ def peak_rate(optimizer):
             its rate of now.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under the scaling of half precision
-    now, config = float(ops.convert_to_numpy(optimizer.learning_rate)), {}
+    now, config = float(ops.convert_to_numpy(ops.convert_to_tensor(optimizer.learning_rate))), {}
     with warnings.catch_warnings(), contextlib.suppress(NotImplementedError, TypeError, ValueError):
         warnings.simplefilter("ignore")  # a lambda is no good in a file: Keras says so when one is written
         config = optimizer.get_config()["learning_rate"]

@@ -42,6 +42,19 @@ def test_biases_and_normalisation_get_neither_decay_nor_scaling():
     assert sum(plain) < sum(by_rank)
 
 
+def test_what_is_excluded_has_a_rate_of_its_own():
+    moves = []
+    for share in (1.0, 0.024):
+        variables = [keras.Variable([[1.0, 2.0]]), keras.Variable([1.0, 2.0])]
+        optimizer = LARS(0.5, excluded_rate=share)
+        for _ in range(3):  # momentum as well
+            optimizer.apply([ops.ones_like(v) for v in variables], variables)
+        moves.append([[1.0, 2.0] - ops.convert_to_numpy(v) for v in variables])
+    (weight, bias), (same_weight, slower_bias) = moves
+    np.testing.assert_array_equal(weight, same_weight)
+    np.testing.assert_allclose(slower_bias, 0.024 * bias, rtol=1e-4)
+
+
 def test_it_trains_is_saved_and_goes_on(tmp_path):
     x, y = data()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -90,6 +103,7 @@ def test_large_weights_in_half_precision_have_a_finite_norm():
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"trust_coefficient": 0.0}, "trust_coefficient"),
         ({"exclude": "bias"}, "exclude"),
+        ({"excluded_rate": -0.1}, "excluded_rate"),
     ],
 )
 def test_senseless_arguments_are_refused(options, words):

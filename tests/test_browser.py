@@ -3,13 +3,17 @@
 import io
 import json
 import pathlib
+import re
 import shutil
+import types
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ssl.cli import main
+from keras_ssl.cli import main, outcome, page
+from keras_ssl.data import Data, Split, load
 from keras_ssl.evaluate import plots
 from keras_ssl.evaluate.report import NARROW, WIDE, Report
 
@@ -56,16 +60,16 @@ def browser():
 def look(browser, path, screen):
     """`(complaints, what the page is like, its screenshot)`: all that a reader on such a screen would complain of."""
     width, height = SCREENS[screen]
-    page = browser.new_page(viewport={"width": width, "height": height})
+    tab = browser.new_page(viewport={"width": width, "height": height})
     said, asked = [], []
-    page.on("console", lambda message: said.append(f"console: {message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: said.append(f"console: {message.type}: {message.text}"))
+    tab.on("pageerror", lambda error: said.append(f"error: {error}"))
+    tab.on("request", lambda request: asked.append(request.url))
     address = pathlib.Path(path).resolve().as_uri()
-    page.goto(address, wait_until="load")
-    found = page.evaluate(LOOK)
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("L")
-    page.close()
+    tab.goto(address, wait_until="load")
+    found = tab.evaluate(LOOK)
+    picture = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("L")
+    tab.close()
 
     complaints = [words for words in said if words.startswith(("console: error", "console: warning", "error"))]
     complaints += [f"request: {url}" for url in asked if url != address and not url.startswith("data:")]
@@ -114,8 +118,8 @@ def test_the_page_of_a_run_reads_well(browser, page_of, method, screen):
     path = page_of(method, epochs=3)
     complaints, found, picture = look(browser, path, screen)
     assert complaints == []
-    # Three curves, two pictures of views, the map, the neighbours, the similarities, and either the cross-correlation or
-    # the task; the loss as an indicator where the accuracy of so few images changes at all.
+    # Three curves, two pictures of views, the map, the neighbours, the similarities, and either the cross-correlation
+    # or the task; the loss as an indicator where the accuracy of so few images changes at all.
     assert found["images"] == (9 if "This run does not say" in path.read_text(encoding="utf-8") else 10)
     assert found["onScreen"] >= (2 if screen == "wide" else 1), "it begins with what was trained and what it is worth"
     assert picture.width == SCREENS[screen][0]
@@ -124,6 +128,31 @@ def test_the_page_of_a_run_reads_well(browser, page_of, method, screen):
     screenfuls = [gray[top : top + height] for top in range(0, len(gray) - height, height)]
     assert min(part.std() for part in screenfuls) > 10
     assert path.stat().st_size < 3e6
+
+
+def words(path):
+    return re.sub(r'(src|srcset)="data:[^"]*"', "", path.read_text(encoding="utf-8"))
+
+
+def test_a_page_made_again_from_the_files_of_its_run_says_the_same(page_of, photos, tmp_path):
+    path = page_of("simclr", epochs=3)
+    model = keras.models.load_model(path.parent / "model.keras")
+    history, table, settings = (
+        json.loads((path.parent / f"{name}.json").read_text()) for name in ("history", "table", "settings")
+    )
+    settings = types.SimpleNamespace(**settings)
+    data, held_out = outcome.hold_out(load(settings.data, image_size=settings.image_size), settings.seed)
+    page.write(tmp_path / "again.html", model, data, held_out, history, table, settings)
+    assert words(tmp_path / "again.html") == words(path)
+    again, first = (len(file.read_bytes()) for file in (tmp_path / "again.html", path))
+    assert again == pytest.approx(first, rel=1e-2)
+    # A run that was cut off before its table, of images without labels.
+    train, test = (Split(split.images, None) for split in (data.train, data.test))
+    page.write(tmp_path / "little.html", model, Data(train, test), held_out, {"loss": [2.0]}, None, settings)
+    little = words(tmp_path / "little.html")
+    for heading in ("What the features are worth", "Does the loss tell", "Colours are labels", "Probes learn from"):
+        assert heading in words(path)
+        assert heading not in little
 
 
 BREAKS = {

@@ -111,7 +111,9 @@ def _training(page, model, history, settings):
     probes = _probes(history)
     if probes:
         verb = "is" if len(probes) == 1 else "are"
-        caption += f" {_listed(probes)} {verb} measured on held-out labelled images: what counts, as no loss does."
+        caption += (
+            f" {_listed(probes)} {verb} measured on held-out labelled images, which is what counts; the loss is not."
+        )
     page.panels({name: plots.curves(history, [name], width=2.9) for name in names}, caption.strip() or "By epoch.")
 
 

@@ -27,7 +27,7 @@ _SMALL = 9  # points, 12 pixels of a screen
 _FONT = FontProperties(size=_SMALL)
 _TEXT, _GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
 _BLUE, _ORANGE, _RED, _GRAY, _LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
-_LATER = LinearSegmentedColormap.from_list("later", ["#c3d3ee", "#123a7a"])
+_LATER = LinearSegmentedColormap.from_list("later", ["#a9c1ea", "#123a7a"])
 
 
 def curves(history, names=None, width=None):

@@ -10,6 +10,7 @@ from keras_ssl import evaluate
 from keras_ssl.augment.draws import Draws
 from keras_ssl.cli.outcome import some
 from keras_ssl.evaluate import efficiency, plots
+from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.indicator import DOWNSTREAM
 from keras_ssl.evaluate.report import NARROW, WIDE, Report
 
@@ -66,7 +67,11 @@ class _Shown:
         self.kind = "held-out" if self.held_out else "training"
         self.queried = data.test if self.held_out else data.train
         self.placed, self.bank = some(self.queried, 1000), some(data.train, 5000)
-        self.features = evaluate.extract_features(model, self.placed.images)
+        self.network = feature_functions.feature_network(model)
+        self.features = self.features_of(self.placed.images)
+
+    def features_of(self, images):
+        return feature_functions.run(self.network, images)
 
     def names(self, split):
         if split.labels is None:
@@ -117,7 +122,9 @@ def _training(page, model, history, settings):
     probes = _probes(history)
     if probes:
         verb = "is" if len(probes) == 1 else "are"
-        caption += f" {_listed(probes)} {verb} measured on held-out labelled images: what counts, as no loss does."
+        caption += (
+            f" {_listed(probes)} {verb} measured on held-out labelled images, which is what counts; the loss is not."
+        )
     page.panels({name: plots.curves(history, [name], width=2.9) for name in names}, caption.strip() or "By epoch.")
 
 
@@ -130,7 +137,7 @@ def _indicator(page, history):
     if not defined:
         count = max(value.checkpoints for value in found.values())
         page.text(
-            f"This run can't say: a rank correlation needs three checkpoints whose figures differ, and there "
+            f"This run does not say: a rank correlation needs three checkpoints whose figures differ, and there "
             f"{'is 1' if count == 1 else f'are {count}'}. Train for more epochs.",
             note=True,
         )
@@ -231,13 +238,14 @@ def _task(page, shown):
     page.heading("The task")
     images = images[:3]
     asked = {name: [part[:3] for part in value] if name == "pictures" else value[:3] for name, value in asked.items()}
-    page.figure(
-        plots.task(
-            images, value_range=shown.range, width=6.6 if "places" in asked else 1.65 * len(asked["pictures"]), **asked
-        ),
-        f"What the network is shown of three {shown.kind} images. It is not shown the captions: they are the answers.",
-        plots.task(images, value_range=shown.range, width=NARROW, **asked),
+    caption = f"What the network is shown of three {shown.kind} images. It does not know the captions, the answers."
+    if "places" in asked:
+        caption += " Numbers in corners are the order shown; the cells of an image are counted row by row."
+    wide, narrow = (
+        plots.task(images, value_range=shown.range, width=width, **asked)
+        for width in (6.6 if "places" in asked else 1.65 * len(asked["pictures"]), NARROW)
     )
+    page.figure(wide, caption, narrow)
 
 
 def _map(page, shown):
@@ -262,8 +270,8 @@ def _map(page, shown):
 def _neighbours(page, shown):
     page.heading("Images and their nearest neighbours")
     asked, bank = some(shown.queried, 8), shown.bank
-    features = evaluate.extract_features(shown.model, bank.images)
-    query_features = evaluate.extract_features(shown.model, asked.images)
+    features = shown.features_of(bank.images)
+    query_features = shown.features_of(asked.images)
     names, query_names = shown.names(bank), shown.names(asked)
     most = 8 if shown.held_out else 9  # a training image is its own nearest neighbour
     wide, narrow = (

@@ -9,9 +9,11 @@ from keras import ops
 from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -22,9 +24,10 @@ from keras_ssl.evaluate.indicator import paired, rank_correlation
 from keras_ssl.evaluate.knn import most_similar, unit_rows
 
 _SMALL = 9  # points, 12 pixels of a screen
+_FONT = FontProperties(size=_SMALL)
 _TEXT, _GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
 _BLUE, _ORANGE, _RED, _GRAY, _LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
-_LATER = LinearSegmentedColormap.from_list("later", ["#c3d3ee", "#123a7a"])
+_LATER = LinearSegmentedColormap.from_list("later", ["#a9c1ea", "#123a7a"])
 
 
 def curves(history, names=None, width=None):
@@ -253,12 +256,12 @@ def neighbours(
         top = row * block + above
         sheet.picture(0.0, top, side, query, value_range)
         if query_names is not None:
-            sheet.text(side / 2, top, _short(query_names[row], step), ha="center", va="bottom")
+            sheet.text(0.0, top, _short(query_names[row], step), va="bottom")
         for column, place in enumerate(nearest[row]):
             left, caption = (column + 1) * step + first, f"{similarity[row, column]:.2f}"
             sheet.picture(left, top, side, images[place], value_range)
             if named and names[place] != query_names[row]:
-                caption = f"{_short(names[place], step)}\n{caption}"
+                caption = f"{_short(names[place], step - 0.03)}\n{caption}"
                 sheet.frame(left, top, side, side * _aspect(images), _RED, 2)
             sheet.text(left + side / 2, top, caption, ha="center", va="bottom")
     return sheet.figure
@@ -333,12 +336,12 @@ def embedding_map(
                 handletextpad=0.2,
                 columnspacing=1.0,
             )
-    if images is not None:
-        _thumbnails(axes, plane, images, value_range, thumbnails)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(_LINE)
+    if images is not None:
+        _thumbnails(axes, plane, images, value_range, thumbnails)
     return figure
 
 
@@ -458,20 +461,24 @@ def colour(number, count):
 
 def _thumbnails(axes, plane, images, value_range, most):
     """Draws images one after another, each where it covers none that was drawn before."""
-    inches = min(0.28, axes.figure.get_figwidth() / 18)
-    low, high = plane.min(axis=0), plane.max(axis=0)
-    # In thumbnails, of which so many lie side by side.
-    places = (plane - low) / np.maximum(high - low, 1e-9) * 0.88 * axes.figure.get_figwidth() / inches
+    figure = axes.figure
+    inches = min(0.28, figure.get_figwidth() / 18)
+    figure.draw_without_rendering()  # lays the figure out: where the points are is known then
+    places = axes.transData.transform(plane) / figure.dpi / inches
+    height, width = images.shape[1:3]
+    size = 1.1 * np.array([width, height]) / max(height, width)
     drawn = []
     for row, place in enumerate(places):
         if len(drawn) == most:
             break
-        if all(np.abs(place - places[other]).max() > 1.1 for other in drawn):
+        if all((np.abs(place - places[other]) > size).any() for other in drawn):
             drawn.append(row)
-    zoom = 72 * inches / max(images.shape[1:3])
+    zoom = 72 * inches / max(height, width)
     for row in drawn:
         picture = OffsetImage(_shown(images[row], value_range), zoom=zoom, cmap="gray", norm=Normalize(0.0, 1.0))
-        axes.add_artist(AnnotationBbox(picture, plane[row], frameon=False))
+        box = AnnotationBbox(picture, plane[row], frameon=False, pad=0.0)
+        box.set_in_layout(False)  # or a picture at the edge would move the points
+        axes.add_artist(box)
 
 
 def _captioned(pictures, captions, value_range, width):
@@ -564,6 +571,8 @@ def _words(name):
 
 def _short(name, inches):
     """A name as far as it fits; folders are named by people, who may write a dollar, which matplotlib would typeset."""
-    most = max(3, int(inches * 72 / (0.53 * _SMALL)))
-    name = str(name)
-    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
+    name = shown = str(name)
+    while len(name) > 1 and text_to_path.get_text_width_height_descent(shown, _FONT, False)[0] > inches * 72:
+        name = name[:-1]
+        shown = f"{name.rstrip()}…"
+    return shown.replace("$", r"\$")

@@ -16,7 +16,7 @@ p, figcaption, dl { max-width: 44rem; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 .panels { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
-.whole img { min-width: min(38rem, var(--width)); }
+.whole img { min-width: var(--width); }
 figcaption, .note { color: #59626d; font-size: .9rem; }
 figcaption { margin-top: .6rem; }
 dt { font-weight: 600; margin-top: .7rem; }

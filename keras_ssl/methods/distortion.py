@@ -85,6 +85,7 @@ class Distortion(SelfSupervisedModel):
         return {"distortion": error}, {"explained": 1.0 - 3.0 * error}
 
     def task(self, images):
+        images = ops.cast(images, "float32")
         distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
         percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
         captions = []

@@ -9,7 +9,8 @@ all protocols see the same draws. Backbones and figures are kept in `--output`, 
 where it was. Test images are looked at once, by the classifier that the last epoch gives.
 
 `--choose` looks at the training split alone: labels of draws that the table does not use, judged on other training
-images, with the backbone of seed 0. Each protocol has as many candidates as the others.
+images, with the backbone of seed 0. Each protocol has as many candidates as the others; "frozen-then-unfrozen" takes
+those of "linear" and "fine-tune", which are its halves.
 """
 
 import argparse
@@ -24,7 +25,6 @@ JUDGES = 1000
 CHOICES = {
     "linear": [(1e-3, None), (3e-3, None), (1e-2, None), (3e-2, None)],
     "fine-tune": [(3e-3, 3e-4), (3e-3, 1e-3), (1e-2, 1e-3), (1e-2, 3e-3)],
-    "frozen-then-unfrozen": [(3e-3, 3e-4), (3e-3, 1e-3), (1e-2, 1e-3), (1e-2, 3e-3)],
     "from-scratch": [(1e-3, 1e-3), (3e-3, 3e-3), (1e-2, 1e-2), (3e-2, 3e-2)],
 }
 

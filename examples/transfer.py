@@ -20,45 +20,28 @@ def pretrained(images, epochs):
     return backbone
 
 
-def copy_of(backbone, with_weights):
-    copy = keras.models.clone_model(backbone)
-    if with_weights:
-        copy.set_weights(backbone.get_weights())
-    return copy
+PROTOCOLS = {"frozen": "linear", "fine-tuned": "fine-tune", "from scratch": "from-scratch"}
 
 
-def accuracy_of_classifier(backbone, frozen, train, test, epochs):
-    """Trains a classifier on top of a backbone, as any Keras user would."""
-    backbone.trainable = not frozen
-    layers = [backbone, keras.layers.AdaptiveAveragePooling2D(2), keras.layers.Flatten()]
-    classifier = keras.Sequential([*layers, keras.layers.BatchNormalization(), keras.layers.Dense(10)])
-    classifier.compile(
-        optimizer=keras.optimizers.Adam(1e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    classifier.fit(*train, batch_size=20, epochs=epochs, verbose=0)
-    return classifier.evaluate(*test, verbose=0, return_dict=True)["accuracy"]
-
-
-def main(backbone=None, epochs=6, images=10_000, classifier_epochs=60, draws=3):
+def main(backbone=None, epochs=6, images=10_000, classifier_epochs=None, draws=3, save=None):
     keras.utils.set_random_seed(0)
     data = keras_ssl.data.load("fashion_mnist_sample")
     if backbone is None:
         backbone = pretrained(data.train.images[:images], epochs)
     else:
         backbone = keras.models.load_model(backbone)  # plain Keras: keras_ssl is not needed for it
-    test = data.test.images, data.test.labels
 
-    results = {"frozen": [], "fine-tuned": [], "from scratch": []}
+    results = {name: [] for name in PROTOCOLS}
     for draw in range(draws):
-        rows = keras_ssl.evaluate.draw_labels(data.train.labels, per_class=10, seed=draw)
-        train = data.train.images[rows], data.train.labels[rows]
-        for name, accuracies in results.items():
-            start = copy_of(backbone, with_weights=name != "from scratch")
-            accuracies.append(accuracy_of_classifier(start, name == "frozen", train, test, classifier_epochs))
+        for name, protocol in PROTOCOLS.items():
+            tuned = keras_ssl.evaluate.fine_tune(
+                backbone, data.train, data.test, per_class=10, protocol=protocol, epochs=classifier_epochs, seed=draw
+            )
+            results[name].append(tuned.accuracy)
+            if draw == 0 and save and name == "fine-tuned":
+                tuned.classifier.save(save)  # images in, logits out: plain Keras again
 
-    print(f"accuracy on {len(test[0]):,} test images, with 10 labels a class ({draws} draws of labels)")
+    print(f"accuracy on {len(data.test):,} test images, with 10 labels a class ({draws} draws of labels)")
     for name, accuracies in results.items():
         print(f"  {name:12}  {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1) if draws > 1 else 0:.3f}")
     return results
@@ -69,6 +52,7 @@ if __name__ == "__main__":
     parser.add_argument("--backbone", help="a backbone.keras of keras-ssl pretrain; without it one is trained first")
     parser.add_argument("--epochs", type=int, default=6, help="of pretraining")
     parser.add_argument("--images", type=int, default=10_000, help="to pretrain on")
-    parser.add_argument("--classifier_epochs", type=int, default=60)
+    parser.add_argument("--classifier_epochs", type=int, help="over the labelled images; 400 steps unless given")
     parser.add_argument("--draws", type=int, default=3, help="of labels")
+    parser.add_argument("--save", help="where the first fine-tuned classifier goes, such as classifier.keras")
     main(**vars(parser.parse_args()))

@@ -17,7 +17,7 @@ from keras_ssl.evaluate.linear import draw_labels
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
 # --choose` on images of the sample's training split, each protocol from the same number of candidates.
 _RATES = {
-    "linear": (1e-2, None),
+    "linear": (3e-3, None),
     "fine-tune": (3e-3, 1e-3),
     "frozen-then-unfrozen": (3e-3, 1e-3),
     "from-scratch": (3e-3, 3e-3),
@@ -179,12 +179,10 @@ def fine_tune(
     shown = images if len(rows) == len(images) else _Rows(images, rows)
     frozen = {"linear": epochs, "frozen-then-unfrozen": (epochs + 1) // 2}.get(protocol, 0)
     history = {"loss": [], "accuracy": []}
-    bar = (
-        keras.utils.Progbar(epochs, unit_name="epoch", stateful_metrics=tuple(history), verbose=verbose)
-        if verbose
-        else None
-    )
-    progress = [_Progress(bar)] if bar else []
+    progress = []
+    if verbose:
+        options = {"unit_name": "epoch", "stateful_metrics": tuple(history), "verbose": verbose}
+        progress = [_Progress(keras.utils.Progbar(epochs, **options))]
     if frozen:
         head = _Head(model)
         rate = _RATES["linear"][0] if protocol != "linear" and learning_rate is None else rates[0]
@@ -275,8 +273,8 @@ def _protocol(protocol, fraction, per_class):
 def _plan(rows, epochs, batch_size):
     """How many epochs, and how many images a batch."""
     if batch_size is None:
-        # Of a size that leaves few rows out of a pass, and a multiple of 4: in the gradient of convolutions of 8
-        # channels oneDNN (of TensorFlow 2.21 and torch 2.13) overwrites memory where a batch is odd.
+        # Of a size that leaves few rows out of a pass, and a multiple of 4: where a batch is odd, oneDNN (of TensorFlow
+        # 2.21 and torch 2.13) overwrites memory in the gradient of convolutions of 8 channels.
         batch_size = rows // -(-rows // _BATCH)
         batch_size -= batch_size % 4 if batch_size > 4 else 0
     elif not 2 <= batch_size <= rows:

@@ -185,7 +185,7 @@ class _Graph:
         self._replay(backbone, self.images, "")
 
     def _replay(self, model, x, prefix):
-        """Calls each layer of a model again, on `x`, and gives the model's output; None where that can't be told."""
+        """Calls each layer of a model again, on `x`: what the model gives, or None where that can't be told."""
         if isinstance(model, keras.Sequential):
             for layer in model.layers:
                 x = self._call(prefix, layer, x)

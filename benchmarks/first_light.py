@@ -26,16 +26,17 @@ def measure(seed, flags):
     settings(["first_light", f"--seed={seed}", *flags])
     data, _ = outcome.hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), seed)
     start, cpu = time.perf_counter(), time.process_time()
-    model, untrained = outcome.begin(outcome.method_by_name(settings.method), data, settings)
-    outcome.fit(model, data, settings)
+    model, untrained, recipe = outcome.begin(outcome.method_by_name(settings.method), data, settings)
+    outcome.fit(model, data, recipe, settings)
     trained = time.perf_counter()
-    table = outcome.table(data, model.backbone, untrained, seed=DRAWS * seed)
+    backbones = {"untrained backbone": untrained, "trained backbone": model.backbone}
+    table = outcome.table(data, backbones, seed=DRAWS * seed)
     return {
         "settings": settings.flag_values_dict(),
         "training_seconds": trained - start,
         "evaluation_seconds": time.perf_counter() - trained,
         "cpu_seconds": time.process_time() - cpu,
-        "table": {name: {column: cell.accuracies for column, cell in cells.items()} for name, cells in table.items()},
+        "table": outcome.lists(table),
     }
 
 

@@ -13,6 +13,7 @@ from keras_ssl import (
     mining,
     optimizers,
     queue,
+    recipes,
     teacher,
 )
 from keras_ssl.methods.barlow_twins import BarlowTwins
@@ -53,5 +54,6 @@ __all__ = [
     "mining",
     "optimizers",
     "queue",
+    "recipes",
     "teacher",
 ]

@@ -4,6 +4,8 @@ Inside of the library a batch is a dict: `"image"`, or `"views"` made by the use
 `"same"` where there are any; with `"index"`, an image's number, for methods that need it.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -110,15 +112,25 @@ class Batches(keras.utils.PyDataset):
         self.steps = steps or self.steps_a_pass
         self.share = share
         self.epoch = 0
+        self.first = 0  # batches of this epoch that are done already
         self._shuffled = (None, None)
 
     @property
     def num_batches(self):
-        return self.steps
+        return self.steps - self.first
+
+    @contextlib.contextmanager
+    def rest_of_epoch(self, first):
+        """Within it these are the batches of an epoch from number `first` on."""
+        self.first = first
+        try:
+            yield
+        finally:
+            self.first = 0
 
     def __getitem__(self, index):
         # With steps_per_epoch an epoch goes on where the last one stopped.
-        whole, place = divmod(self.epoch * self.steps + index, self.steps_a_pass)
+        whole, place = divmod(self.epoch * self.steps + self.first + index, self.steps_a_pass)
         shares, mine = self.share
         first, size = place * self.batch_size, self.batch_size // shares
         rows = self._order(whole)[first + mine * size : first + (mine + 1) * size]

@@ -49,12 +49,14 @@ class Split:
         labels: integers `(N,)`, or None.
         class_names: a list of names by label, or None.
         dataset: the stream (`tf.data.Dataset`, `PyDataset`, `DataLoader`), or None for arrays.
+        paths: of the pictures of a folder, one an image, or None.
     """
 
     images: object = None
     labels: np.ndarray | None = None
     class_names: list | None = None
     dataset: object = None
+    paths: list | None = None
 
     def __len__(self):
         return 0 if self.images is None else len(self.images)
@@ -282,10 +284,12 @@ def _load_folder(root, image_size, max_bytes):
         labels = None
         if classes and all(label is not None for _, label in paths):
             labels = np.array([classes.index(label) for _, label in paths])
-        images = ImageFiles([path for path, _ in paths], size, channels)
+        files = [path for path, _ in paths]
+        images = ImageFiles(files, size, channels)
         if np.prod(images.shape, dtype="int64") <= max_bytes:
             images = images[:]
         splits[part] = _split(images, labels, classes if labels is not None else None)
+        splits[part].paths = files
     return Data(splits["train"], splits.get("test"))
 
 
@@ -330,12 +334,12 @@ def feed(batches, order=None):
     spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
 
     def read():
-        for index in range(batches.steps):
+        for index in range(batches.num_batches):
             batch = batches[index]
             yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
 
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.steps)).prefetch(2)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.num_batches)).prefetch(2)
     options = tf.data.Options()
     # Several workers: each reads the whole order and keeps its own rows of every batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -430,6 +430,24 @@ def after(batch):
     return tf.control_dependencies([x for x in tf.nest.flatten(batch) if tf.is_tensor(x)])
 
 
+def global_draws():
+    """The state of draws that are no variable, as an array: on torch Keras' Dropout without a seed draws from torch's
+    own generator. None where there is no such thing."""
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.get_rng_state().numpy()
+
+
+def set_global_draws(state):
+    """Goes on from a state of `global_draws`."""
+    if keras.backend.backend() == "torch" and state is not None:
+        import torch
+
+        torch.set_rng_state(torch.from_numpy(state))
+
+
 def split_cpu(count):
     """Makes several logical devices of the CPU, so that strategies can be tried without a second machine.
 

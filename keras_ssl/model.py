@@ -15,6 +15,7 @@ from keras_ssl.augment.layer import checked_range
 from keras_ssl.augment.views import Views
 from keras_ssl.batches import Batches, Checked, SetEpoch, check_images, standard_batch
 from keras_ssl.keras_gaps import as_one_call, flatten_layers, nothing_lost
+from keras_ssl.optimizers import warn_of_rate
 
 # Which model runs a training or test step on this thread; everywhere else a model is its backbone. It is per thread,
 # for TensorFlow's strategies run each replica's step on a thread of its own.
@@ -48,7 +49,8 @@ class SelfSupervisedModel(keras.Model):
       their sum, and the reduction over rows and replicas is done here alone;
     - `tick(outputs, stepped)`: what changes once an optimizer step, after it (a teacher, a queue);
     - `begin_run(steps, done)`: what depends on how long `fit` will train; `frozen_layers()`: a teacher;
-    - `trivial_losses(batch_size)`: the losses at which nothing is learned;
+    - `trivial_losses(batch_size)`: the losses at which nothing is learned; `what_helps`: a sentence for who is there;
+    - `task(images)`: what it asks about images, to be looked at;
     - `check_batch_size(batch_size)`: refuses what the method can't train on.
 
     Every argument of its `__init__` is kept as an attribute of the same name, as in scikit-learn: that is what is
@@ -71,6 +73,7 @@ class SelfSupervisedModel(keras.Model):
     sees_patches = False
     compares_pairs = False
     view_counts = None
+    what_helps = "A smaller learning rate with a longer warm-up, and views that leave more of the image, usually help."
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
@@ -87,6 +90,7 @@ class SelfSupervisedModel(keras.Model):
         self.value_range = checked_range(self, value_range)
         self.seed = int(seed)
         self.micro_batch_size = None  # set by compile
+        self.images_a_step = None  # set by fit: over all replicas
         self._check_view_ranges()
         if views is not None:
             self._check_view_count(len(views.branches), "`views` make")
@@ -119,8 +123,24 @@ class SelfSupervisedModel(keras.Model):
         return []
 
     def trivial_losses(self, batch_size):
-        """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size."""
+        """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size.
+
+        A loss of 0 here is also what success looks like: `keras_ssl.callbacks.CollapseMonitor` then asks the spread of
+        the embeddings.
+        """
         return {}
+
+    def task(self, images):
+        """What the method asks about images: the arguments of `keras_ssl.evaluate.plots.task` beside them.
+
+        Args:
+            images: `(n, height, width, channels)`, views as `views` makes them.
+
+        Returns:
+            A dict of `pictures`, what the network is shown, `captions`, the answers, and `places` for patches; None
+            where nothing but the views is shown.
+        """
+        return None
 
     def check_batch_size(self, batch_size):
         """Raises `ValueError` where the method can't train on batches of this many images, over all replicas."""
@@ -227,6 +247,10 @@ class SelfSupervisedModel(keras.Model):
         embedded = function(side_by_side, training)
         embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
         return [embedded[:, number] for number in range(len(views))]
+
+    def projected(self, images, training=None):
+        """What the objective compares: the projection of the features, or, without a projector, the features."""
+        return self.features(images, training=training)
 
     def draws(self, purpose):
         """The `Draws` of the rows that are being embedded, for what a method draws beside its views.
@@ -416,6 +440,7 @@ class SelfSupervisedModel(keras.Model):
                     f"Leave `{name}` out; for downstream figures pass keras_ssl.callbacks.KNNProbe to `fit`."
                 )
         optimizer = keras.optimizers.get(optimizer)
+        warn_of_rate(optimizer)
         if self.couples_batch and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
             raise ValueError(
                 f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
@@ -497,7 +522,8 @@ class SelfSupervisedModel(keras.Model):
             x, y = keras.tree.map_structure(lambda array: array[:kept], whole), None
             validation_data = keras.tree.map_structure(lambda array: array[kept:], whole)
         batches = self._batches(x, y, batch_size, shuffle, steps_per_epoch)
-        self.check_batch_size(self._global_size(batches))
+        self.images_a_step = self._global_size(batches)
+        self.check_batch_size(self.images_a_step)
         callbacks = _with_callback(callbacks, Watch())
         callbacks = _with_callback(callbacks, SetEpoch(batches)) if isinstance(batches, Batches) else callbacks
         if validation_data is not None:
@@ -521,23 +547,39 @@ class SelfSupervisedModel(keras.Model):
         for callback in _each(callbacks):
             if hasattr(callback, "before_run"):
                 callback.before_run(self)
-        self._begin_run(epochs, steps_per_epoch or batches.steps, initial_epoch)
-        with warnings.catch_warnings(), nothing_lost(self):
+        options = {
+            "verbose": verbose,
+            "validation_data": validation_data,
+            "shuffle": False,
+            "steps_per_epoch": None if isinstance(batches, Batches) else steps_per_epoch,
+            "validation_steps": validation_steps,
+            "validation_freq": validation_freq,
+        }
+        resume = next((callback for callback in _each(callbacks) if hasattr(callback, "restore")), None)
+        if resume is not None:  # the last, for it keeps what the others log
+            callbacks = [*(callback for callback in _each(callbacks) if callback is not resume), resume]
+        initial_epoch, first = (resume and resume.restore(self, batches)) or (initial_epoch, 0)
+        steps = steps_per_epoch or batches.steps
+        self._begin_run(epochs, steps, initial_epoch, first)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            stack.enter_context(nothing_lost(self))
+            if resume is not None:
+                stack.enter_context(resume.during_run())
             if batches.steps is None and steps_per_epoch is None:
                 # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
                 warnings.filterwarnings("ignore", "Your input ran out of data")
-            return super().fit(
-                feed,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=callbacks,
-                validation_data=validation_data,
-                shuffle=False,
-                initial_epoch=initial_epoch,
-                steps_per_epoch=None if isinstance(batches, Batches) else steps_per_epoch,
-                validation_steps=validation_steps,
-                validation_freq=validation_freq,
-            )
+            history = None
+            if first:  # the rest of an epoch is a run of its own, for Keras counts on epochs of one length
+                with batches.rest_of_epoch(first):
+                    options_of_rest = {**options, "initial_epoch": initial_epoch, "epochs": initial_epoch + 1}
+                    history = super().fit(self._feed(batches), callbacks=callbacks, **options_of_rest)
+                initial_epoch += 1
+            if history is None or (initial_epoch < epochs and not self.stop_training):
+                history = super().fit(feed, callbacks=callbacks, epochs=epochs, initial_epoch=initial_epoch, **options)
+        if resume is not None:
+            history.history = resume.history
+        return history
 
     def evaluate(
         self,
@@ -693,10 +735,10 @@ class SelfSupervisedModel(keras.Model):
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
-    def _begin_run(self, epochs, steps, initial_epoch):
+    def _begin_run(self, epochs, steps, initial_epoch, first):
         together = getattr(self.optimizer, "gradient_accumulation_steps", None) or 1
         total = None if steps is None else epochs * steps // together
-        self.begin_run(total, (steps or 0) * initial_epoch // together)
+        self.begin_run(total, ((steps or 0) * initial_epoch + first) // together)
 
     def _check_micro_batches(self, batches):
         if self.micro_batch_size is not None:

@@ -1,16 +1,36 @@
 """The command `keras-ssl`: one module a sub-command, absl flags."""
 
+import contextlib
 import difflib
 import importlib
+import json
 import sys
 
 from absl import flags
 
-_COMMANDS = {"pretrain": "train a backbone on images without labels, and see what it is worth"}
+_COMMANDS = {
+    "pretrain": "train a backbone on images without labels, and see what it is worth",
+    "evaluate": "what a backbone's features are worth, by number of labels or by layer",
+    "finetune": "a classifier from a backbone and a few labels",
+    "embed": "the features of images, as a file",
+    "search": "the images most like an image, or near copies",
+    "report": "the page of pictures of a run, anew",
+    "methods": "what there is to train with",
+    "compare": "several methods under one budget, side by side",
+    "inspect": "what a run, a model or a data set is made of",
+}
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what to say: what is kept, and how to go on."""
 
 
 def main(argv=None):
-    """Runs `keras-ssl COMMAND [--flags]`; returns the exit code: 0, 1 for a run that failed, 2 for a wrong call."""
+    """Runs `keras-ssl COMMAND [--flags]`.
+
+    Returns:
+        The exit code: 0; 1 for a run that failed; 2 for a wrong call; 130 for one that was stopped by Ctrl-C.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_overview())
@@ -25,19 +45,31 @@ def main(argv=None):
     if any(flag in ("--help", "-h", "--helpfull", "--help=true") for flag in rest):
         print(_help(name, command))
         return 0
-    command.FLAGS.unparse_flags()  # a process may run several commands, each with its own flags
+    settings = command.FLAGS
+    settings.unparse_flags()  # a process may run several commands, each with its own flags
     try:
-        left = command.FLAGS([f"keras-ssl {name}", *rest])[1:]
+        left = settings([f"keras-ssl {name}", *rest])[1:]
         if left:
             raise flags.Error(f'"{left[0]}" is no flag: flags are written --name=value.')
     except flags.Error as error:
         print(f"keras-ssl {name}: {error} See keras-ssl {name} --help.", file=sys.stderr)
         return 2
     try:
-        return command.run(command.FLAGS) or 0
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+        # For machines: one JSON object on the standard output, and all that is said on the way on the other.
+        with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
+            result = command.run(settings)
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
         return 1
+    except Interrupted as said:
+        print(f"\nkeras-ssl {name}: {said}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print(f"\nkeras-ssl {name}: stopped.", file=sys.stderr)
+        return 130
+    if settings.json:
+        print(json.dumps(result, indent=1))
+    return 0
 
 
 def _overview():
@@ -45,7 +77,7 @@ def _overview():
     lines = [f"  {name.ljust(width)}  {what}" for name, what in _COMMANDS.items()]
     return "\n".join(
         ["Self-supervised learning for Keras 3.", "", "usage: keras-ssl COMMAND [--flag=value …]", "", *lines, ""]
-        + ["keras-ssl COMMAND --help tells the flags of a command."]
+        + ["keras-ssl COMMAND --help tells the flags of a command, with examples."]
     )
 
 

@@ -1,19 +1,18 @@
-"""The parts of a run that commands share: what is trained on what, what came of it, and how it is shown."""
+"""The parts of a run that commands share: what is trained on what, and what came of it."""
 
 import difflib
+import importlib.util
 import inspect
 
 import keras
 import numpy as np
 
 import keras_ssl
-from keras_ssl import callbacks, evaluate
+from keras_ssl import callbacks, evaluate, recipes
 from keras_ssl.batches import check_images
+from keras_ssl.cli.common import verbose
 from keras_ssl.data import Data, Split
-from keras_ssl.evaluate import efficiency, plots
-from keras_ssl.evaluate.report import Report
-
-_LR = 1e-2
+from keras_ssl.evaluate import efficiency
 
 
 def methods():
@@ -78,7 +77,7 @@ def hold_out(data, seed, share=0.2, most=2000):
 
 
 def begin(method, data, settings):
-    """The model of a run, compiled by the default recipe, and a copy of its backbone as it is before training."""
+    """A run set up: the model, compiled by its recipe, a copy of its backbone as it is before training, the recipe."""
     keras.utils.set_random_seed(settings.seed)
     images = data.train.images
     if len(images) < settings.batch_size:
@@ -90,30 +89,65 @@ def begin(method, data, settings):
     backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.sees_patches else shape)
     untrained = keras.models.clone_model(backbone)
     untrained.set_weights(backbone.get_weights())
-    model = method(backbone, seed=settings.seed, **({"exemplars": len(images)} if method.numbers_images else {}))
+    chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
+    model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
     if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made
         check_images(images, model.value_range, f"--data={settings.data}: images")
-    model.compile(optimizer=optimizer(settings.epochs * max(1, len(images) // settings.batch_size)))
-    return model, untrained
+    model.compile(chosen.make_optimizer(_optimizer_by_name(settings.optimizer)))
+    return model, untrained, chosen
 
 
-def fit(model, data, settings):
-    """Trains, looks at the held-out images after each epoch, and returns the history as a dict."""
-    return model.fit(
+def _optimizer_by_name(name):
+    """A class of `keras.optimizers`, or None for the recipe's."""
+    if name is None:
+        return None
+    known = {
+        key.lower(): value
+        for key, value in vars(keras.optimizers).items()
+        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer)
+    }
+    known["lars"] = keras_ssl.optimizers.LARS
+    if name.lower() not in known:
+        raise ValueError(f'--optimizer: there is no optimizer "{name}". {_nearest(name.lower(), known)}')
+    return known[name.lower()]
+
+
+def fit(model, data, chosen, settings, folder=None, state=None):
+    """Trains, looks at the held-out images after each epoch.
+
+    Args:
+        chosen: the recipe of `begin`.
+        folder: of the run, for TensorBoard.
+        state: the file from which a run that was cut off goes on; None to keep none.
+
+    Returns:
+        `(history, alarms)`: a dict of figures by epoch, and what the collapse monitor said.
+    """
+    looked_at = data.test or data.train
+    monitor = callbacks.CollapseMonitor(looked_at, most=min(512, max(2, len(looked_at))))
+    after = [callbacks.Resume(state)] if state else []
+    if getattr(settings, "tensorboard", False):
+        after.append(_tensorboard(folder / "tensorboard"))
+    history = model.fit(
         data.train.images,
         batch_size=settings.batch_size,
-        epochs=settings.epochs,
+        epochs=chosen.epochs,
         # Where each training image is a class, held-out images have none.
         validation_data=None if model.numbers_images else _validation_images(data, settings.batch_size),
-        callbacks=_probes(data),
+        callbacks=[*_probes(data), monitor, *after],
+        verbose=verbose(),
     ).history
+    return history, monitor.alarms
 
 
-def optimizer(steps, rate=_LR):
-    """AdamW with 5 % warm-up and a cosine."""
-    warm = max(1, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
-    return keras.optimizers.AdamW(schedule, weight_decay=1e-4)
+def check_tensorboard():
+    """TensorBoard is a package of its own, and TensorFlow writes no figures without it."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("--tensorboard needs the package of that name: pip install tensorboard.")
+
+
+def _tensorboard(folder):
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
 def _validation_images(data, batch_size):
@@ -125,29 +159,33 @@ def _validation_images(data, batch_size):
 def _probes(data):
     if data.test is None or data.test.labels is None or data.train.labels is None:
         return []
-    bank = _some(data.train, 2000)
-    return [callbacks.KNNProbe(bank, _some(data.test, 1000), k=min(20, len(bank)))]
+    return [callbacks.KNNProbe(data.train, data.test, k=min(20, len(data.train)))]
 
 
-def _some(split, most):
+def some(split, most):
     """At most so many images of a split, spread evenly over it."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(int))
     return Split(split.images[rows], None if split.labels is None else split.labels[rows], split.class_names)
 
 
-def table(data, backbone, untrained, seed):
-    """Probes of raw pixels, of the untrained and of the trained backbone; None without labels."""
-    if data.test is None or data.train.labels is None:
+def table(data, backbones, seed):
+    """Probes of raw pixels, and of the features of each backbone, a dict by name; None without labels."""
+    if data.test is None or data.train.labels is None or data.test.labels is None:
         return None
     print("evaluating: linear probe and kNN on frozen features")
-    train, test = _some(data.train, 20_000), _some(data.test, 10_000)
+    train, test = some(data.train, 20_000), some(data.test, 10_000)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
-    for name, network in (("untrained backbone", untrained), ("trained backbone", backbone)):
+    for name, network in backbones.items():
         grid = grid_of(network)
         representations[name] = tuple(
             evaluate.extract_features(network, split.images, grid=grid) for split in (train, test)
         )
-    return efficiency.label_efficiency(representations, train.labels, test.labels, seed=seed, verbose=1)
+    return efficiency.label_efficiency(representations, train.labels, test.labels, seed=seed, verbose=verbose())
+
+
+def lists(table):
+    """A table as plain lists, for JSON."""
+    return {name: {column: cell.accuracies for column, cell in cells.items()} for name, cells in table.items()}
 
 
 def grid_of(backbone):
@@ -167,7 +205,7 @@ def _pixels(images, side=32):
     return np.concatenate(rows)
 
 
-def print_table(table, data, held_out):
+def print_table(table, held_out):
     if table is None:
         print("\nNo table: the images have no labels. A folder with a sub-folder for each class has.")
         return
@@ -176,84 +214,10 @@ def print_table(table, data, held_out):
     print(efficiency.as_text(header, rows))
 
 
-def report(path, model, data, held_out, history, table, settings):
-    """report.html: what was trained, what it is worth, and what it looks like."""
-    method, train = type(model).__name__, data.train
-    page = Report(
-        f"{method} on {settings.data}",
-        f"{len(train):,} images of {'×'.join(map(str, train.images.shape[1:]))} · backbone {model.backbone.name}, "
-        f"{model.backbone.count_params():,} parameters · {settings.epochs} epochs, batches of {settings.batch_size} · "
-        f"seed {settings.seed}",
-    )
-    if table is not None:
-        header, rows = efficiency.as_rows(table)
-        page.heading("What the features are worth")
-        page.table(header, rows, best=len(rows) - 1)
-        page.text(
-            f"Accuracy on {held_out}; ± is the standard deviation over draws of labels. Features are frozen; the "
-            "linear probe is a logistic regression on them, its regularisation chosen on labels of the training split.",
-            note=True,
-        )
-    page.heading("Training")
-    names = [name for name in history if not name.startswith("val_")]
-    if len(model.terms) == 1:  # the loss is its only term
-        names = [name for name in names if name not in model.terms]
-    page.panels({name: plots.curves(history, [name]) for name in names}, _curves_caption(model, settings, data))
-    shown = _some(train, 10)
-    page.heading("What the model saw")
-    made = model.views(shown.images)
-    page.figure(
-        plots.views(shown.images, [keras.ops.convert_to_numpy(view) for view in made], model.value_range),
-        "Images in the first row; below them random views, as in training. "
-        + (
-            "What changes between the views of one image is what the features learn to ignore."
-            if len(made) > 1
-            else "The method makes its task of them."
-        ),
-    )
-    page.heading("A map of the embedding")
-    queried = data.test or train
-    placed = _some(queried, 1000)
-    features = evaluate.extract_features(model, placed.images)
-    names = _names(placed)
-    page.figure(
-        plots.embedding_map(features, placed.images, names, model.value_range),
-        f"{len(placed):,} {'test' if data.test else 'training'} images by the mean of the trained backbone's features, "
-        "brought to the plane by t-SNE. Neighbours on the map are neighbours in the features; distances between groups "
-        "mean little." + (" Colours are labels, which training did not see." if names else ""),
-    )
-    page.heading("Images and their nearest neighbours")
-    bank, asked = _some(train, 5000), _some(queried, 8)
-    page.figure(
-        plots.neighbours(
-            evaluate.extract_features(model, bank.images),
-            bank.images,
-            asked.images,
-            evaluate.extract_features(model, asked.images),
-            count=8 if data.test else 9,
-            value_range=model.value_range,
-            names=_names(bank),
-            query_names=_names(asked),
-        ),
-        f"On the left {'test' if data.test else 'training'} images; beside each the most similar of {len(bank):,} "
-        "training images, with the cosine of their features." + (" A red frame marks another label." if names else ""),
-    )
-    page.save(path)
-
-
-def _curves_caption(model, settings, data):
-    trivial = " ".join(
-        f"A loss that stays at {value:.3f} would mean: {meaning}."
-        for meaning, value in model.trivial_losses(settings.batch_size).items()
-    )
-    probe = ""
-    if data.test is not None and data.train.labels is not None:
-        probe = " knn_accuracy is measured on held-out labelled images, which is what counts; the loss is not."
-    return trivial + probe
-
-
-def _names(split):
-    if split.labels is None:
-        return None
-    names = split.class_names
-    return [names[label] if names else str(label) for label in split.labels]
+def embedded(backbone, split, most=1000):
+    """`(features, names, images)` of some images of a split, as `projector.write` takes them; names may be None."""
+    shown = some(split, most)
+    names = shown.labels
+    if names is not None and shown.class_names:
+        names = [shown.class_names[label] for label in names]
+    return evaluate.extract_features(backbone, shown.images), names, np.asarray(shown.images)

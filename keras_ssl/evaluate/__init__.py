@@ -1,18 +1,33 @@
 """What the features are worth: plain functions on arrays."""
 
 from keras_ssl.evaluate.features import extract_features
+from keras_ssl.evaluate.fine_tuning import PROTOCOLS, FineTuned, classifier, fine_tune
+from keras_ssl.evaluate.indicator import indicator, rank_correlation
 from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.layers import LayerProbes, probe_layers
 from keras_ssl.evaluate.linear import draw_labels, linear_probe
 from keras_ssl.evaluate.measures import alignment, alpha_req, rank_me, spread, uniformity
+from keras_ssl.evaluate.search import near_copies, search, without_copies
 
 __all__ = [
+    "PROTOCOLS",
+    "FineTuned",
+    "LayerProbes",
     "alignment",
     "alpha_req",
+    "classifier",
     "draw_labels",
     "extract_features",
+    "fine_tune",
+    "indicator",
     "knn",
     "linear_probe",
+    "near_copies",
+    "probe_layers",
+    "rank_correlation",
     "rank_me",
+    "search",
     "spread",
     "uniformity",
+    "without_copies",
 ]

@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import distribute
+from keras_ssl.batches import standard_batch
+from keras_ssl.evaluate.checks import labelled
 
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
@@ -95,11 +97,55 @@ def _outputs_of(network):
 
 
 def _of_stream(network, stream):
-    parts, outputs = [], _outputs_of(network)
-    for batch in stream:
-        if isinstance(batch, (tuple, list)):
-            batch = batch[0]
-        if isinstance(batch, dict):
-            batch = batch["image"]
-        parts.append(outputs(ops.convert_to_numpy(batch)))
+    outputs = _outputs_of(network)
+    parts = [outputs(batch["image"]) for batch in _batches_of(stream)]
+    if not parts:
+        raise ValueError("`images` holds no image.")
     return np.concatenate(parts)
+
+
+def of_labelled_stream(network, stream, most=None):
+    """The features and the labels of the first `most` images of a stream of labelled batches, or of all.
+
+    Returns:
+        float32 `(n, features)` and integers `(n,)`.
+    """
+    outputs, features, labels, rows = _outputs_of(network), [], [], 0
+    for batch in _batches_of(stream):
+        if "label" not in batch:
+            raise ValueError(
+                f"A probe needs labelled batches, (images, labels), and this stream gives {sorted(batch)} alone."
+            )
+        features.append(outputs(batch["image"]))
+        flat = batch["label"].ndim == 2 and batch["label"].shape[1] == 1
+        labels.append(batch["label"][:, 0] if flat else batch["label"])
+        rows += len(features[-1])
+        if most is not None and rows >= most:
+            break
+    if not features:
+        raise ValueError("The stream of labelled images is empty.")
+    features, labels = np.concatenate(features)[:most], np.concatenate(labels)[:most]
+    return features, labelled("the stream", features, labels)
+
+
+def _batches_of(stream):
+    if isinstance(stream, keras.utils.PyDataset):  # iterating would go on after its end
+        stream = (stream[number] for number in range(stream.num_batches))
+    for batch in stream:
+        batch = {name: ops.convert_to_numpy(part) for name, part in standard_batch(batch).items() if name != "views"}
+        if "image" not in batch:
+            raise ValueError("These batches hold views, and features are of images: give images.")
+        yield batch
+
+
+def first_images(stream, most):
+    """The first `most` images of a stream of batches, an array."""
+    images, rows = [], 0
+    for batch in _batches_of(stream):
+        images.append(batch["image"])
+        rows += len(images[-1])
+        if rows >= most:
+            break
+    if not images:
+        raise ValueError("The stream of images is empty.")
+    return np.concatenate(images)[:most]

@@ -94,3 +94,17 @@ def draw_labels(labels, per_class, seed):
     generator = np.random.default_rng(seed)
     rows = [generator.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
     return np.sort(np.concatenate(rows))
+
+
+def some_of_each(labels, most, seed=0):
+    """At most so many rows, drawn evenly: of each class the same number, or all where a class has fewer."""
+    if most is None or len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = np.asarray(labels)[order]
+    # The place of each row among those of its class: first all the firsts, then all the seconds.
+    place = np.zeros(len(labels), "int64")
+    for label in np.unique(shuffled):
+        same = shuffled == label
+        place[same] = np.arange(same.sum())
+    return np.sort(order[np.argsort(place, kind="stable")[:most]])

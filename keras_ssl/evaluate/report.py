@@ -4,26 +4,35 @@ import base64
 import html
 import io
 
+# Wide pictures are for pages of this width; on narrower ones their narrow twins take their place.
+WIDE, NARROW = 9.3, 3.7  # inches, 96 pixels each
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; overflow-wrap: break-word;
-  margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; }
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 56rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #e3e6ea; }
-p, figcaption { max-width: 44rem; }
+h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #e3e6ea; }
+p, figcaption, dl { max-width: 44rem; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 .panels { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
-.wide img { min-width: min(38rem, var(--width)); }
+.whole img { min-width: min(38rem, var(--width)); }
 figcaption, .note { color: #59626d; font-size: .9rem; }
 figcaption { margin-top: .6rem; }
+dt { font-weight: 600; margin-top: .7rem; }
+dd { margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem 1.1rem .35rem 0; font-size: .93rem; text-align: right; border-bottom: 1px solid #e3e6ea;
+th, td { padding: .35rem 0 .35rem 1.1rem; font-size: .93rem; text-align: right; border-bottom: 1px solid #e3e6ea;
   white-space: nowrap; }
 th { vertical-align: bottom; font-weight: 500; color: #59626d; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; background: #fff; }
 tr.best td { font-weight: 600; }
+@media (max-width: 44rem) {
+  .twins img { width: 100%; max-width: 32rem; }
+  .panels img { width: 100%; max-width: 24rem; }
+  th:first-child, td:first-child { white-space: normal; min-width: 5rem; }
+}
 """
 
 
@@ -31,12 +40,19 @@ def _lines(text):
     return html.escape(str(text)).replace("\n", "<br>")
 
 
-def _picture(figure, width, alt):
-    """The figure as an image that is part of the page, nearly twice as fine as the screen needs."""
+def _source(figure):
+    """The figure as a PNG that is part of the page, nearly twice as fine as the screen needs."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=160)
-    source = base64.b64encode(picture.getvalue()).decode()
-    return f'<img width="{width}" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+    return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+
+
+def _picture(figure, alt):
+    return f'<img width="{_pixels(figure)}" alt="{html.escape(alt)}" src="{_source(figure)}">'
+
+
+def _pixels(figure):
+    return int(figure.get_figwidth() * 96)
 
 
 class Report:
@@ -66,16 +82,31 @@ class Report:
             lines.append(f'<tr class="best">{cells}</tr>' if number == best else f"<tr>{cells}</tr>")
         self._parts.append(f'<div class="scroll"><table>{"".join(lines)}</table></div>')
 
-    def figure(self, figure, caption):
-        """A matplotlib figure; on a narrow screen it is scrolled in its own frame, so that its text stays readable."""
-        width = int(figure.get_figwidth() * 96)
-        picture = _picture(figure, width, caption)
-        self._figure(f'<div class="scroll wide" style="--width: {width}px">{picture}</div>', caption)
+    def facts(self, facts):
+        """A list of short titles, each with a sentence: a dict."""
+        pairs = "".join(f"<dt>{html.escape(title)}</dt><dd>{html.escape(text)}</dd>" for title, text in facts.items())
+        self._parts.append(f"<dl>{pairs}</dl>")
+
+    def figure(self, figure, caption, narrow=None):
+        """A matplotlib figure.
+
+        Args:
+            figure: up to `WIDE` inches wide.
+            caption: below it, and what is read out in its place.
+            narrow: the same for narrow screens, `NARROW` inches wide; None to scroll the wide one in its own frame, so
+                that its text stays readable.
+        """
+        picture = _picture(figure, caption)
+        if narrow is None:
+            self._figure(f'<div class="scroll whole" style="--width: {_pixels(figure)}px">{picture}</div>', caption)
+        else:
+            twin = f'<source media="(max-width: 44rem)" srcset="{_source(narrow)}">'
+            self._figure(f'<picture class="twins">{twin}{picture}</picture>', caption)
 
     def panels(self, figures, caption):
         """Small figures side by side, and below each other where the screen is narrow. Figures: a dict by name."""
-        pictures = [_picture(figure, int(figure.get_figwidth() * 96), name) for name, figure in figures.items()]
-        self._figure(f'<div class="panels">{"".join(pictures)}</div>', caption)
+        pictures = "".join(_picture(figure, name) for name, figure in figures.items())
+        self._figure(f'<div class="panels">{pictures}</div>', caption)
 
     def _figure(self, content, caption):
         self._parts.append(f"<figure>{content}<figcaption>{html.escape(caption)}</figcaption></figure>")

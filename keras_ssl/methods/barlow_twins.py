@@ -37,6 +37,7 @@ class BarlowTwins(SelfSupervisedModel):
     terms = ("invariance", "redundancy")
     figures = ("correlation",)
     view_counts = (2,)
+    what_helps = "A smaller learning rate, batches of 128 or more and milder views usually help."
 
     def __init__(
         self, backbone, views=None, projector=None, off_diagonal_weight=5e-3, scale=1.0, one_pass=False, **kwargs

@@ -43,6 +43,10 @@ class BYOL(SelfSupervisedModel):
     figures = ("spread", "teacher_momentum")
     view_counts = (2,)
     couples_batch = False
+    what_helps = (
+        "Keep the predictor and batch normalisation in the heads, take a momentum from 0.99 up, and a smaller learning "
+        "rate with warm-up: a rate made for LARS is far too large for Adam."
+    )
 
     def __init__(
         self,

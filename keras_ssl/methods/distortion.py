@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import augment, heads
+from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import warp
 from keras_ssl.model import SelfSupervisedModel
 
@@ -40,6 +41,7 @@ class Distortion(SelfSupervisedModel):
     figures = ("explained",)
     view_counts = (1,)
     couples_batch = False
+    what_helps = "A smaller learning rate and milder views usually help."
 
     def __init__(self, backbone, views=None, head=None, corners=4, strength=0.125, **kwargs):
         if corners not in (3, 4):
@@ -60,10 +62,14 @@ class Distortion(SelfSupervisedModel):
 
     def embed(self, views, training):
         image = views[0]
-        moves = self.draws("distortion").uniform("corners", 2 * self.corners, -1.0, 1.0)
-        distorted = warp(image, self._moved(ops.reshape(moves, (-1, self.corners, 2))))
+        distorted, moves = self.distorted(image, self.draws("distortion"))
         features = self.encode(self.features, [image, distorted], training, one_pass=True)
         return {"predicted": self.head(ops.concatenate(features, axis=1), training=training), "moves": moves}
+
+    def distorted(self, images, draws):
+        """The images, distorted, and the moves of their corners, `(n, 2 · corners)` in units of `strength`."""
+        moves = draws.uniform("corners", 2 * self.corners, -1.0, 1.0)
+        return warp(images, self._moved(ops.reshape(moves, (-1, self.corners, 2)))), moves
 
     def _moved(self, moves):
         """All four corners, where three are given: an affine map makes a parallelogram."""
@@ -77,6 +83,15 @@ class Distortion(SelfSupervisedModel):
         error = ops.mean(error, axis=1)
         # Draws from [−1, 1) have the variance 1/3.
         return {"distortion": error}, {"explained": 1.0 - 3.0 * error}
+
+    def task(self, images):
+        distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
+        percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
+        captions = []
+        for row in percent:
+            words = [f"{mark} {x:+.0f} {y:+.0f}".replace("-", "−") for mark, (x, y) in zip("↖↗↘↙", row)]
+            captions.append(["image", "\n".join(["corners moved, in %", "   ".join(words[:2]), "   ".join(words[2:])])])
+        return {"pictures": [images, distorted], "captions": captions}
 
     def trivial_losses(self, batch_size):
         return {"the features say nothing of the distortion": 1.0 / 3.0}

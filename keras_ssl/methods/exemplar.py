@@ -37,6 +37,7 @@ class Exemplar(SelfSupervisedModel):
     view_counts = (1,)
     couples_batch = False
     numbers_images = True
+    what_helps = "Fewer exemplars, more passes and a smaller learning rate usually help: each image is a class."
 
     def __init__(self, backbone, exemplars, views=None, head=None, **kwargs):
         if not isinstance(exemplars, int) or exemplars < 2:

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ssl import augment, heads, losses
 from keras_ssl.augment import patches
+from keras_ssl.augment.draws import Draws
 from keras_ssl.model import SelfSupervisedModel
 
 
@@ -42,6 +43,7 @@ class Jigsaw(SelfSupervisedModel):
     view_counts = (1,)
     couples_batch = False
     sees_patches = True
+    what_helps = "A smaller learning rate, more passes or fewer orders usually help; tiny patches say little."
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:
@@ -80,7 +82,17 @@ class Jigsaw(SelfSupervisedModel):
         return cell, cell - gap
 
     def embed(self, views, training):
-        image, draws = views[0], self.draws("jigsaw")
+        parts, _, number = self.puzzle(views[0], self.draws("jigsaw"))
+        features = self.encode(self.features, self.for_backbone(parts), training, one_pass=True)
+        return {"logits": self.head(ops.concatenate(features, axis=1), training=training), "order": number}
+
+    def puzzle(self, image, draws):
+        """`(parts, places, number)`: patches in an order drawn for each image, where they were cut, and which order.
+
+        Returns:
+            A list of `grid²` tensors `(n, patch, patch, channels)`; first rows and first columns, `(n, grid²)` each;
+            int32 `(n,)`.
+        """
         count, pieces = self._orders.shape
         number = ops.cast(draws.uniform("order") * count, "int32")
         cells = ops.take(ops.convert_to_tensor(self.orders), number, axis=0)
@@ -90,8 +102,7 @@ class Jigsaw(SelfSupervisedModel):
             free = ops.floor(draws.uniform(name, pieces) * (cell - patch + 1))
             places.append(place * cell + ops.cast(free, "int32"))
         parts = [patches.normalized(part, self.value_range) for part in patches.cut(image, *places, patch)]
-        features = self.encode(self.features, self.for_backbone(parts), training, one_pass=True)
-        return {"logits": self.head(ops.concatenate(features, axis=1), training=training), "order": number}
+        return parts, places, number
 
     def objective(self, outputs, batch):
         logits, order = outputs["logits"], outputs["order"]
@@ -99,6 +110,12 @@ class Jigsaw(SelfSupervisedModel):
             {"jigsaw": losses.cross_entropy(logits, order)},
             {"jigsaw_accuracy": losses.correct(logits, order)},
         )
+
+    def task(self, images):
+        parts, places, number = self.puzzle(images, Draws(self.seed, ops.arange(len(images))))
+        orders = ops.convert_to_numpy(self.orders)[ops.convert_to_numpy(number)]
+        captions = [[str(cell + 1) for cell in order] for order in orders]
+        return {"pictures": parts, "captions": captions, "places": ops.stack(places, axis=-1)}
 
     def trivial_losses(self, batch_size):
         return {"the features say nothing of the order": math.log(len(self._orders))}

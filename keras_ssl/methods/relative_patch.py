@@ -7,10 +7,12 @@ from keras import ops
 
 from keras_ssl import augment, heads, losses
 from keras_ssl.augment import patches
+from keras_ssl.augment.draws import Draws
 from keras_ssl.model import SelfSupervisedModel
 
 # The eight neighbours of the middle of a 3×3 grid, row by row.
 _ROWS, _COLUMNS = (0, 0, 0, 1, 1, 2, 2, 2), (0, 1, 2, 0, 2, 0, 1, 2)
+_NAMES = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -43,6 +45,7 @@ class RelativePatch(SelfSupervisedModel):
     view_counts = (1,)
     couples_batch = False
     sees_patches = True
+    what_helps = "A smaller learning rate and more passes usually help; patches of 8 pixels and less say little."
 
     def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
@@ -78,7 +81,18 @@ class RelativePatch(SelfSupervisedModel):
         return patch, gap, jitter
 
     def embed(self, views, training):
-        image, draws = views[0], self.draws("relative_patch")
+        pair, _, position = self.pair(views[0], self.draws("relative_patch"))
+        features = self.encode(self.features, self.for_backbone(pair), training, one_pass=True)
+        logits = self.head(ops.concatenate(features, axis=1), training=training)
+        return {"logits": logits, "position": position}
+
+    def pair(self, image, draws):
+        """`(pair, places, position)`: both patches, where they were cut, and which neighbour the second is.
+
+        Returns:
+            A list of two tensors `(n, patch, patch, channels)`; first rows and first columns, `(n, 2)` each; int32
+            `(n,)`.
+        """
         height, width = image.shape[1:3]
         patch, gap, jitter = self.geometry(height, width)
         position = ops.cast(draws.uniform("position") * 8.0, "int32")
@@ -89,9 +103,7 @@ class RelativePatch(SelfSupervisedModel):
         pair = [
             self._without_shortcuts(part, draws.fold(n)) for n, part in enumerate(patches.cut(image, top, left, patch))
         ]
-        features = self.encode(self.features, self.for_backbone(pair), training, one_pass=True)
-        logits = self.head(ops.concatenate(features, axis=1), training=training)
-        return {"logits": logits, "position": position}
+        return pair, (top, left), position
 
     def _places(self, draws, name, position, side, patch, gap, jitter):
         """The first pixel of the middle patch and of its neighbour, along one side: `(n, 2)`."""
@@ -115,6 +127,11 @@ class RelativePatch(SelfSupervisedModel):
             {"relative_patch": losses.cross_entropy(logits, position)},
             {"position_accuracy": losses.correct(logits, position)},
         )
+
+    def task(self, images):
+        pair, places, position = self.pair(images, Draws(self.seed, ops.arange(len(images))))
+        captions = [["middle", _NAMES[number]] for number in ops.convert_to_numpy(position)]
+        return {"pictures": pair, "captions": captions, "places": ops.stack(places, axis=-1)}
 
     def trivial_losses(self, batch_size):
         return {"the features say nothing of the position": math.log(8.0)}

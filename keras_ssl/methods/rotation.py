@@ -30,6 +30,7 @@ class Rotation(SelfSupervisedModel):
     figures = ("rotation_accuracy",)
     view_counts = (1,)
     couples_batch = False
+    what_helps = "A smaller learning rate usually helps; images without an upside have no rotation to see."
 
     def __init__(self, backbone, views=None, head=None, **kwargs):
         views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
@@ -61,6 +62,10 @@ class Rotation(SelfSupervisedModel):
             {"rotation": ops.mean(losses.cross_entropy(logits, turns), axis=1)},
             {"rotation_accuracy": ops.mean(losses.correct(logits, turns), axis=1)},
         )
+
+    def task(self, images):
+        captions = ["0°", "90°", "180°", "270°"]
+        return {"pictures": quarter_turns(images), "captions": [captions] * len(images)}
 
     def trivial_losses(self, batch_size):
         return {"the four rotations look alike to the network": math.log(4.0)}

@@ -47,6 +47,7 @@ class Siamese(SelfSupervisedModel):
     figures = ("pair_accuracy", "same_share")
     compares_pairs = True
     view_counts = (2,)
+    what_helps = "A smaller learning rate, a margin that suits the distances, and milder views usually help."
 
     def __init__(
         self,

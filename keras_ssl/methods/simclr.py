@@ -45,6 +45,7 @@ class SimCLR(SelfSupervisedModel):
     terms = ("nt_xent",)
     figures = ("contrastive_accuracy",)
     view_counts = (2,)
+    what_helps = "A temperature of 0.1 to 0.5, larger batches and a smaller learning rate with warm-up usually help."
 
     def __init__(
         self,

@@ -48,6 +48,10 @@ class Triplet(SelfSupervisedModel):
     terms = ("triplet",)
     figures = ("active_triplets", "mined_triplets")
     view_counts = (2, 3)
+    what_helps = (
+        "Semi-hard instead of hardest negatives, a smaller learning rate and larger batches usually help; see whether "
+        "views leave enough of the image."
+    )
 
     def __init__(
         self,

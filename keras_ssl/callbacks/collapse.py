@@ -1,0 +1,206 @@
+"""Is it collapsing? Measures that need no labels, and an alarm where a run sits at a trivial solution."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssl import data
+from keras_ssl.augment.draws import Draws
+from keras_ssl.callbacks.looks import Looks
+from keras_ssl.evaluate import features as feature_functions
+from keras_ssl.evaluate import measures
+
+
+class Collapse(RuntimeError):
+    """A run that sits at a trivial solution, where `CollapseMonitor` was asked to raise."""
+
+
+class CollapseMonitor(Looks):
+    """Measures held-out images without their labels during `fit`, and rings where nothing is learned.
+
+    In the logs, all from the same images each time (so that epochs compare; other runs do with equal widths and
+    numbers of images alone):
+
+    - `feature_spread`, `rank_me`, `alpha_req`: of the backbone's features of the images;
+    - `embedding_spread`, `uniformity`, and `alignment` of two views: of what the objective compares, the projector's
+      output, or the features where a method has no projector.
+
+    `ModelCheckpoint` and `EarlyStopping` can watch them (list those after the monitor): `rank_me`, `feature_spread`
+    with `mode="max"`, `uniformity`, `alignment` with `mode="min"`.
+
+    The alarm rings, once each, where for `patience` batches
+
+    - the training loss lies at a value that the method's `trivial_losses` names, within `tolerance` of it;
+    - or the features or the embeddings are as good as one for all images: their spread lies below `floor`.
+
+    It says so in a sentence, with what usually helps; `alarms` keeps the sentences.
+
+    Args:
+        images: `(N, height, width, channels)`, a split of `keras_ssl.data.load`, or a stream of batches, of which the
+            first images are taken. They need no labels; held-out ones are more honest than training images.
+        every, every_steps: epochs, and batches, between two looks, as of `KNNProbe`.
+        most: images used at most, 2 or more. `rank_me` can't be above it.
+        patience: batches for which a run must sit at a trivial solution. Many runs begin near one.
+        tolerance: how near to a trivial loss counts as being there, as a share of it.
+        floor: the spread below which all images are taken to have one embedding.
+        on_alarm: "warn", or "raise" to end `fit` with `keras_ssl.callbacks.Collapse`.
+        batch_size: images in the network at a time.
+
+    Reference: RankMe, α-ReQ, alignment and uniformity, spread: see `keras_ssl.evaluate`.
+    """
+
+    def __init__(
+        self,
+        images,
+        every=1,
+        every_steps=None,
+        most=512,
+        patience=150,
+        tolerance=0.01,
+        floor=0.05,
+        on_alarm="warn",
+        batch_size=256,
+    ):
+        super().__init__(every, every_steps)
+        if not (isinstance(most, int) and most >= 2):
+            raise ValueError(f"CollapseMonitor: `most` must be 2 images or more; it is {most!r}.")
+        if on_alarm not in ("warn", "raise"):
+            raise ValueError(f'CollapseMonitor: `on_alarm` must be "warn" or "raise"; it is {on_alarm!r}.')
+        for name, number in (("patience", patience), ("tolerance", tolerance), ("floor", floor)):
+            if not number >= 0:
+                raise ValueError(f"CollapseMonitor: `{name}` must be 0 or more; it is {number!r}.")
+        self.images = _first_images(images, most)
+        self.patience, self.tolerance, self.floor = patience, tolerance, floor
+        self.on_alarm, self.batch_size = on_alarm, batch_size
+        self.alarms = []
+        self._networks = None
+
+    # The measures.
+
+    def look(self, step):
+        features, a, b = self._embedded()
+        figures = {
+            "feature_spread": measures.spread(features),
+            "rank_me": measures.rank_me(features),
+            "alpha_req": measures.alpha_req(features),
+            "embedding_spread": measures.spread(a),
+            "uniformity": measures.uniformity(a),
+        }
+        if b is not None:
+            figures["alignment"] = measures.alignment(a, b)
+        self._watch_spread(step, figures)
+        return figures
+
+    def _embedded(self):
+        """Features of the images, and the embeddings of two views of them: the second is None where none are made."""
+        if self._networks is None:
+            self._networks = _Seen(self.model, "features"), _Seen(self.model, "projected")
+        features, embedding = (lambda x, n=n: feature_functions.run(n, x, self.batch_size) for n in self._networks)
+        if self.model.views is None:
+            return features(self.images), embedding(self.images), None
+        a, b = self._two_views()
+        return features(self.images), embedding(a), embedding(b)
+
+    def _two_views(self):
+        """The same two views of each image at every look; of a policy of one view, it is drawn twice."""
+        made = []
+        for start in range(0, len(self.images), self.batch_size):
+            part = self.images[start : start + self.batch_size]
+            draws = Draws(self.model.seed, start + ops.arange(len(part), dtype="int32")).fold("collapse")
+            views = self.model.views(part, draws=draws)
+            pair = views[:2] if len(views) > 1 else (views[0], self.model.views(part, draws=draws.fold(1))[0])
+            made.append([ops.convert_to_numpy(view) for view in pair])
+        return tuple(np.concatenate(side) for side in zip(*made))
+
+    # The alarm.
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.alarms = []
+        self._since = {}  # a trivial solution -> the batch since which the run sits there
+        self._sum, self._read = 0.0, 0  # of the losses of this epoch that were judged, and how many
+        self._batch_size = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._sum, self._read = 0.0, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        due = self.every_steps is not None and (batch + 1) // self.every_steps > self._read // self.every_steps
+        if due and logs and "loss" in logs:
+            self._watch_loss(float(logs["loss"]), batch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs and "loss" in logs and self._in_epoch > self._read:
+            self._watch_loss(float(logs["loss"]), self._in_epoch)
+        super().on_epoch_end(epoch, logs)
+
+    def _watch_loss(self, mean, batches):
+        """Judges the mean loss since the last time; what Keras logs is the mean of the epoch so far."""
+        total, first = mean * batches, self._step - (batches - self._read)
+        loss, self._sum, self._read = (total - self._sum) / (batches - self._read), total, batches
+        for sentence, value in self.model.trivial_losses(self.model.images_a_step).items():
+            if value == 0.0:  # what success looks like, too: spread decides
+                continue
+            sits = abs(loss - value) <= self.tolerance * abs(value)
+            self._judge(
+                sentence,
+                sits,
+                first,
+                f"The loss has stayed at {loss:.4f} for {{steps}} batches, and {value:.4f} is where it stays when "
+                f"nothing is learned: {sentence}.",
+            )
+
+    def _watch_spread(self, step, figures):
+        for name, what in (("feature_spread", "features"), ("embedding_spread", "embeddings")):
+            self._judge(
+                name,
+                figures[name] < self.floor,
+                step,
+                f"All images have as good as one and the same of the {what}: their spread is {figures[name]:.4f} since "
+                "{steps} batches, and would be near 1 where they fill the sphere.",
+            )
+
+    def _judge(self, solution, sits, first, sentence):
+        if not sits:
+            self._since.pop(solution, None)
+            return
+        since = self._since.setdefault(solution, first)
+        if since is None or self._step - since < self.patience:
+            return
+        self._since[solution] = None  # said
+        said = f"{type(self.model).__name__}: {sentence.format(steps=self._step - since)} {self.model.what_helps}"
+        self.alarms.append(said)
+        if self.on_alarm == "raise":
+            raise Collapse(said)
+        warnings.warn(said)
+
+
+class _Seen(keras.Model):
+    """`features` or `projected` of a model as a Keras model, so that Keras compiles it and feeds it batch by batch."""
+
+    def __init__(self, owner, method):
+        super().__init__(autocast=False, name=method)
+        self.owner, self.method = owner, method
+        self.built = True
+
+    def call(self, images):
+        (images,) = self.owner.for_backbone([ops.cast(images, "float32")])
+        rows = ops.cast(getattr(self.owner, self.method)(images, training=False), "float32")
+        return ops.reshape(rows, (ops.shape(rows)[0], -1))
+
+
+def _first_images(given, most):
+    if isinstance(given, data.Split):
+        given = given.dataset if given.images is None else given.images
+    if given is None or isinstance(given, (tuple, list, dict)):
+        raise ValueError("CollapseMonitor: `images` must be images alone, an array, a split, or a stream of batches.")
+    if not hasattr(given, "shape"):
+        given = feature_functions.first_images(given, most)
+    if len(given) < 2:
+        raise ValueError(f"CollapseMonitor: `images` must be 2 images or more; there are {len(given)}.")
+    rows = np.unique(np.linspace(0, len(given) - 1, min(most, len(given))).astype(int))
+    return np.asarray(given[rows])

@@ -1,0 +1,54 @@
+"""When a callback looks at the model: after epochs, and after so many batches."""
+
+import keras
+
+
+class Looks(keras.callbacks.Callback):
+    """Calls `look(step)` every so many epochs and batches; a subclass says what it sees.
+
+    A look gives a dict of figures, which enter the logs of its epoch; where the last looks of an epoch were taken
+    between its batches, the latest figures do.
+
+    Attributes:
+        values: what was seen, a list of `(step, figures)`; steps are batches of this `fit`.
+    """
+
+    def __init__(self, every, every_steps):
+        super().__init__()
+        owner = type(self).__name__
+        if every is None and every_steps is None:
+            raise ValueError(f"{owner}: `every` and `every_steps` are both None, so it would never look: set one.")
+        for name, number, unit in (("every", every, "epoch"), ("every_steps", every_steps, "batch")):
+            if number is not None and not (isinstance(number, int) and number >= 1):
+                raise ValueError(f"{owner}: `{name}` must be 1 {unit} or more, or None; it is {number!r}.")
+        self.every, self.every_steps = every, every_steps
+        self.values = []
+        self._step, self._in_epoch = 0, 0
+
+    def look(self, step):
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        self.values, self._step, self._in_epoch = [], 0, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._in_epoch = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # With steps_per_execution this is called once for several batches: what counts is what was passed.
+        before, self._step = self._step, self._step + batch + 1 - self._in_epoch
+        self._in_epoch = batch + 1
+        if self.every_steps is not None and self._step // self.every_steps > before // self.every_steps:
+            self.values.append((self._step, self.look(self._step)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == self.params.get("epochs")
+        seen = bool(self.values) and self.values[-1][0] == self._step
+        if (last or (self.every is not None and (epoch + 1) % self.every == 0)) and not seen:
+            self.values.append((self._step, self.look(self._step)))
+            seen = True
+        if logs is not None and self.values and (seen or self._looked_in(self._in_epoch)):
+            logs.update(self.values[-1][1])
+
+    def _looked_in(self, batches):
+        return self.values[-1][0] > self._step - batches

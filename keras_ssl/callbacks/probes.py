@@ -1,0 +1,159 @@
+"""Probes: what the backbone's features are worth by now, told by labelled images of the probe's own."""
+
+from keras_ssl import data
+from keras_ssl.callbacks.looks import Looks
+from keras_ssl.evaluate import features as feature_functions
+from keras_ssl.evaluate.checks import labelled, some_classes
+from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe, some_of_each
+
+
+class _Probe(Looks):
+    """Classifies labelled images of its own by the backbone's features, now and then during `fit`."""
+
+    def __init__(self, train, test, every, every_steps, most, layer, grid, batch_size, name):
+        super().__init__(every, every_steps)
+        self.most = _two_numbers(type(self).__name__, most)
+        self.train, self.test = (
+            _images_and_labels(which, given, number)
+            for which, given, number in zip(("train", "test"), (train, test), self.most)
+        )
+        if isinstance(self.train, tuple):
+            some_classes("train", self.train[1])
+        self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
+        self._network = None
+
+    def look(self, step):
+        return {self.name: self.accuracy()}
+
+    def accuracy(self):
+        """The accuracy of the model as it stands, in [0, 1]."""
+        if self._network is None:
+            self._network = feature_functions.feature_network(self.model, self.layer, self.grid)
+        (bank, labels), (queries, query_labels) = map(self._features, (self.train, self.test), self.most)
+        some_classes("train", labels)
+        return self.classified(bank, labels, queries, query_labels)
+
+    def _features(self, source, most):
+        if isinstance(source, tuple):
+            images, labels = source
+            return feature_functions.run(self._network, images, self.batch_size), labels
+        return feature_functions.of_labelled_stream(self._network, source, most)
+
+
+class KNNProbe(_Probe):
+    """Classifies labelled images by their nearest neighbours in the backbone's features, during `fit`.
+
+    The labelled images are the probe's own: pretraining needs no labels. The accuracy enters the logs, so that
+    `ModelCheckpoint` and `EarlyStopping` can watch it (`mode="max"`; list them after the probe); `History` keeps it.
+
+    Args:
+        train, test: labelled images: a split of `keras_ssl.data.load`, `(images, labels)`, or a stream of such batches
+            that can be read anew (`tf.data.Dataset`, `PyDataset`, `DataLoader`). The test images are classified by the
+            training images.
+        every: epochs between two probes; the last epoch is always probed. None for no other.
+        every_steps: batches between two probes besides, for long epochs; None for none. `values` holds each with its
+            step, and the latest enters the epoch's logs.
+        most: labelled images used at most, of `train` and of `test`: arrays are drawn from, evenly by class and once;
+            of a stream it is the first. Only their features are kept, and only for the time of a probe. None for all.
+        k, temperature: of `keras_ssl.evaluate.knn`.
+        layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
+        name: of the figure in the logs.
+    """
+
+    def __init__(
+        self,
+        train,
+        test,
+        every=1,
+        every_steps=None,
+        most=(2000, 1000),
+        k=20,
+        temperature=0.1,
+        layer=None,
+        grid=1,
+        batch_size=256,
+        name="knn_accuracy",
+    ):
+        super().__init__(train, test, every, every_steps, most, layer, grid, batch_size, name)
+        known = len(self.train[0]) if isinstance(self.train, tuple) else self.most[0]
+        if k < 1 or (known is not None and k > known):
+            raise ValueError(f"KNNProbe: `k` must lie between 1 and the {known} images of `train`; it is {k}.")
+        self.k, self.temperature = k, temperature
+
+    def classified(self, bank, labels, queries, query_labels):
+        return knn(bank, labels, queries, query_labels, self.k, self.temperature)
+
+
+class LinearProbe(_Probe):
+    """Fits a linear classifier on the backbone's frozen features, during `fit`: `keras_ssl.evaluate.linear_probe`.
+
+    It takes longer than `KNNProbe` and is nearer to what a classifier on the features will reach.
+
+    Args:
+        train, test: labelled images, as of `KNNProbe`. The classifier is fitted to the training images, and its
+            accuracy is that on the test images.
+        every, every_steps, most: as of `KNNProbe`.
+        regularization, max_iterations, seed: of `keras_ssl.evaluate.linear_probe`.
+        layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
+        name: of the figure in the logs.
+    """
+
+    def __init__(
+        self,
+        train,
+        test,
+        every=1,
+        every_steps=None,
+        most=(2000, 1000),
+        regularization=REGULARIZATION,
+        max_iterations=100,
+        seed=0,
+        layer=None,
+        grid=1,
+        batch_size=256,
+        name="linear_accuracy",
+    ):
+        super().__init__(train, test, every, every_steps, most, layer, grid, batch_size, name)
+        self.regularization, self.max_iterations, self.seed = regularization, max_iterations, seed
+
+    def classified(self, bank, labels, queries, query_labels):
+        return linear_probe(
+            bank,
+            labels,
+            queries,
+            query_labels,
+            regularization=self.regularization,
+            max_iterations=self.max_iterations,
+            seed=self.seed,
+        )
+
+
+def _two_numbers(owner, most):
+    numbers = most if isinstance(most, (tuple, list)) else (most, most)
+    if len(numbers) != 2 or any(n is not None and not (isinstance(n, int) and n >= 2) for n in numbers):
+        raise ValueError(
+            f"{owner}: `most` must be numbers of images, 2 or more, of `train` and `test`, such as (2000, 1000), or "
+            f"None; it is {most!r}."
+        )
+    return numbers
+
+
+def _images_and_labels(name, given, most):
+    """`(images, labels)`, or a stream as it is."""
+    if isinstance(given, data.Split):
+        given = given.dataset if given.images is None else (given.images, given.labels)
+    pair = isinstance(given, (tuple, list))
+    if not pair and given is not None and not hasattr(given, "shape") and data.is_stream(given):
+        if iter(given) is given:
+            raise ValueError(f"`{name}` can be read once alone, and each probe reads it: give a data set or arrays.")
+        return given
+    if not pair or len(given) != 2 or given[0] is None or given[1] is None:
+        raise ValueError(
+            f"`{name}` must be labelled images: a split of keras_ssl.data.load with labels, (images, labels), or a "
+            "stream of such batches."
+        )
+    images, labels = given
+    labels = labelled(name, images, labels)
+    rows = some_of_each(labels, most)
+    return (images, labels) if len(rows) == len(labels) else (images[rows], labels[rows])

@@ -1,0 +1,175 @@
+"""A run that was cut off goes on where it was, as if it had not been."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssl import distribute
+
+
+class Resume(keras.callbacks.Callback):
+    """Keeps the whole state of `fit` in a file, and goes on from it, in the middle of an epoch as well.
+
+    `fit` of the same model on the same arrays with `Resume` of the same file does only what is missing, and ends with
+    the weights, the logs and the history of a run that was not cut off, to the last bit on one machine: weights,
+    optimizer, teacher, queue, seeds, figures of the epoch so far, and the place in the order of the images. That holds
+    on each backend. What other callbacks remember (how long `EarlyStopping` has waited) begins anew.
+
+    Ctrl-C ends the run after the batch that is running, saves, and raises `KeyboardInterrupt`; a second one ends it at
+    once. After `kill -9` the run goes on from the last time it was saved.
+
+    Args:
+        path: of the file; it is replaced in one move, so that it is whole whenever the run is cut off. It grows with
+            the model: weights and optimizer.
+        every_steps: batches between two times it is saved, besides after each epoch; None for epochs alone.
+
+    Attributes:
+        history: the logs of all epochs, also of those before the run was cut off.
+
+    Raises:
+        ValueError: in `fit`, where the file is of another model, batch size or number of batches, or where it lies
+            within an epoch and the images come as a stream, which can't be entered in the middle.
+    """
+
+    def __init__(self, path, every_steps=None):
+        super().__init__()
+        if every_steps is not None and not (isinstance(every_steps, int) and every_steps >= 1):
+            raise ValueError(f"Resume: `every_steps` must be 1 batch or more, or None; it is {every_steps!r}.")
+        self.path, self.every_steps = pathlib.Path(path), every_steps
+        self.history = {}
+        self.interrupted = False
+
+    # What `fit` asks before it starts.
+
+    def restore(self, model, batches):
+        """Puts a saved state into the model.
+
+        Args:
+            model: built, with its optimizer.
+            batches: what it trains on: `batch_size`, and `steps` or None.
+
+        Returns:
+            `(epoch, batch)`: how many epochs, and batches of the next one, are done; None where there is no file.
+        """
+        if distribute.processes_of(model)[0] > 1:
+            raise ValueError("Resume: it keeps runs of one process; over several use keras.callbacks.ModelCheckpoint.")
+        self._about = {"model": type(model).__name__, "batch_size": batches.batch_size, "steps": batches.steps}
+        self._entered = hasattr(batches, "first")
+        self._place, self._metrics, self._draws, self.history = (0, 0), None, None, {}
+        if self.every_steps is not None and not self._entered:
+            raise ValueError(
+                "Resume: a stream can't be entered in the middle of an epoch: leave `every_steps` out, and it is saved "
+                "after each epoch; or give arrays."
+            )
+        if not self.path.exists():
+            return None
+        with np.load(self.path) as file:
+            about = json.loads(str(file["about"]))
+            self._check(about, model)
+            state = [file[str(number)] for number in range(len(about["state"]))]
+            self._draws = file["draws"] if "draws" in file.files else None
+        for variable, value in zip(_variables(model), state):
+            variable.assign(value)
+        self._metrics = state[len(state) - len(model.metrics_variables) :]
+        self._place, self.history = tuple(about["place"]), about["history"]
+        return self._place
+
+    def _check(self, about, model):
+        found = {name: about[name] for name in self._about}
+        if found != self._about or about["state"] != _spec(model):
+            differs = [f"{name} {found[name]}, now {now}" for name, now in self._about.items() if found[name] != now]
+            raise ValueError(
+                f"Resume: {self.path} is of another run ({'; '.join(differs) or 'its variables have other shapes'}): "
+                "set the run up as it was, or name another file to begin anew."
+            )
+        if about["place"][1] and not self._entered:
+            raise ValueError(
+                f"Resume: {self.path} lies within an epoch, and a stream can't be entered there: give the arrays that "
+                "the run began with."
+            )
+
+    @contextlib.contextmanager
+    def during_run(self):
+        """Catches Ctrl-C between two batches: within one, torch would be left with half a step."""
+        self.interrupted = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number, frame):
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # What Keras calls.
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._first = epoch, self._place[1] if epoch == self._place[0] else 0
+        if self._first and self._metrics is not None:  # fit has just set them to 0
+            for variable, value in zip(self.model.metrics_variables, self._metrics):
+                variable.assign(value)
+        self._metrics = None
+        self._done = self._first
+        if not self._first:
+            self._set_draws()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._set_draws()  # in the middle of an epoch only now: beginning one draws, too
+
+    def _set_draws(self):
+        if self._draws is not None:
+            distribute.set_global_draws(self._draws)
+            self._draws = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self._done = self._done, self._first + batch + 1
+        due = self.every_steps is not None and self._done // self.every_steps > before // self.every_steps
+        whole = self._done == self._about["steps"]  # the end of the epoch saves it, with its logs
+        if self._entered and not whole and (due or self.interrupted):
+            self._save(self._epoch, self._done)
+        if self.interrupted and not whole:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self._save(epoch + 1, 0)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _save(self, epoch, batch):
+        model = self.model
+        about = {**self._about, "place": [epoch, batch], "state": _spec(model), "history": self.history}
+        arrays = {str(number): ops.convert_to_numpy(variable) for number, variable in enumerate(_variables(model))}
+        draws = distribute.global_draws()
+        if draws is not None:
+            arrays["draws"] = draws
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(self.path.name + ".unfinished")
+        with open(unfinished, "wb") as file:
+            np.savez(file, about=json.dumps(about), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, self.path)
+
+
+def _variables(model):
+    """All that changes, by place: a teacher has its student's paths. The figures' accumulators come last."""
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _spec(model):
+    return [f"{tuple(variable.shape)} {variable.dtype}" for variable in _variables(model)]

@@ -1,0 +1,47 @@
+"""The schedule of a teacher's momentum, as a callback."""
+
+import keras
+
+from keras_ssl import teacher
+
+
+class TeacherEMA(keras.callbacks.Callback):
+    """Owns the schedule of a teacher's momentum; the moving average itself runs inside of the training step.
+
+    The schedule replaces the model's own, in this `fit` and in what is saved after it, and counts optimizer steps.
+    Without this callback a method with a teacher follows its `momentum` argument.
+
+    Args:
+        schedule: a function of the step: `keras_ssl.teacher.CosineMomentum`, `ConstantMomentum`, any
+            `keras.optimizers.schedules.LearningRateSchedule`, or a class of yours with `get_config` and `from_config`;
+            a number is the base of BYOL's cosine over the run.
+        name: of the momentum in the logs: that of the last step of the epoch.
+
+    Raises:
+        ValueError: in `fit`, where the model has no teacher; at once, for a schedule that could not be saved.
+    """
+
+    def __init__(self, schedule=0.996, name="momentum"):
+        super().__init__()
+        self.schedule = teacher.schedule_of("TeacherEMA", schedule)
+        self.name = name
+
+    def before_run(self, model):
+        """Hands the schedule to the model; `fit` calls it before the length of the run is set and a step is traced."""
+        if getattr(model, "teacher", None) is None:
+            raise ValueError(
+                f"TeacherEMA: {type(model).__name__} has no teacher whose momentum could be set: leave it out."
+            )
+        if model.momentum is not self.schedule:
+            model.momentum = model.teacher.schedule = self.schedule
+            # A step that was compiled in an earlier fit has the old schedule in it.
+            model.make_train_function(force=True)
+            model.make_test_function(force=True)
+
+    def on_train_begin(self, logs=None):
+        if getattr(self.model, "teacher", None) is None:  # no model of this library, whose fit calls before_run
+            self.before_run(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs[self.name] = float(keras.ops.convert_to_numpy(self.model.teacher.last))

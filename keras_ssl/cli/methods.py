@@ -1,0 +1,60 @@
+"""Lists what there is to train with.
+
+    keras-ssl methods
+    keras-ssl methods --method=byol --batch_size=512 --images=50000
+    keras-ssl methods --json
+
+With --method: what it is, its arguments, and the recipe that pretrain would use.
+"""
+
+import inspect
+
+from absl import flags
+
+from keras_ssl.cli.common import new_flags
+
+FLAGS, _define = new_flags(__name__)
+flags.DEFINE_string("method", None, "One method, in full.", **_define)
+flags.DEFINE_integer("images", 10_000, "With --method: images to train on.", lower_bound=2, **_define)
+flags.DEFINE_integer("batch_size", 128, "With --method: images a step.", lower_bound=2, **_define)
+flags.DEFINE_integer("image_size", 32, "With --method: side of an image in pixels.", lower_bound=8, **_define)
+flags.DEFINE_integer("channels", 3, "With --method: of an image.", lower_bound=1, **_define)
+flags.DEFINE_enum("recipe", "auto", ["auto", "small", "paper"], "With --method: which recipe.", **_define)
+
+
+def run(settings):
+    from keras_ssl.cli import outcome
+
+    known = outcome.methods()
+    if settings.method is not None:
+        return _one(outcome.method_by_name(settings.method), settings)
+    width = max(map(len, known))
+    told = {name: _first_line(method) for name, method in known.items()}
+    for name, line in told.items():
+        print(f"{name.ljust(width)}  {line}")
+    print("\nkeras-ssl methods --method=NAME tells more; figures of each on the sample: docs/methods.md.")
+    return {"methods": [_as_json(name, known[name], line) for name, line in told.items()]}
+
+
+def _one(method, settings):
+    from keras_ssl import recipes
+
+    shape = (settings.image_size, settings.image_size, settings.channels)
+    chosen = recipes.recipe(method, shape, settings.images, settings.batch_size, source=settings.recipe)
+    print(f"{inspect.getdoc(method)}\n\n{chosen.describe()}")
+    return {**_as_json(method.__name__.lower(), method, _first_line(method)), "recipe": chosen.config}
+
+
+def _first_line(method):
+    return inspect.getdoc(method).split("\n\n")[0].replace("\n", " ")
+
+
+def _as_json(name, method, line):
+    return {
+        "name": name,
+        "class": method.__name__,
+        "what": line,
+        "terms": list(method.terms),
+        "figures": list(method.figures),
+        "needs_labels": bool(method.uses_labels),
+    }

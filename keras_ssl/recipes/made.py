@@ -1,0 +1,139 @@
+"""A recipe made: an optimizer with its schedule, views, arguments, and the lines that tell where they are from."""
+
+import warnings
+
+import keras
+
+from keras_ssl.recipes.plan import Head
+
+
+class Recipe:
+    """What a method is trained with; made by `recipe`.
+
+    The schedule counts optimizer steps of the global batch, `images // batch_size` a pass: it is the same on one
+    replica and on many.
+
+    Attributes:
+        method, images, batch_size, epochs: of the run.
+        source: "paper" or "small".
+        why: a sentence: why this one.
+        steps_per_epoch, steps: optimizer steps a pass and in all.
+        learning_rate: the schedule's peak.
+        notes: sentences on what is not as the source has it.
+    """
+
+    def __init__(self, method, run, source, why, plan):
+        if run.epochs is None and plan.passes.value is None:
+            raise ValueError(
+                f"recipe: `epochs` is None, and the paper of {method.__name__} states no number of passes: write "
+                "epochs=…."
+            )
+        self.method, self.source, self.why = method, source, why
+        self.images, self.batch_size = run.images, run.batch_size
+        self.epochs = plan.passes.value if run.epochs is None else run.epochs
+        self.steps_per_epoch = run.images // run.batch_size
+        self.steps = self.epochs * self.steps_per_epoch
+        self.learning_rate = float(plan.rate.value)
+        self.notes = tuple(plan.notes)
+        self._plan, self._own_epochs = plan, run.epochs is None
+
+    @property
+    def schedule(self):
+        """A new `keras.optimizers.schedules.LearningRateSchedule`, or a number where the rate is constant."""
+        return self._plan.schedule.make(self.learning_rate, self.steps, self.steps_per_epoch)
+
+    @property
+    def optimizer(self):
+        """A new optimizer with the schedule."""
+        return self.make_optimizer()
+
+    def make_optimizer(self, cls=None):
+        """An optimizer of another class with this recipe's schedule and weight decay.
+
+        Args:
+            cls: a class of `keras.optimizers`; None for the recipe's own. A learning rate belongs to its optimizer: one
+                that is neither the recipe's nor a parent or child of it gets a warning.
+        """
+        own = self._plan.optimizer.value
+        cls = own if cls is None else cls
+        if not (isinstance(cls, type) and issubclass(cls, keras.optimizers.Optimizer)):
+            raise ValueError(f"make_optimizer: `cls` is a class, such as keras.optimizers.AdamW; it is {cls!r}.")
+        if not (issubclass(cls, own) or issubclass(own, cls)):
+            rest = "it" if own is keras.optimizers.AdamW else f'{own.__name__}, or for AdamW source="small"'
+            warnings.warn(
+                f"{cls.__name__} gets a learning rate of up to {self.learning_rate:g} from a recipe for "
+                f"{own.__name__}, and a rate belongs to its optimizer: take {rest}, or set a rate of your own.",
+                stacklevel=2,
+            )
+        options = {name: figure.value for name, figure in self._plan.options.items()} if issubclass(cls, own) else {}
+        if self._plan.decay.value:
+            options["weight_decay"] = self._plan.decay.value
+        return cls(learning_rate=self.schedule, **options)
+
+    @property
+    def views(self):
+        """New `keras_ssl.augment.Views`; None where the method's own default stands."""
+        make = self._plan.views.value
+        return None if make is None else make()
+
+    @property
+    def arguments(self):
+        """The arguments of the method that the recipe sets: a dict, with new heads each time."""
+        values = {name: figure.value for name, figure in self._plan.arguments.items()}
+        return {name: value.make() if isinstance(value, Head) else value for name, value in values.items()}
+
+    def figures(self):
+        """`(name, figure as text, its source)` of each figure, in the order in which they matter."""
+        plan, own = self._plan, self._plan.optimizer.value.__name__
+        rate = f"{self.learning_rate:.4g}" + (f" = {plan.rate.rule}" if plan.rate.rule else "")
+        schedule = plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch)
+        passes = (_text(plan.passes), plan.passes.source) if self._own_epochs else (str(self.epochs), "given")
+        return [
+            ("optimizer", own, plan.optimizer.source),
+            ("learning rate", rate, plan.rate.source),
+            ("schedule", schedule, plan.schedule.source),
+            ("weight decay", _text(plan.decay), plan.decay.source),
+            *((f"{own} {name}", _text(figure), figure.source) for name, figure in plan.options.items()),
+            ("passes", *passes),
+            ("views", plan.views.rule or "the method's own", plan.views.source),
+            *((name, _text(figure), figure.source) for name, figure in plan.arguments.items()),
+        ]
+
+    def describe(self):
+        """Plain lines for a terminal: each figure with its rule and its source."""
+        lines = self.figures()
+        names, texts = (max(len(line[place]) for line in lines) for place in (0, 1))
+        table = [f"  {name.ljust(names)}  {text.ljust(texts)}  [{source}]" for name, text, source in lines]
+        head = f'{self.method.__name__}, recipe "{self.source}": {self.why}'
+        return "\n".join([head, *table, *(f"  Note: {note}" for note in self.notes)])
+
+    @property
+    def config(self):
+        """A plain dict, for JSON."""
+        plan = self._plan
+        return {
+            "method": self.method.__name__,
+            "source": self.source,
+            "why": self.why,
+            "images": self.images,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "optimizer": plan.optimizer.value.__name__,
+            "learning_rate": self.learning_rate,
+            "schedule": plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch),
+            "weight_decay": plan.decay.value,
+            "optimizer_options": {name: figure.value for name, figure in plan.options.items()},
+            "views": plan.views.rule or None,
+            "arguments": {
+                name: str(figure.value) if isinstance(figure.value, Head) else figure.value
+                for name, figure in plan.arguments.items()
+            },
+            "sources": {name: source for name, _, source in self.figures()},
+            "notes": list(self.notes),
+        }
+
+
+def _text(figure):
+    value = f"{figure.value:g}" if isinstance(figure.value, float) else str(figure.value)
+    return f"{value} = {figure.rule}" if figure.rule else value

@@ -1,0 +1,108 @@
+"""What was measured on the sample: 10,000 images of 28×28, batches of 128, AdamW, minutes on two cores."""
+
+import dataclasses
+import math
+
+import keras
+
+from keras_ssl import augment
+from keras_ssl.methods.barlow_twins import BarlowTwins
+from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.distortion import Distortion
+from keras_ssl.methods.exemplar import Exemplar
+from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.relative_patch import RelativePatch
+from keras_ssl.methods.rotation import Rotation
+from keras_ssl.methods.siamese import Siamese
+from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.triplet import Triplet
+from keras_ssl.recipes.plan import Cosine, Figure, Head, Plan
+
+SOURCE = "measured: docs/methods.md"
+
+BATCH, LARGEST_BATCH = 128, 512
+IMAGES, MOST_PASSES = 10_000, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Passes over how many images, the peak of the rate at batches of 128, arguments of the method."""
+
+    passes: int
+    rate: float = 1e-2
+    arguments: dict = dataclasses.field(default_factory=dict)
+    images: int = IMAGES
+
+
+MEASURED = {
+    Siamese: Measured(9, arguments={"projector": Head((128,))}),
+    Triplet: Measured(9, arguments={"projector": Head((128,))}),
+    SimCLR: Measured(8, arguments={"temperature": 0.1}),
+    # The papers' heads, of 4,096 and 8,192, would take most of the time on a CPU.
+    BYOL: Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((512, 128)), "momentum": 0.99}),
+    BarlowTwins: Measured(7, arguments={"projector": Head((512, 512)), "scale": 1 / 32}),
+    Rotation: Measured(4),
+    Distortion: Measured(8),
+    Exemplar: Measured(72, 2e-3, images=2_000),
+    RelativePatch: Measured(55),
+    Jigsaw: Measured(12),
+}
+
+
+def small(method, known, run):
+    """The `Plan` of a method; `known` is the class in `MEASURED` that it is or derives from, or None."""
+    measured, source, notes = MEASURED.get(known, Measured(8)), SOURCE, []
+    if known is None:
+        source = "a default: SimCLR's, docs/methods.md"
+        notes.append(f"{method.__name__} has no recipe here: nothing was measured for it.")
+    arguments = {name: Figure(value, source) for name, value in measured.arguments.items()}
+    if known is Exemplar:
+        arguments["exemplars"] = Figure(run.images, "the number of images")
+        if run.images > measured.images:
+            notes.append(
+                f"{measured.images:,} images as classes were learned in {measured.passes} passes; 10,000 in 16 passes "
+                "at a rate of 1e-2 were not (docs/methods.md)."
+            )
+    return Plan(
+        optimizer=Figure(keras.optimizers.AdamW, source),
+        rate=_rate(measured, run, source),
+        schedule=Cosine(0.05, source),
+        decay=Figure(1e-4, source),
+        passes=_passes(measured, run, source),
+        views=small_views(known, run),
+        arguments=arguments,
+        notes=tuple(notes),
+    )
+
+
+def _rate(measured, run, source):
+    if run.batch_size == BATCH:
+        return Figure(measured.rate, source)
+    counted = min(run.batch_size, LARGEST_BATCH)
+    held = f", held from {LARGEST_BATCH} on" if run.batch_size > LARGEST_BATCH else ""
+    rule = f"{measured.rate:g} · √({counted} / {BATCH}){held}"
+    return Figure(measured.rate * math.sqrt(counted / BATCH), f"{source}, at {BATCH}; √: Malladi et al. 2022", rule)
+
+
+def _passes(measured, run, source):
+    """Fewer images are seen more often, so that as many are seen in all."""
+    more = min(MOST_PASSES, round(measured.passes * measured.images / run.images))
+    if more <= measured.passes:
+        return Figure(measured.passes, source)
+    rule = f"as many images in all as {measured.passes} passes over {measured.images:,}, at most {MOST_PASSES}"
+    return Figure(more, source, rule)
+
+
+def small_views(known, run):
+    """Milder colours for small pictures, where a method's own views would be SimCLR's for ImageNet."""
+    if known not in (SimCLR, Siamese, Triplet, Exemplar) or not run.small or run.shape[2] == 1:
+        return Plan.views
+    height, width, channels = run.shape
+
+    def make():
+        both = augment.simclr((height, width), channels, strength=0.5, value_range=run.value_range)
+        return augment.Views(both.branches[0]) if known is Exemplar else both
+
+    rule = f"augment.simclr(({height}, {width}), {channels}, strength=0.5)"
+    rule = f"the first of {rule}" if known is Exemplar else rule
+    return Figure(make, "Chen et al. 2020, appendix B.9; not measured here", rule)

@@ -1,0 +1,248 @@
+"""What the papers trained with."""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_ssl.methods.barlow_twins import BarlowTwins
+from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.distortion import Distortion
+from keras_ssl.methods.exemplar import Exemplar
+from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.relative_patch import RelativePatch
+from keras_ssl.methods.rotation import Rotation
+from keras_ssl.methods.siamese import Siamese
+from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.triplet import Triplet
+from keras_ssl.optimizers import LARS
+from keras_ssl.recipes.measured import small_views
+from keras_ssl.recipes.plan import Constant, Cosine, Drops, Figure, Head, Plan
+
+CODE = "the authors' code"
+
+
+def _linear(base, run, batch=256):
+    """The linear scaling rule: `(value, rule)`."""
+    return base * run.batch_size / batch, f"{base:g} · {run.batch_size} / {batch}"
+
+
+# The three of large batches: LARS, 10 passes of warm-up, a cosine.
+
+
+def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, options=None, notes=(), **more):
+    """`rate` is (base, source) at a batch of 256, `decay` and `passes` are `Figure`s."""
+    value, rule = _linear(rate[0], run)
+    options = {"momentum": Figure(0.9, CODE), "trust_coefficient": Figure(1e-3, CODE), **(options or {})}
+    if run.epochs is not None and run.epochs < 100:
+        notes = (f"10 passes of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
+    return Plan(
+        optimizer=Figure(LARS, f"{paper}; biases and normalisation have no decay and no scaling"),
+        rate=Figure(value, rate[1], rule),
+        schedule=Cosine(0.1, paper, passes=10, end=end),
+        decay=decay,
+        passes=passes,
+        options=options,
+        least_batch=least_batch,
+        least_passes=least_passes,
+        notes=notes,
+        **more,
+    )
+
+
+def _simclr(run):
+    paper = "Chen et al. 2020, section 2.2"
+    decay = Figure(1e-6, paper)
+    if run.small:
+        cifar = "Chen et al. 2020, appendix B.9"
+        code = f"{CODE}, for CIFAR-10"
+        return _lars(
+            run,
+            paper,
+            (1.0, f"{code}; {cifar} tries 0.5, 1 and 1.5"),
+            decay,
+            Figure(1000, code),
+            least_batch=256,
+            least_passes=100,
+            views=small_views(SimCLR, run),
+            arguments={"temperature": Figure(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
+        )
+    root = 0.075 * math.sqrt(run.batch_size)
+    notes = f"in batches below 4096 and few passes the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
+    return _lars(
+        run,
+        paper,
+        (0.3, paper),
+        decay,
+        Figure(100, paper),
+        least_batch=256,
+        least_passes=100,
+        arguments={"temperature": Figure(0.1, f"{CODE}, for ImageNet")},
+        notes=(notes,) if run.batch_size < 4096 else (),
+    )
+
+
+# By passes: the base of the rate, the weight decay, the base of the teacher's momentum.
+_BYOL = {40: (0.45, 1e-6, 0.97), 100: (0.45, 1e-6, 0.99), 300: (0.3, 1e-6, 0.99), 1000: (0.2, 1.5e-6, 0.996)}
+
+
+def _byol(run):
+    paper = "Grill et al. 2020, section 3.3"
+    wanted = 1000 if run.epochs is None else run.epochs
+    nearest = next((passes for passes in _BYOL if passes >= wanted), 1000)
+    rate, decay, momentum = _BYOL[nearest]
+    source = paper if nearest == 1000 else f"{CODE}, for {nearest} passes"
+    return _lars(
+        run,
+        paper,
+        (rate, source),
+        Figure(decay, source),
+        Figure(1000, paper),
+        least_batch=256,
+        least_passes=40,
+        arguments={"momentum": Figure(momentum, source)},
+    )
+
+
+# By batch size: the base of the rate, the best of its authors over 300 passes on ImageNet.
+_BARLOW_TWINS = {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2}
+
+
+def _barlow_twins(run):
+    paper = "Zbontar et al. 2021, section 2.2"
+    table = "facebookresearch/barlowtwins, issue 7: its authors' table by batch size"
+    return _lars(
+        run,
+        paper,
+        (_between(_BARLOW_TWINS, run.batch_size), paper if run.batch_size >= 2048 else table),
+        Figure(1.5e-6, paper),
+        Figure(1000, paper),
+        least_batch=128,
+        least_passes=300,
+        end=1e-3,
+        options={"excluded_rate": Figure(0.024, paper, "0.0048 / 0.2, of biases and normalisation")},
+        arguments={"off_diagonal_weight": Figure(5e-3, paper), "scale": Figure(1.0, paper)},
+    )
+
+
+def _between(table, batch_size):
+    """The value at a batch size: on a straight line over log₂ between two of the table, held beyond its ends."""
+    return round(float(np.interp(math.log2(batch_size), np.log2(list(table)), list(table.values()))), 4)
+
+
+# Those that label themselves: momentum SGD with a decay of 5e-4, whose rate drops. One batch size is reported, and the
+# rate goes with the batch.
+
+
+def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
+    value, rule = _linear(rate, run, batch)
+    # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
+    # off the weight, beside the momentum.
+    decay = Figure(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
+    return Plan(
+        optimizer=Figure(keras.optimizers.SGD, source),
+        rate=Figure(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
+        schedule=schedule,
+        decay=decay,
+        passes=passes,
+        options={"momentum": Figure(0.9, source), "nesterov": Figure(nesterov, CODE)},
+        least_batch=batch,
+        least_passes=passes.value,
+        **more,
+    )
+
+
+def _rotation(run):
+    if run.small:
+        paper = "Gidaris et al. 2018, section 4.1, for CIFAR-10"
+        return _sgd(run, paper, 0.1, 128, Drops((30, 60, 80), 100, 0.2, paper), Figure(100, paper))
+    code = f"{CODE}, for ImageNet"
+    return _sgd(run, code, 0.01, 192, Drops((15, 30, 45), 50, 0.1, code), Figure(50, code))
+
+
+def _distortion(run):
+    notes = (
+        "the paper also scales and turns images, and predicts the map's matrix; here the corners are predicted, at the "
+        "paper's rate.",
+    )
+    if run.small:
+        paper = "Zhang et al. 2019, section 4.1, for CIFAR-10"
+        drops = Drops((240, 480, 640, 800, 1000), 1500, 0.2, paper)
+        return _sgd(run, paper, 0.1, 512, drops, Figure(1500, paper), notes=notes)
+    code = f"{CODE}, for ImageNet"
+    return _sgd(run, code, 0.01, 768, Drops((100, 150), 200, 0.1, code), Figure(200, code), notes=notes)
+
+
+def _jigsaw(run):
+    paper = "Noroozi & Favaro 2016, section 4"
+    source = f"{paper}, and {CODE}"
+    # The code drops the rate every 100,000 steps, which are 20 passes.
+    passes = Figure(70, paper, "350,000 steps of 256 over 1.28 million images")
+    return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), passes, nesterov=False)
+
+
+# Papers that say part of it: they state no number of passes.
+
+
+def _exemplar(run):
+    paper = "Dosovitskiy et al. 2014, section 3"
+    return Plan(
+        optimizer=Figure(keras.optimizers.SGD, paper),
+        rate=Figure(0.01, paper),
+        schedule=Constant(paper),
+        decay=Figure(0.0, "none is taken over"),
+        passes=Figure(None, paper),
+        options={"momentum": Figure(0.9, paper)},
+        views=small_views(Exemplar, run),
+        arguments={"exemplars": Figure(run.images, "the number of images")},
+        notes=(
+            "the paper divides the rate by 3 whenever the validation error stops falling, which is no function of the "
+            "step: keras.callbacks.ReduceLROnPlateau(factor=1 / 3).",
+            "the paper draws a set of distortions for each image once, scalings and turns among them.",
+        ),
+    )
+
+
+def _triplet(run):
+    paper = "Schroff et al. 2015, section 3.3"
+    return Plan(
+        optimizer=Figure(keras.optimizers.Adagrad, paper),
+        rate=Figure(0.05, paper),
+        schedule=Constant(paper),
+        decay=Figure(0.0, "none is stated"),
+        passes=Figure(None, paper),
+        views=small_views(Triplet, run),
+        arguments={"margin": Figure(0.2, paper), "projector": Figure(Head((128,)), "Schroff et al. 2015, section 3")},
+        notes=(
+            "the paper has labels, batches of about 1,800 faces and 1,000 hours and more; it lowers the rate at the "
+            "end, and does not say how.",
+        ),
+    )
+
+
+def _relative_patch(run):
+    return Plan(
+        optimizer=Figure(keras.optimizers.SGD, CODE),
+        rate=Figure(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
+        schedule=Constant(CODE),
+        decay=Figure(0.0, CODE),
+        passes=Figure(None, "Doersch et al. 2015"),
+        notes=(
+            "the paper states no rate; it speaks well of a momentum of 0.999, and its code has none.",
+            "its batch normalisation has neither scale nor shift: that is up to the backbone.",
+        ),
+    )
+
+
+PAPERS = {
+    SimCLR: _simclr,
+    BYOL: _byol,
+    BarlowTwins: _barlow_twins,
+    Rotation: _rotation,
+    Distortion: _distortion,
+    Jigsaw: _jigsaw,
+    Exemplar: _exemplar,
+    Triplet: _triplet,
+    RelativePatch: _relative_patch,
+}
+NO_PAPER = {Siamese: "the paper of Siamese (Hadsell et al. 2006) states no learning rate"}

@@ -1,0 +1,143 @@
+"""What a source says of a run, figure by figure, before it is made into an optimizer."""
+
+import dataclasses
+
+import keras
+
+from keras_ssl import heads
+
+SMALL_SIDE = 64  # up to here the papers' figures for CIFAR-10 are taken, above it those for ImageNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What is known before a recipe is chosen."""
+
+    shape: tuple
+    images: int
+    batch_size: int
+    epochs: int | None
+    value_range: tuple
+
+    @property
+    def small(self):
+        return min(self.shape[:2]) <= SMALL_SIDE
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A value, the rule that gave it (its own value, where there is none), and where both are from."""
+
+    value: object
+    source: str
+    rule: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A perceptron that is made when it is asked for: two models must not share one."""
+
+    widths: tuple
+
+    def make(self):
+        return heads.mlp(list(self.widths), last_batch_norm=False)
+
+    def __str__(self):
+        return f"heads.mlp({list(self.widths)}, last_batch_norm=False)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up from 0, then a cosine.
+
+    Args:
+        share: of the run's steps that are warm-up, at most.
+        passes: the warm-up in passes over the images; None for the share alone.
+        end: of the cosine, as a share of the peak.
+        source: of all that.
+    """
+
+    share: float
+    source: str
+    passes: int | None = None
+    end: float = 0.0
+
+    def warm_up(self, steps, steps_per_epoch):
+        warm = max(1, int(self.share * steps + 1e-9))
+        warm = warm if self.passes is None else min(warm, self.passes * steps_per_epoch)
+        return min(warm, steps - 1)  # a run of one step begins at its peak, for a rate of 0 trains nothing
+
+    def make(self, peak, steps, steps_per_epoch):
+        decay, warm = keras.optimizers.schedules.CosineDecay, self.warm_up(steps, steps_per_epoch)
+        if warm == 0:
+            return decay(peak, steps, alpha=self.end)
+        return decay(0.0, steps - warm, alpha=self.end, warmup_target=peak, warmup_steps=warm)
+
+    def text(self, peak, steps, steps_per_epoch):
+        warm = self.warm_up(steps, steps_per_epoch)
+        return f"{warm:,} steps of warm-up from 0, a cosine to {self.end * peak:g} at step {steps:,}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Drops:
+    """Constant, and multiplied by `factor` after each of some passes of a run of `of`; other runs in proportion."""
+
+    after: tuple
+    of: int
+    factor: float
+    source: str
+
+    def boundaries(self, steps):
+        return [round(steps * passes / self.of) for passes in self.after]
+
+    def make(self, peak, steps, steps_per_epoch):
+        # Keras' boundary is the last step of the old value.
+        values = [peak * self.factor**drops for drops in range(len(self.after) + 1)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in self.boundaries(steps)], values)
+
+    def text(self, peak, steps, steps_per_epoch):
+        at = ", ".join(f"{boundary:,}" for boundary in self.boundaries(steps))
+        return f"times {self.factor:g} at steps {at} of {steps:,}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """One rate from the first step to the last."""
+
+    source: str
+
+    def make(self, peak, steps, steps_per_epoch):
+        return peak
+
+    def text(self, peak, steps, steps_per_epoch):
+        return f"constant, {steps:,} steps"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a paper, or the measurements, say of a run: a `Figure` each.
+
+    Args:
+        optimizer: the class.
+        rate: the peak of the learning rate.
+        schedule: `Cosine`, `Drops` or `Constant`.
+        decay: as the optimizer's own argument has it.
+        passes: over the images; a value of None where the source has none.
+        options: further arguments of the optimizer.
+        views: a value of None for the method's own; else a function of no arguments.
+        arguments: of the method.
+        least_batch, least_passes: the smallest that the source reports: "auto" takes no paper below them.
+        notes: sentences: what could not be taken over.
+    """
+
+    optimizer: Figure
+    rate: Figure
+    schedule: object
+    decay: Figure
+    passes: Figure
+    options: dict = dataclasses.field(default_factory=dict)
+    views: Figure = Figure(None, "the method's default, see docs/methods.md")
+    arguments: dict = dataclasses.field(default_factory=dict)
+    least_batch: int = 1
+    least_passes: int = 1
+    notes: tuple = ()

@@ -1,5 +1,7 @@
 """What features are worth: against Lightly, scikit-learn, and what must be."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import keras_ssl
 from keras_ssl import evaluate
 from keras_ssl.evaluate import efficiency, plots
-from keras_ssl.evaluate.knn import knn_scores
+from keras_ssl.evaluate.knn import knn_scores, most_similar, unit_rows
 from keras_ssl.evaluate.linear import draw_labels
 from keras_ssl.evaluate.report import Report
 
@@ -59,6 +61,51 @@ def test_knn_in_small_memory_is_the_same():
     parts, _ = knn_scores(features, labels, queries, max_bytes=8 * len(features) * 3)
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
     assert classes.tolist() == [0, 1, 2, 3]
+
+
+def test_knn_holds_a_copy_of_the_features_and_max_bytes():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(4000, 64)).astype("float32")
+    labels = generator.integers(0, 50, 4000)
+    queries = generator.normal(size=(1000, 64)).astype("float32")
+    for k in (20, 200):
+        tracemalloc.start()
+        evaluate.knn(features, labels, queries, k=k, max_bytes=2**21)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # Beside them: labels and their codes, of 8 bytes, and what sorts the labels.
+        assert peak < features.nbytes + 2**21 + 6 * labels.nbytes
+
+
+def test_of_equally_similar_features_the_first_are_neighbours():
+    generator = np.random.default_rng(0)
+    features = unit_rows(generator.integers(-1, 2, (600, 3)))  # at most 27 different ones
+    queries = unit_rows(generator.integers(-1, 2, (40, 3)))
+    similarity = queries @ features.T
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    for k in (1, 20, 200, 599, 600):
+        values, nearest = most_similar(features, queries, k)
+        np.testing.assert_array_equal(nearest, order[:, :k])
+        np.testing.assert_array_equal(values, np.take_along_axis(similarity, nearest, axis=1))
+
+
+def test_neighbours_are_found_where_the_features_are_in_the_order_of_their_classes():
+    features, labels = blobs(per_class=500, classes=8, spread=0.1)
+    assert evaluate.knn(features, labels, features[::50], labels[::50], k=400) == 1.0
+    assert evaluate.knn(np.ones((500, 4)), labels[:500], np.ones((3, 4)), k=5).tolist() == [0, 0, 0]
+
+
+def test_knn_of_no_queries_is_no_labels():
+    features, labels = blobs()
+    assert evaluate.knn(features, labels, features[:0]).shape == (0,)
+    assert knn_scores(features, labels, features[:0])[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_knn_refuses_features_without_a_direction(value):
+    features, labels = blobs()
+    with pytest.raises(ValueError, match="NaN"):
+        evaluate.knn(features, labels, np.where(np.arange(8) == 3, value, features))
 
 
 def test_knn_takes_labels_of_any_integers():

@@ -15,7 +15,7 @@ def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max
         query_labels: integers `(M,)`; given, the accuracy is returned instead of the predictions.
         k: neighbours that vote; 20 and 200 are common. At most N.
         temperature: of the weights, above 0; 0.07 and 0.1 are common.
-        max_bytes: the similarities in memory at a time.
+        max_bytes: of the working memory, beside a float32 copy of `features`: so many queries are taken at a time.
 
     Returns:
         Predicted labels `(M,)`, or the accuracy in [0, 1].
@@ -25,12 +25,18 @@ def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max
     if query_labels is not None:
         query_labels = labelled("queries", queries, query_labels)
         return float(np.mean(knn(features, labels, queries, None, k, temperature, max_bytes) == query_labels))
-    scores, classes = knn_scores(features, labels, queries, k, temperature, max_bytes)
-    return classes[np.argmax(scores, axis=1)]
+    classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
+    return classes[np.concatenate([np.argmax(scores, axis=1) for scores in blocks] or [np.zeros(0, "int64")])]
 
 
 def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27):
     """The sum of the votes for each class: `(scores, classes)`, `(M, C)` and `(C,)`."""
+    classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
+    return np.concatenate([np.zeros((0, len(classes))), *blocks]), classes
+
+
+def _votes(features, labels, queries, k, temperature, max_bytes):
+    """The classes, and an iterator of `(m, C)` sums of votes, for a block of queries at a time."""
     labels = labelled("features", features, labels)
     if not 1 <= k <= len(features):
         raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labelled features; it is {k}.")
@@ -38,29 +44,78 @@ def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27
         raise ValueError(f"knn: `temperature` must be above 0; it is {temperature!r}.")
     classes, codes = np.unique(labels, return_inverse=True)
     bank = unit_rows(features)
-    scores = np.zeros((len(queries), len(classes)), "float64")
-    rows = max(1, max_bytes // (8 * len(bank)))
-    for start in range(0, len(queries), rows):
-        similarity, nearest = most_similar(bank, unit_rows(queries[start : start + rows]), k)
-        # Less the largest, which changes no ratio: exp(1/0.01) would overflow a float32.
-        votes = np.exp((similarity - 1.0) / temperature)
-        block = scores[start : start + len(nearest)]
-        np.add.at(block, (np.arange(len(nearest))[:, None], codes[nearest]), votes)
-    return scores, classes
+    rows = max(1, int(max_bytes / _bytes_of_a_query(len(bank), k, len(classes))))
+
+    def blocks():
+        for start in range(0, len(queries), rows):
+            similarity, nearest = most_similar(bank, unit_rows(queries[start : start + rows]), k)
+            # Less the largest, which changes no ratio: exp(1/0.01) would overflow a float32.
+            votes = np.exp((similarity - 1.0) / temperature)
+            cells = np.arange(len(nearest))[:, None] * len(classes) + codes[nearest]
+            sums = np.bincount(cells.ravel(), votes.ravel(), minlength=len(nearest) * len(classes))
+            yield sums.reshape(len(nearest), len(classes))
+
+    return classes, blocks()
 
 
 def most_similar(bank, queries, k):
-    """The k rows of `bank` nearest to each query: `(similarity, row)`, `(M, k)` each, most similar first."""
+    """The k rows of `bank` nearest to each query: `(similarity, row)`, `(M, k)` each.
+
+    The most similar comes first; of equal ones, the one that comes first in `bank`.
+
+    A query's similarities are not sorted, nor partitioned, which would take as long as computing them: the k-th largest
+    of the maxima of groups of them is a bound that at least k reach, and few more; only those are sorted.
+    """
     similarity = queries @ bank.T
-    if k < len(bank):
-        nearest = np.argpartition(similarity, len(bank) - k, axis=1)[:, len(bank) - k :]
-    else:
-        nearest = np.tile(np.arange(len(bank)), (len(queries), 1))
-    values = np.take_along_axis(similarity, nearest, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(nearest, order, axis=1)
+    near = similarity >= _bound(similarity, k)
+    counts = np.count_nonzero(near, axis=1)
+    for row in np.flatnonzero(counts > _CROWD * k):  # many are equal, as where features have collapsed
+        near[row] = _exactly(similarity[row], k)
+        counts[row] = k
+    cells = np.flatnonzero(near)
+    values = similarity.ravel()[cells]
+    of_query = np.repeat(np.arange(len(queries)), counts)
+    order = np.lexsort((-values, of_query))  # stable: equal ones stay in the order of `bank`
+    first = np.cumsum(counts) - counts
+    chosen = order[first[:, None] + np.arange(k)]
+    return values[chosen], cells[chosen] - np.arange(len(queries))[:, None] * len(bank)
+
+
+_CROWD = 4  # times k candidates are sorted at most
+
+
+def _bound(similarity, k):
+    """A number for each query, `(M, 1)`, that at least k of its similarities reach."""
+    width = _group_width(similarity.shape[1], k)
+    groups = similarity.shape[1] // width
+    # A group is every so many-th row, for neighbours in `bank` are often of one class.
+    maxima = similarity[:, : groups * width].reshape(-1, width, groups).max(axis=1)
+    maxima.partition(groups - k, axis=1)
+    return maxima[:, groups - k : groups - k + 1]
+
+
+def _group_width(count, k):
+    return max(1, min(64, count // (4 * k)))
+
+
+def _exactly(similarity, k):
+    """Marks the k largest of a row; of equal ones the first."""
+    least = np.partition(similarity, -k)[-k]
+    marked = similarity > least
+    marked[np.flatnonzero(similarity == least)[: k - np.count_nonzero(marked)]] = True
+    return marked
+
+
+def _bytes_of_a_query(count, k, classes):
+    """What `most_similar` and the votes hold for a query: similarities, marks, maxima; candidates; sums."""
+    return count * (4 + 1 + 4 / _group_width(count, k)) + _CROWD * k * 44 + classes * 8
 
 
 def unit_rows(features):
-    features = np.asarray(features, "float32").reshape(len(features), -1)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    """Rows brought to length 1, `(N, d)` float32; a row of zeros stays one."""
+    rows = np.array(features, "float32").reshape(len(features), -1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))  # np.linalg.norm holds another copy
+    if not np.isfinite(lengths).all():
+        raise ValueError("Features hold NaN, infinity or numbers too large for float32: look at where they come from.")
+    rows /= np.maximum(lengths, 1e-12)[:, None]
+    return rows

@@ -35,6 +35,8 @@ flags.DEFINE_boolean("overwrite", False, "Write --output even where there is suc
 
 
 def run(settings):
+    import keras
+
     from keras_ssl import evaluate
     from keras_ssl.cli import outcome
 
@@ -64,7 +66,10 @@ def run(settings):
         verbose=verbose(),
         **how_many,
     )
-    done.classifier.save(output)
+    # Without an optimizer, whose state is none yet: Keras would warn of it whenever the file is loaded.
+    taken_away = keras.models.clone_model(done.classifier)
+    taken_away.set_weights(done.classifier.get_weights())
+    taken_away.save(output)
     print(
         f"\n{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}\n"
         f"classifier: {output}"

@@ -5,7 +5,7 @@
     keras-ssl search --run=runs/simclr-photos-1 --data=photos/ --copies=0.98
 
 What is alike is what the backbone's features say: their cosine, 1 for the same image. A query that is one of the images
-is left out of its own answers.
+is not among the answers.
 """
 
 import pathlib
@@ -55,21 +55,22 @@ def _search(settings, used, features, images, paths, queries, output):
     if {query.shape for query in queries} != {tuple(images.shape[1:])}:  # a backbone of open size
         queries = [_read(path, (None, *images.shape[1:])) for path in settings.query]
     asked = evaluate.extract_features(used.backbone, np.stack(queries))
-    most = min(settings.k + 1, len(images))  # one more, for a query may be among the images
-    similarity, rows = evaluate.search(features, asked, k=most)
-    found = []
+    own = {_path(query) for query in settings.query}
+    others = np.array([row for row, path in enumerate(paths) if _path(path) not in own], "int64")
+    features = features[others]
+    similarity, nearest = evaluate.search(features, asked, k=min(settings.k, len(others)))
+    found = {}
     for number, query in enumerate(settings.query):
-        own = pathlib.Path(query).resolve()
-        kept = [(row, value) for row, value in zip(rows[number], similarity[number]) if _path(paths[row]) != own]
-        found.append([{"image": str(paths[row]), "similarity": round(float(v), 4)} for row, v in kept[: settings.k]])
         print(f"\n{query}")
-        for hit in found[-1]:
-            print(f"  {hit['similarity']:.3f}  {hit['image']}")
+        found[query] = []
+        for value, row in zip(similarity[number], others[nearest[number]]):
+            found[query].append({"image": str(paths[row]), "similarity": round(float(value), 4)})
+            print(f"  {value:.3f}  {paths[row]}")
     if output:
-        figure = plots.neighbours(features, images, np.stack(queries), asked, count=settings.k)
+        figure = plots.neighbours(features, images.only(others), np.stack(queries), asked, count=settings.k)
         figure.savefig(output, dpi=160)
         print(f"\npicture: {output}")
-    return {"found": dict(zip(settings.query, found))}
+    return {"found": found}
 
 
 def _copies(features, images, paths, threshold, output):
@@ -107,14 +108,20 @@ def _all(loaded):
 class _Joined:
     """Images of several splits by one number, read when they are asked for."""
 
-    def __init__(self, parts):
+    def __init__(self, parts, rows=None):
         self.parts = parts
-        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
+        self.rows = np.arange(sum(map(len, parts))) if rows is None else rows
+        self.shape = (len(self.rows), *parts[0].shape[1:])
+
+    def only(self, rows):
+        """Some of them, numbered anew."""
+        return _Joined(self.parts, self.rows[rows])
 
     def __len__(self):
         return self.shape[0]
 
     def __getitem__(self, row):
+        row = self.rows[row]
         for part in self.parts:
             if row < len(part):
                 return np.asarray(part[row])

@@ -82,9 +82,11 @@ def test_embed_writes_the_features_with_their_paths(folder, photos, capsys, tmp_
 def test_search_finds_the_image_itself_elsewhere_and_not_at_its_own_place(folder, photos, capsys, tmp_path):
     own = photos / "boots" / "3.png"
     shutil.copy(own, tmp_path / "copy.png")
-    queries = [f"--query={own}", f"--query={tmp_path / 'copy.png'}"]
-    told = asked(capsys, "search", f"--run={folder}", *queries, "--k=4", f"--output={tmp_path / 'found.png'}")
-    of_own, of_copy = (told["found"][query.removeprefix("--query=")] for query in queries)
+    of_own, of_copy = (
+        asked(capsys, "search", f"--run={folder}", f"--query={query}", "--k=4", f"--output={tmp_path / name}")
+        for query, name in ((own, "own.png"), (tmp_path / "copy.png", "found.png"))
+    )
+    (of_own,), (of_copy,) = of_own["found"].values(), of_copy["found"].values()
     assert [len(of_own), len(of_copy)] == [4, 4]
     assert str(own) not in [hit["image"] for hit in of_own]
     assert of_copy[0]["image"] == str(own)

@@ -1,8 +1,10 @@
 """Tells what a run, a model or a set of images is made of.
 
-keras-ssl inspect --run=runs/simclr-photos-1
-keras-ssl inspect --backbone=backbone.keras
-keras-ssl inspect --data=photos/
+    keras-ssl inspect --run=runs/simclr-photos-1
+    keras-ssl inspect --backbone=backbone.keras
+    keras-ssl inspect --data=photos/
+
+The names of layers are what --layer of embed takes.
 """
 
 import json

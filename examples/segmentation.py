@@ -1,9 +1,9 @@
 """A segmentation head on the feature maps of a backbone that was trained without labels, in plain Keras.
 
 python examples/segmentation.py
-python examples/segmentation.py --labelled=100
+python examples/segmentation.py --labelled=30
 
-The task: canvases of 56×56 pixels with four garments of Fashion-MNIST on a grainy ground; each pixel is ground or one
+The task: canvases of 56×56 pixels with two garments of Fashion-MNIST on a grainy ground; each pixel is ground or one
 of ten kinds of garment. Masks come with the canvases, for they are made of single garments. A few are labelled; the
 backbone saw 28×28 images without labels. Beside it, the same network from scratch.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 import keras_ssl
 
-SIDE, GARMENTS, KINDS = 56, 4, 11
+SIDE, GARMENTS, KINDS = 56, 2, 11
 
 
 def pretrained(images, epochs):
@@ -66,7 +66,7 @@ def mean_iou(model, images, masks):
     return float(np.mean(both[either > 0] / either[either > 0]))
 
 
-def main(labelled=30, tested=200, epochs=5, images=10_000, head_epochs=60):
+def main(labelled=100, tested=200, epochs=5, images=10_000, head_epochs=40):
     keras.utils.set_random_seed(0)
     data = keras_ssl.data.load("fashion_mnist_sample")
     backbone = pretrained(data.train.images[:images], epochs)
@@ -89,9 +89,9 @@ def main(labelled=30, tested=200, epochs=5, images=10_000, head_epochs=60):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labelled", type=int, default=30, help="canvases with masks to learn from")
+    parser.add_argument("--labelled", type=int, default=100, help="canvases with masks to learn from")
     parser.add_argument("--tested", type=int, default=200, help="canvases to test on")
     parser.add_argument("--epochs", type=int, default=5, help="of pretraining")
     parser.add_argument("--images", type=int, default=10_000, help="to pretrain on")
-    parser.add_argument("--head_epochs", type=int, default=60, help="over the labelled canvases")
+    parser.add_argument("--head_epochs", type=int, default=40, help="over the labelled canvases")
     main(**vars(parser.parse_args()))

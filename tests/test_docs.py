@@ -170,6 +170,22 @@ def test_transfer_trains_a_backbone_where_it_is_given_none(small_sample, capsys)
     assert "from scratch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_segmentation_runs(small_sample, capsys):
+    results = example("segmentation").main(labelled=20, tested=8, epochs=1, images=256, head_epochs=1)
+    assert list(results) == ["pretrained", "from scratch"]
+    assert all(0.0 <= value <= 1.0 for value in results.values())
+    assert "mean IoU on 8 canvases" in capsys.readouterr().out
+
+
+def test_canvases_show_what_their_masks_say(small_sample):
+    images, masks = example("segmentation").canvases(small_sample.test, 5, seed=0)
+    assert images.shape == (5, 56, 56, 1)
+    assert masks.min() == 0
+    assert len(np.unique(masks)) > 5
+    assert images[..., 0][masks == 0].max() < 80 < np.quantile(images[..., 0][masks > 0], 0.75)
+
+
 def test_every_example_is_run_here():
-    here, in_test_workers = {"quickstart", "transfer"}, {"two_workers"}
+    here, in_test_workers = {"quickstart", "transfer", "segmentation"}, {"two_workers"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == here | in_test_workers

@@ -20,7 +20,7 @@ _RATES = {
     "linear": (3e-3, None),
     "fine-tune": (3e-3, 1e-3),
     "frozen-then-unfrozen": (3e-3, 1e-3),
-    "from-scratch": (3e-3, 3e-3),
+    "from-scratch": (1e-2, 1e-2),
 }
 PROTOCOLS = tuple(_RATES)
 
@@ -188,7 +188,6 @@ def fine_tune(
         rate = _RATES["linear"][0] if protocol != "linear" and learning_rate is None else rates[0]
         _train(head.network, head.features(shown), codes[rows], frozen, batch_size, rate, seed, progress, history)
     if frozen < epochs:
-        copy.trainable = True
         slower = copy.trainable_variables, rates[1] / rates[0]
         rest = epochs - frozen
         _train(model, shown, codes[rows], rest, batch_size, rates[0], seed + frozen, progress, history, slower)
@@ -377,7 +376,7 @@ def _copy(backbone, shape, seed, with_weights):
 
     def clone(layer):
         # Initial weights and dropout of the copy are functions of the seed, and no generator of the user's is touched.
-        return type(layer).from_config(_seeded(layer.get_config(), numbers))
+        return type(layer).from_config(_afresh(layer.get_config(), numbers))
 
     try:
         if isinstance(backbone, keras.Sequential) or is_graph(backbone):
@@ -402,15 +401,16 @@ def is_graph(model):
     return isinstance(model, keras.Model) and graph and model.built and bool(model.inputs)
 
 
-def _seeded(config, numbers):
-    """A configuration in which every open seed has a number: of initialisers, of dropout."""
+def _afresh(config, numbers):
+    """A configuration in which every open seed has a number, of initialisers and of dropout, and nothing is frozen."""
     if isinstance(config, dict):
-        return {
-            name: int(numbers.integers(2**31)) if name == "seed" and value is None else _seeded(value, numbers)
-            for name, value in config.items()
-        }
+        config = {name: _afresh(value, numbers) for name, value in config.items()}
+        if "seed" in config and config["seed"] is None:
+            config["seed"] = int(numbers.integers(2**31))
+        # A layer that is built while it is frozen stays so.
+        return {**config, "trainable": True} if "trainable" in config else config
     if isinstance(config, (list, tuple)):
-        return type(config)(_seeded(value, numbers) for value in config)
+        return type(config)(_afresh(value, numbers) for value in config)
     return config
 
 

@@ -18,9 +18,9 @@ from keras_ssl.testing import check_method
 TESTS = pathlib.Path(__file__).parent
 
 
-# The whole contract, on every backend, is in the slow tests; .ci/run therefore leaves this one to TensorFlow. Each time
-# run: of a method with a queue and of one with a teacher, whose state is most easily lost, the checks that tell most, of
-# the others the one that finds most faults.
+# The whole contract, on every backend, is in the slow tests; .ci/run therefore leaves this one to TensorFlow. Run each
+# time: of a method with a queue and of one with a teacher, whose state is most easily lost, the checks that tell most,
+# of the others the one that finds most faults.
 TELLING = ["loss_is_the_sum_of_its_terms", "two_replicas", "micro_batches", "saves_and_goes_on"]
 KINDS = ["SimCLR with memory", "BYOL"]
 

@@ -3,6 +3,9 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Two test processes share two cores. torch's threads wait for each other by spinning: with two threads in each process
+# the same tests took ten times the CPU time of one thread, most of it in waiting.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 
 import keras
@@ -16,6 +19,16 @@ from keras_ssl.data import load
 def pytest_configure(config):
     # Not on import: methods_under_test is imported by processes that have devices of their own already.
     distribute.split_cpu(4)
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked `one_backend` computes with numpy and scikit-learn, draws pictures, or puts together what tests
+    of its own hold to each backend: pages of the docs, runs of the command. It runs on the default backend alone."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    elsewhere = [item for item in items if item.get_closest_marker("one_backend")]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if not item.get_closest_marker("one_backend")]
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ def test_a_run_writes_its_files(run):
     assert {path.name for path in run[0].iterdir()} == FILES
 
 
+@pytest.mark.one_backend
 def test_the_backbone_is_plain_keras(run):
     code = """
         import sys
@@ -147,6 +148,7 @@ def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
         command.FLAGS.unparse_flags()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("method", ["jigsaw", pytest.param("exemplar", marks=pytest.mark.slow)])
 def test_tasks_that_label_themselves_are_run_by_name(method, photos, tmp_path, capsys):
     """Patches in a backbone of open size; a class an image, and so no loss of held-out ones."""
@@ -159,6 +161,7 @@ def test_tasks_that_label_themselves_are_run_by_name(method, photos, tmp_path, c
     assert backbone.input_shape == ((None, None, None, 1) if method == "jigsaw" else (None, 16, 16, 1))
 
 
+@pytest.mark.one_backend
 def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, capsys):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -176,6 +179,7 @@ def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, 
 # Refusals: one sentence on stderr, no folder, no traceback.
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -208,6 +212,7 @@ def test_images_of_another_range_are_refused_before_a_folder_is_made(tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -244,6 +249,7 @@ def test_help_tells_every_flag_and_its_default(capsys):
     assert main([]) == 2
 
 
+@pytest.mark.one_backend
 def test_python_m_keras_ssl_is_the_command():
     done = subprocess.run([sys.executable, "-m", "keras_ssl", "pretrian"], capture_output=True, text=True)
     assert done.returncode == 2

@@ -16,6 +16,8 @@ import keras_ssl
 from keras_ssl import cli
 from keras_ssl.data import Data, Split
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 LANGUAGES = {"python", "sh", "console", "text", "json"}

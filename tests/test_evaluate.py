@@ -117,6 +117,7 @@ def test_knn_takes_labels_of_any_integers():
 # Linear probe
 
 
+@pytest.mark.one_backend
 def test_the_probe_separates_what_is_separable():
     features, labels = blobs()
     assert evaluate.linear_probe(features, labels, *blobs(seed=0, per_class=30)) > 0.98
@@ -124,6 +125,7 @@ def test_the_probe_separates_what_is_separable():
     assert evaluate.linear_probe(noise, labels, noise[::-1], labels) < 0.5
 
 
+@pytest.mark.one_backend
 def test_the_probe_does_not_depend_on_the_scale_of_features():
     features, labels = blobs(spread=4.0)
     queries, truth = blobs(seed=3, spread=4.0)
@@ -134,6 +136,7 @@ def test_the_probe_does_not_depend_on_the_scale_of_features():
     assert truth.shape == one.shape
 
 
+@pytest.mark.one_backend
 def test_the_queries_take_no_part_in_the_choice_of_regularisation():
     features, labels = blobs(spread=4.0)
     queries, _ = blobs(seed=3, spread=4.0)
@@ -141,6 +144,7 @@ def test_the_queries_take_no_part_in_the_choice_of_regularisation():
     np.testing.assert_array_equal(evaluate.linear_probe(features, labels, queries[:10]), whole[:10])
 
 
+@pytest.mark.one_backend
 def test_strong_regularisation_is_chosen_where_features_are_mostly_noise():
     from keras_ssl.evaluate.linear import REGULARIZATION, _chosen
 
@@ -151,6 +155,7 @@ def test_strong_regularisation_is_chosen_where_features_are_mostly_noise():
     assert _chosen(features, labels, REGULARIZATION, 0.2, 100, 0) <= 1e-3
 
 
+@pytest.mark.one_backend
 def test_a_single_label_a_class_is_enough():
     features, labels = blobs()
     rows = draw_labels(labels, 1, seed=0)
@@ -217,6 +222,7 @@ def test_a_grid_finer_than_the_map_is_refused(images):
 # The table of few labels
 
 
+@pytest.mark.one_backend
 def test_the_table_compares_representations_on_the_same_labels():
     features, labels = blobs(per_class=60, spread=3.0)
     queries, truth = blobs(per_class=20, seed=5, spread=3.0)
@@ -237,6 +243,7 @@ def test_the_table_compares_representations_on_the_same_labels():
 # Pictures and the page
 
 
+@pytest.mark.one_backend
 def test_pictures_are_drawn(images, tmp_path):
     features, labels = blobs(per_class=16)
     names = [f"class {label}" for label in labels]
@@ -252,6 +259,7 @@ def test_pictures_are_drawn(images, tmp_path):
         assert (tmp_path / f"{number}.png").stat().st_size > 3000
 
 
+@pytest.mark.one_backend
 def test_similar_rows_are_neighbours_on_the_map():
     features, labels = blobs(per_class=25)
     plane = plots.project(features)
@@ -261,6 +269,7 @@ def test_similar_rows_are_neighbours_on_the_map():
     np.testing.assert_array_equal(plots.project(features), plane)
 
 
+@pytest.mark.one_backend
 def test_a_report_is_one_page_that_says_nothing_of_its_own(tmp_path):
     report = Report("A <title>", "below it")
     report.heading("Part")

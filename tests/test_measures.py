@@ -6,6 +6,8 @@ from conftest import golden
 
 from keras_ssl import evaluate
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.mark.parametrize("case", golden("metrics_rank"), ids=lambda case: f"{case['n']}x{case['d']}")
 def test_they_are_the_papers_formulas(case):

@@ -430,6 +430,7 @@ def test_a_subclassed_backbone_without_a_known_input_is_built_by_the_first_batch
     assert np.isfinite(model.fit(images, batch_size=32, verbose=0).history["loss"]).all()
 
 
+@pytest.mark.one_backend
 def test_sizes_of_the_small_resnets():
     assert 250_000 < keras_ssl.backbones.resnet8((28, 28, 1)).count_params() < 350_000
     assert keras_ssl.backbones.resnet8((28, 28, 1)).output_shape == (None, 4, 4, 128)
@@ -441,6 +442,7 @@ def test_sizes_of_the_small_resnets():
 # A new method takes one file, of what a method is.
 
 
+@pytest.mark.one_backend
 def test_simclr_is_written_as_any_new_method_would_be():
     source = inspect.getsource(sys.modules["keras_ssl.methods.simclr"])
     code = [line for line in source.splitlines() if line.strip()]

@@ -17,6 +17,8 @@ from PIL import Image
 import keras_ssl
 from keras_ssl.cli import _COMMANDS, main
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def folder(run):

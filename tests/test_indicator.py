@@ -7,6 +7,8 @@ from scipy.stats import spearmanr
 from keras_ssl.evaluate import indicator, rank_correlation
 from keras_ssl.evaluate.indicator import paired
 
+pytestmark = pytest.mark.one_backend
+
 
 def test_a_loss_that_orders_checkpoints_as_the_accuracy_does_has_rho_minus_one():
     found = rank_correlation([5.0, 4.0, 3.9, 1.0], [0.1, 0.2, 0.7, 0.8])

@@ -16,6 +16,8 @@ import keras_ssl
 from keras_ssl.augment import patches
 from keras_ssl.evaluate import plots
 
+pytestmark = pytest.mark.one_backend
+
 WIDTHS = (9.3, 3.7)
 HISTORY = {"loss": [4.0, 3.0, 2.5, 1.0], "val_loss": [4.1, 3.0, 2.0, 1.5], "knn_accuracy": [0.5, 0.55, 0.7, 0.6]}
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from keras_ssl import evaluate
 
+pytestmark = pytest.mark.one_backend
+
 
 def features(rows=60, d=5, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, d)).astype("float32")

@@ -275,6 +275,25 @@ def test_help_has_examples_of_each_command(command, capsys):
 
 
 @pytest.mark.slow
-def test_a_recipe_for_another_optimizer_warns(photos, tmp_path):
-    with pytest.warns(UserWarning, match="rate belongs to its optimizer"):
-        assert pretrain(photos, tmp_path / "run", "--recipe=paper", "--optimizer=adam", "--epochs=1") == 0
+def test_a_recipe_for_another_optimizer_warns_in_a_sentence(photos, tmp_path, capsys):
+    assert pretrain(photos, tmp_path / "run", "--recipe=paper", "--optimizer=adam", "--epochs=1") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "rate belongs to its optimizer" in line]
+    assert len(said) == 1
+    assert said[0].startswith("keras-ssl pretrain: Adam gets")
+
+
+@pytest.mark.slow
+def test_an_alarm_is_said_kept_and_on_the_page(photos, tmp_path, capsys, monkeypatch):
+    from keras_ssl import callbacks
+
+    always = lambda images, most: callbacks.collapse.CollapseMonitor(images, most=most, patience=1, floor=9.0)  # noqa: E731
+    monkeypatch.setattr("keras_ssl.cli.outcome.callbacks.CollapseMonitor", always)
+    assert pretrain(photos, tmp_path / "run", "--epochs=2") == 0
+    kept = json.loads((tmp_path / "run" / "alarms.json").read_text())
+    assert kept
+    assert kept[0] in capsys.readouterr().err
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "All images have as good as one" in page
+    (tmp_path / "run" / "report.html").unlink()
+    assert main(["report", f"--run={tmp_path / 'run'}"]) == 0
+    assert "All images have as good as one" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import json
 import sys
+import warnings
 
 from absl import flags
 
@@ -59,7 +60,10 @@ def main(argv=None):
     distribute.quiet()
     try:
         # For machines: one JSON object on the standard output, and all that is said on the way on the other.
-        with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
+        with (
+            _plain_warnings(name),
+            contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext(),
+        ):
             result = command.run(settings)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
@@ -73,6 +77,22 @@ def main(argv=None):
     if settings.json:
         print(json.dumps(result, indent=1))
     return 0
+
+
+@contextlib.contextmanager
+def _plain_warnings(name):
+    """Warnings for the user as sentences, without the line of code that gave them."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message, category, *where, **how):
+            if category is UserWarning:
+                print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *where, **how)
+
+        warnings.showwarning = show
+        yield
 
 
 def _overview():

@@ -25,7 +25,7 @@ class About:
     seed: int
 
 
-def write(path, model, data, held_out, history, table, settings):
+def write(path, model, data, held_out, history, table, settings, alarms=()):
     """Writes the page of a run. All it needs is in the files of a run, so that it can be made again from them.
 
     Args:
@@ -36,6 +36,7 @@ def write(path, model, data, held_out, history, table, settings):
         history: a dict of name to list by epoch, as history.json.
         table: of `efficiency.label_efficiency`, or its lists as table.json has them; None or empty for none.
         settings: the run's `About`.
+        alarms: what the collapse monitor said, sentences.
     """
     shown = _Shown(model, data)
     page = Report(
@@ -45,7 +46,7 @@ def write(path, model, data, held_out, history, table, settings):
         f"{settings.batch_size} · seed {settings.seed}",
     )
     _worth(page, held_out, table)
-    _training(page, model, history, settings)
+    _training(page, model, history, settings, alarms)
     _indicator(page, history)
     _held_out(page, shown, held_out, history, table)
     _views(page, shown)
@@ -108,13 +109,15 @@ def _worth(page, held_out, table):
     )
 
 
-def _training(page, model, history, settings):
+def _training(page, model, history, settings, alarms):
     names = [name for name in history if not name.startswith("val_")]
     if len(model.terms) == 1:  # the loss is its only term
         names = [name for name in names if name not in model.terms]
     if not names:
         return
     page.heading("Training")
+    for alarm in alarms:
+        page.text(alarm)
     caption = " ".join(
         f"A loss that stays at {value:.3f} would mean: {meaning}."
         for meaning, value in model.trivial_losses(settings.batch_size).items()

@@ -168,6 +168,8 @@ def _pretrain(settings):
     model.save(folder / "model.keras")
     backbone.save(folder / "backbone.keras")
     write_json(folder / "history.json", history)
+    if alarms:
+        write_json(folder / "alarms.json", alarms)
     (folder / STATE).unlink(missing_ok=True)
 
     table = outcome.table(data, {"untrained backbone": untrained, "trained backbone": backbone}, settings.seed)
@@ -176,7 +178,7 @@ def _pretrain(settings):
     if settings.tensorboard:
         projector.write(folder / "tensorboard", *outcome.embedded(backbone, data.test or data.train))
     about = page.About(settings.data, recipe.epochs, settings.batch_size, settings.seed)
-    page.write(folder / "report.html", model, data, held_out, history, table, about)
+    page.write(folder / "report.html", model, data, held_out, history, table, about, alarms)
     outcome.print_table(table, held_out)
     print(f"\nbackbone: {folder / 'backbone.keras'}    report: {folder / 'report.html'}")
     return {

@@ -46,6 +46,8 @@ def run(settings):
     path = pathlib.Path(settings.output) if settings.output else folder / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     used = page.About(about["data"], about["used"]["epochs"], about["batch_size"], about["seed"])
-    page.write(path, model, data, held_out, history, table, used)
+    alarms = folder / "alarms.json"
+    alarms = json.loads(alarms.read_text(encoding="utf-8")) if alarms.exists() else ()
+    page.write(path, model, data, held_out, history, table, used, alarms)
     print(f"report: {path}")
     return {"report": str(path)}

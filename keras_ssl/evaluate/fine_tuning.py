@@ -177,6 +177,7 @@ def fine_tune(
     copy = _copy(backbone, shape, seed, with_weights=protocol != "from-scratch")
     model = classifier(copy, len(classes), grid, dropout, input_shape=shape, seed=seed)
     shown = images if len(rows) == len(images) else _Rows(images, rows)
+    _check_finite(shown)
     frozen = {"linear": epochs, "frozen-then-unfrozen": (epochs + 1) // 2}.get(protocol, 0)
     history = {"loss": [], "accuracy": []}
     progress = []
@@ -251,6 +252,13 @@ def _check_validation(images, labels, held, held_labels):
             f"`validation` has labels that `train` has not, such as {unknown[0]}: no classifier can learn them. Leave "
             "those images out, or give `train` some of them."
         )
+
+
+def _check_finite(images):
+    # Not by the loss: a ReLU makes 0 of NaN on some backends.
+    for start in range(0, len(images) if images.dtype.kind == "f" else 0, 1024):
+        if not np.isfinite(images[start : start + 1024]).all():
+            raise ValueError("`train` holds NaN or infinite values: remove those images, or repair them.")
 
 
 def _protocol(protocol, fraction, per_class):
@@ -455,8 +463,8 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
         values += figures[name]
     if not np.isfinite(history["loss"]).all():
         raise ValueError(
-            f"fine_tune: the loss is not finite after {len(history['loss'])} epochs: the images hold NaN, or the "
-            f"learning rate {rate:g} is too high for them; give a lower learning_rate."
+            f"fine_tune: the loss is not finite after {len(history['loss'])} epochs: the learning "
+            f"rate {rate:g} is too high; give a lower learning_rate."
         )
 
 

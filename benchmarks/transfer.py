@@ -98,7 +98,7 @@ def choose(folder, draws=3):
             )
 
 
-def measure(seed, folder):
+def measure(seed, folder, draws=DRAWS):
     """A dict of protocol to accuracies on the test images, one a draw of labels."""
     import keras_ssl
     from keras_ssl import evaluate
@@ -114,7 +114,7 @@ def measure(seed, folder):
 
     return {
         protocol: [
-            figures.get(f"{protocol} draw {draw}", lambda p=protocol, d=draw: accuracy(p, d)) for draw in range(DRAWS)
+            figures.get(f"{protocol} draw {draw}", lambda p=protocol, d=draw: accuracy(p, d)) for draw in range(draws)
         ]
         for protocol in evaluate.PROTOCOLS
     }
@@ -147,6 +147,7 @@ def margin(results, better="fine-tune", control="from-scratch"):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of labels a seed, at most the default")
     parser.add_argument("--output", default="runs/transfer", help="where backbones and figures are kept")
     parser.add_argument("--choose", action="store_true", help="compare learning rates on the training split instead")
     options = parser.parse_args()
@@ -156,7 +157,7 @@ def main():
         choose(folder)
         return
     results = [measure(seed, folder) for seed in range(options.seeds)]
-    print(f"\n{PER_CLASS} labels a class, {options.seeds} seeds, {DRAWS} draws of labels each\n")
+    print(f"\n{PER_CLASS} labels a class, {options.seeds} seeds, {options.draws} draws of labels each\n")
     print(markdown(results))
     print(f"\n{margin(results)}\n{margin(results, 'linear')}\n{margin(results, 'frozen-then-unfrozen')}")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import re
 
 import keras
@@ -390,7 +391,14 @@ def _copy(backbone, shape, seed, with_weights):
         if isinstance(backbone, keras.Sequential) or is_graph(backbone):
             copy = keras.models.clone_model(backbone, clone_function=clone, recursive=True)
         else:
-            copy = clone(backbone)
+            # What a subclass makes in its __init__ has no config here: Keras draws open seeds from Python's generator.
+            state = random.getstate()
+            random.seed(int(numbers.integers(2**31)))
+            try:
+                copy = clone(backbone)
+                copy(np.zeros((1, *(side or 32 for side in shape)), "float32"))
+            finally:
+                random.setstate(state)
     except (NotImplementedError, TypeError) as error:
         raise ValueError(
             f"The backbone {backbone.name} can't be copied, and a copy is what is trained: give "

@@ -156,7 +156,7 @@ def main():
     if options.choose:
         choose(folder)
         return
-    results = [measure(seed, folder) for seed in range(options.seeds)]
+    results = [measure(seed, folder, options.draws) for seed in range(options.seeds)]
     print(f"\n{PER_CLASS} labels a class, {options.seeds} seeds, {options.draws} draws of labels each\n")
     print(markdown(results))
     print(f"\n{margin(results)}\n{margin(results, 'linear')}\n{margin(results, 'frozen-then-unfrozen')}")

@@ -186,6 +186,8 @@ def _held_out(page, shown, held_out, history, table):
     uses = []
     if any(name.startswith("val_") for name in history):
         uses.append("the validation curves (without labels)")
+    if "rank_me" in history:
+        uses.append("the measures without labels during training, rank me and others (up to 512 of them)")
     if _probes(history):
         uses.append(f"{_listed(_probes(history))} during training (up to 1,000 of them)")
     if table:

@@ -118,9 +118,9 @@ def test_the_page_of_a_run_reads_well(browser, page_of, method, screen):
     path = page_of(method, epochs=3)
     complaints, found, picture = look(browser, path, screen)
     assert complaints == []
-    # Three curves, two pictures of views, the map, the neighbours, the similarities, and either the cross-correlation
+    # Nine curves, two pictures of views, the map, the neighbours, the similarities, and either the cross-correlation
     # or the task; the loss as an indicator where the accuracy of so few images changes at all.
-    assert found["images"] == (9 if "This run does not say" in path.read_text(encoding="utf-8") else 10)
+    assert found["images"] == (15 if "This run does not say" in path.read_text(encoding="utf-8") else 16)
     assert found["onScreen"] >= (2 if screen == "wide" else 1), "it begins with what was trained and what it is worth"
     assert picture.width == SCREENS[screen][0]
     # Something is to be seen on every screenful but the last, which may be short.

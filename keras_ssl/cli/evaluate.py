@@ -14,7 +14,7 @@ from keras_ssl.cli.common import Run, define_backbone, define_data, new_flags, v
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
 define_data(_define)
-flags.DEFINE_boolean("layers", False, "One row for each of the backbone's layers, at all labels.", **_define)
+flags.DEFINE_boolean("layers", False, "One row for each of the backbone's stages, at all labels.", **_define)
 flags.DEFINE_string("plot", None, "With --layers: a picture of accuracy by layer, a .png or .svg file.", **_define)
 flags.DEFINE_boolean("overwrite", False, "Write --plot even where there is such a file.", **_define)
 

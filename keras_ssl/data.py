@@ -138,6 +138,12 @@ def _split(images, labels=None, class_names=None):
 def _load_named(source, image_size, max_bytes):
     path = pathlib.Path(source).expanduser()
     name = str(source)
+    pictures = path.is_dir() and not any(path.glob("*-idx3-ubyte*"))
+    if image_size is not None and not pictures and (path.exists() or name in NAMES):
+        raise ValueError(
+            f"`image_size` is {image_size}, and resizes the pictures of a folder; {name} holds arrays, which have a "
+            "size: leave it out, or resize them before."
+        )
     if name in NAMES and not path.exists():
         return _load_known(name)
     if not path.exists():
@@ -235,6 +241,10 @@ class ImageFiles:
     def __len__(self):
         return len(self.paths)
 
+    def only(self, rows):
+        """Some of the pictures, not yet decoded."""
+        return ImageFiles([self.paths[row] for row in rows], self.shape[1:3], self.shape[3])
+
     def __getitem__(self, rows):
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
@@ -244,9 +254,15 @@ class ImageFiles:
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), "uint8")
 
     def _decode(self, row):
+        try:
+            return self._decoded(self.paths[row])
+        except OSError as error:  # its header was read before
+            raise ValueError(f"{self.paths[row]} can't be read: {error}. Remove it, or repair it.") from None
+
+    def _decoded(self, path):
         from PIL import Image
 
-        with Image.open(self.paths[row]) as picture:
+        with Image.open(path) as picture:
             if picture.mode.startswith("I;16"):  # sixteen bits a pixel; Pillow would cut them off at 255
                 picture = Image.fromarray((np.asarray(picture) >> 8).astype("uint8"))
             picture = picture.convert("L" if self.shape[3] == 1 else "RGB")

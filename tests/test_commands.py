@@ -152,6 +152,107 @@ def test_inspect_tells_layers_and_images(folder, photos, capsys):
     assert asked(capsys, "inspect", f"--data={photos}")["train"]["classes"] == {"boots": 45, "trousers": 45}
 
 
+# What is held out.
+
+
+def pictures(folder, of_each):
+    """A data set of a folder of gray noise: so many pictures of each class, by name."""
+    draws = np.random.default_rng(0)
+    for name, count in of_each.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(draws.integers(0, 255, (9, 9), "uint8")).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_no_class_is_held_out_as_a_whole(tmp_path):
+    from keras_ssl.cli import outcome
+
+    folder = pictures(tmp_path, {"common": 40, **{f"rare {number}": 1 for number in range(8)}})
+    data, sentence = outcome.hold_out(keras_ssl.data.load(folder), seed=0)
+    assert set(data.test.labels) <= set(data.train.labels) == set(range(9))
+    assert len(data.train) + len(data.test) == 48
+    assert sentence.startswith(f"{len(data.test)} images drawn at random")
+    assert not set(map(str, data.train.paths)) & set(map(str, data.test.paths))
+
+
+def test_what_is_held_out_of_a_large_folder_stays_on_disk(tmp_path):
+    from keras_ssl.cli import outcome
+
+    folder = pictures(tmp_path, {"a": 20, "b": 20})
+    whole = keras_ssl.data.load(folder, max_bytes=0)
+    data, _ = outcome.hold_out(whole, seed=1)
+    assert isinstance(data.train.images, keras_ssl.data.ImageFiles)
+    in_memory, _ = outcome.hold_out(keras_ssl.data.load(folder), seed=1)
+    np.testing.assert_array_equal(data.test.images[:], in_memory.test.images)
+
+
+def test_a_single_class_is_none(tmp_path):
+    from keras_ssl.cli import outcome
+
+    data, sentence = outcome.hold_out(keras_ssl.data.load(pictures(tmp_path, {"holiday": 12})), seed=0)
+    assert data.test is None
+    assert data.train.labels is None
+    assert "all images are of one class" in sentence
+
+
+def test_labelled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_path):
+    from keras_ssl.cli import outcome
+
+    pictures(tmp_path / "train", {"a": 10, "b": 10})
+    pictures(tmp_path, {"test": 5})
+    data, _ = outcome.hold_out(keras_ssl.data.load(tmp_path), seed=0)
+    assert data.test.labels is not None
+
+
+def test_images_that_are_not_the_runs_any_more_are_refused(folder, photos, tmp_path, capsys):
+    """One more picture, and another fifth would be called held out."""
+    other, run = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(photos, other)
+    shutil.copytree(folder, run)
+    shutil.copy(other / "boots" / "1.png", other / "boots" / "one_more.png")
+    settings = json.loads((run / "settings.json").read_text())
+    (run / "settings.json").write_text(json.dumps({**settings, "data": str(other)}))
+    for command in ("evaluate", "finetune", "report"):
+        assert main([command, f"--run={run}"]) == 1
+        assert "what it held out can't be told any more" in capsys.readouterr().err
+    assert (
+        main(["finetune", f"--run={folder}", f"--data={other}", "--epochs=1", f"--output={tmp_path / 'c.keras'}"]) == 0
+    )
+    assert "whether the backbone was trained on them is not known" in capsys.readouterr().out
+
+
+def test_a_map_without_room_for_a_grid_is_read_by_its_mean():
+    from keras_ssl.cli.outcome import grid_of
+
+    backbone = keras_ssl.backbones.resnet8((None, None, 1))
+    assert grid_of(backbone, (28, 28, 1)) == 2
+    assert grid_of(backbone, (8, 8, 1)) == 1
+
+
+def test_a_picture_that_is_cut_off_is_named(tmp_path):
+    folder = pictures(tmp_path, {"a": 3})
+    whole = (folder / "a" / "1.png").read_bytes()
+    (folder / "a" / "1.png").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(ValueError, match=r"1\.png can't be read"):
+        keras_ssl.data.load(folder)
+
+
+def test_the_size_of_arrays_is_theirs():
+    with pytest.raises(ValueError, match="resizes the pictures of a folder"):
+        keras_ssl.data.load("fashion_mnist_sample", image_size=64)
+
+
+@pytest.mark.slow
+def test_overwriting_leaves_nothing_of_the_run_before(run, photos, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "alarms.json").write_text('["old"]')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_ssl.cli.outcome.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert pretrain(photos, tmp_path / "run", "--overwrite") == 130
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json"}
+
+
 # Stopped and resumed.
 
 
@@ -244,6 +345,9 @@ def test_tensorboard_gets_the_probes_figures(photos, tmp_path):
         (["search", "--run={run}", "--query={tmp}/x.png"], "no such file"),
         (["search", "--run={run}", "--query={broken}"], "can't be read as an image"),
         (["search", "--run={run}", "--query={photos}/boots/3.png", "--k=91"], "--k=90"),
+        (["search", "--run={run}", "--copies=0.9", "--output={tmp}/x.foo"], ".png"),
+        (["inspect", "--run={run}", "--image_size=16"], "--image_size"),
+        (["finetune", "--run={run}", "--labels_fraction=0", "--output={tmp}/c.keras"], "fraction"),
         (["report"], "--run"),
         (["report", "--run={run}", "--data={photos}/boots"], "trained on"),
         (["compare", "--epochs=1", "--seconds=3"], "give one of them"),

@@ -65,7 +65,7 @@ def main(argv=None):
             contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext(),
         ):
             result = command.run(settings)
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
         return 1
     except Interrupted as said:

@@ -24,7 +24,11 @@ def define_backbone(define):
 def define_data(define, what="A name, a folder of images, or a file; that of the run if left out."):
     flags.DEFINE_string("data", None, what, **define)
     flags.DEFINE_integer(
-        "image_size", None, "Side in pixels to which images are resized; the backbone's if left out.", **define
+        "image_size",
+        None,
+        "Side in pixels to which the pictures of a folder are resized; the backbone's if left out.",
+        lower_bound=8,
+        **define,
     )
 
 
@@ -54,7 +58,7 @@ class Run:
         if settings.run is not None:
             self.folder = folder_of(settings.run)
             self.settings = json.loads((self.folder / "settings.json").read_text(encoding="utf-8"))
-        path = self.folder / "backbone.keras" if self.folder else pathlib.Path(settings.backbone)
+        path = self.folder / "backbone.keras" if self.folder else pathlib.Path(settings.backbone).expanduser()
         if not path.is_file():
             unfinished = self.folder and (self.folder / "state.npz").exists()
             way = (
@@ -63,7 +67,8 @@ class Run:
                 else ("Name the folder of a finished run, or the file with --backbone.")
             )
             raise FileNotFoundError(f"There is no {path}. {way}")
-        self.path, self.backbone = path, keras.models.load_model(path)
+        loaded = keras.models.load_model(path)
+        self.path, self.backbone = path, getattr(loaded, "backbone", loaded)  # a model.keras has one, too
 
     def load(self, settings):
         """The images of `--data`, or of the run, resized to what the backbone takes unless `--image_size` is given."""
@@ -75,14 +80,26 @@ class Run:
         same = source == self.settings.get("data")
         shape = self.backbone.input_shape
         size = settings.image_size or (self.settings.get("image_size") if same else None)
-        if size is None and pathlib.Path(source).is_dir() and None not in shape[1:3]:
-            size = tuple(shape[1:3])
+        if size is None and pathlib.Path(source).expanduser().is_dir():
+            # An open-size backbone takes any; then those of the run tell.
+            known = shape[1:3] if None not in shape[1:3] else self.settings.get("training_images", (0, None))[1:3]
+            size = tuple(known) if None not in known else None
         loaded = data.load(source, image_size=size)
         if loaded.train.images is None:
             raise ValueError("--data: give images in a folder or a file; streams are for Python.")
         for split in filter(None, (loaded.train, loaded.test)):
-            split.images = fitting(split.images, shape)
+            split.images = fitting(split.images, shape, split.paths)
         return source, loaded
+
+    def held_out(self, settings, loaded):
+        """`(data, sentence)` of `outcome.hold_out`: what the run held out stays held out."""
+        from keras_ssl.cli import outcome
+
+        same = self.folder is not None and (settings.data is None or settings.data == self.settings.get("data"))
+        data, sentence = outcome.hold_out(loaded, self.seed, trained_here=same)
+        if same:
+            outcome.same_images(data, self.settings)
+        return data, sentence
 
     @property
     def seed(self):
@@ -90,7 +107,7 @@ class Run:
 
 
 def folder_of(name):
-    folder = pathlib.Path(name)
+    folder = pathlib.Path(name).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"--run={name}: there is no such folder. Name one that keras-ssl pretrain wrote.")
     if not (folder / "settings.json").is_file():
@@ -98,8 +115,12 @@ def folder_of(name):
     return folder
 
 
-def fitting(images, shape):
-    """Images as the backbone takes them, or an error that says what differs."""
+def fitting(images, shape, paths=None):
+    """Images as the backbone takes them, or an error that says what differs.
+
+    Args:
+        paths: of pictures that were decoded already, from which they can be read anew.
+    """
     from keras_ssl.data import ImageFiles
 
     wanted = tuple(shape[1:])
@@ -107,8 +128,11 @@ def fitting(images, shape):
         if isinstance(images, ImageFiles):
             return ImageFiles(images.paths, images.shape[1:3], 3)
         images = images.repeat(3, axis=-1)
-    if wanted[-1] == 1 and images.shape[-1] == 3 and isinstance(images, ImageFiles):
-        images = ImageFiles(images.paths, images.shape[1:3], 1)
+    if wanted[-1] == 1 and images.shape[-1] == 3:
+        if isinstance(images, ImageFiles):
+            images = ImageFiles(images.paths, images.shape[1:3], 1)
+        elif paths is not None:
+            images = ImageFiles(paths, images.shape[1:3], 1)[:]
     if any(want is not None and want != have for want, have in zip(wanted, images.shape[1:])):
         raise ValueError(
             f"The images are {'×'.join(map(str, images.shape[1:]))}, and the backbone takes "
@@ -122,9 +146,11 @@ def write_json(path, content):
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def writable(name, flag, overwrite):
-    """A path for a file that is not there yet, unless it may be overwritten."""
-    path = pathlib.Path(name)
+def writable(name, flag, overwrite, suffixes):
+    """A path for a file of some kinds that is not there yet, unless it may be overwritten."""
+    path = pathlib.Path(name).expanduser()
+    if path.suffix not in suffixes:
+        raise ValueError(f"{flag}={name}: the file's name must end in {' or '.join(suffixes)}.")
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"{flag}={path} exists, and is never overwritten unasked: name another, or add --overwrite."

@@ -46,17 +46,18 @@ def run(settings):
     if settings.seconds and settings.epochs:
         raise ValueError("--seconds and --epochs are both a budget: give one of them.")
     methods = {name: outcome.method_by_name(name) for name in dict.fromkeys(map(str.strip, settings.methods))}
-    loaded = keras_ssl.data.load(settings.data, image_size=settings.image_size)
-    data, held_out = outcome.hold_out(loaded, settings.seed)
+    data, held_out = outcome.hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), settings.seed)
     if data.test is None or data.train.labels is None or data.test.labels is None:
         raise ValueError(f"--data={settings.data} has no labels, and without them methods can't be compared.")
+    for method in methods.values():  # whatever can be refused, before anything is written
+        outcome.begin(method, data, _with_epochs(settings, settings.epochs or 1))
     folder = _folder(settings)
     backbones, told = {}, {}
     for name, method in methods.items():
         try:
             untrained, trained, told[name] = _trained(name, method, data, settings, folder)
         except KeyboardInterrupt:
-            again = f"keras-ssl compare --output={folder} with the same flags does what is missing"
+            again = f"keras-ssl compare --output={folder} with the same flags, but --overwrite, does what is missing"
             raise Interrupted(f"stopped in {name}; {len(told)} of {len(methods)} methods are done. {again}.") from None
         backbones.setdefault("untrained", untrained)
         backbones[name] = trained
@@ -73,8 +74,10 @@ def run(settings):
 
 
 def _folder(settings):
+    from keras_ssl.cli import outcome
+
     if settings.output:
-        folder = pathlib.Path(settings.output)
+        folder = pathlib.Path(settings.output).expanduser()
     else:
         source = pathlib.Path(settings.data).stem or "data"
         numbers = (pathlib.Path("runs") / f"compare-{source}-{n}" for n in range(1, 10_000))
@@ -87,6 +90,9 @@ def _folder(settings):
         raise FileExistsError(
             f"--output={folder} holds a comparison with other settings: name another folder, or add --overwrite."
         )
+    if settings.overwrite:  # nothing of another budget stays to be taken for this one's
+        for name in outcome.methods():
+            (folder / f"{name}.json").unlink(missing_ok=True)
     write_json(kept, asked)
     return folder
 
@@ -98,8 +104,8 @@ def _trained(name, method, data, settings, folder):
     from keras_ssl.cli import outcome
 
     about, path = folder / f"{name}.json", folder / f"{name}.keras"
-    model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, settings.epochs))
-    if about.exists() and path.exists() and not settings.overwrite:
+    model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, settings.epochs or 1))
+    if about.exists() and path.exists():
         print(f"{name}: done before")
         return untrained, keras.models.load_model(path), json.loads(about.read_text(encoding="utf-8"))
     if settings.epochs is None:

@@ -8,6 +8,8 @@ The file holds `features` (float32, a row an image), and `labels`, `paths` and `
 Images of the training split come first, then those of the test split: `split` says which (0, 1).
 """
 
+import pathlib
+
 import numpy as np
 from absl import flags
 
@@ -31,15 +33,13 @@ def run(settings):
     from keras_ssl.cli import outcome
     from keras_ssl.evaluate import projector
 
-    output = writable(settings.output, "--output", settings.overwrite)
-    if output.suffix != ".npz":
-        raise ValueError(f"--output={output}: the file is numpy's, and its name must end in .npz.")
+    output = writable(settings.output, "--output", settings.overwrite, (".npz",))
     used = Run(settings)
     _, loaded = used.load(settings)
     splits = [split for split in (loaded.train, loaded.test) if split is not None]
     arrays = {"features": [], "split": []}
+    options = {"layer": settings.layer, "grid": settings.grid, "batch_size": settings.batch_size}
     for number, split in enumerate(splits):
-        options = {"layer": settings.layer, "grid": settings.grid, "batch_size": settings.batch_size}
         rows = evaluate.extract_features(used.backbone, split.images, verbose=verbose(), **options)
         arrays["features"].append(rows)
         arrays["split"].append(np.full(len(rows), number))
@@ -54,6 +54,7 @@ def run(settings):
     rows, width = arrays["features"].shape
     print(f"\n{rows:,} rows of {width} features: {output}")
     if settings.projector:
-        projector.write(settings.projector, *outcome.embedded(used.backbone, loaded.test or loaded.train))
+        logs = pathlib.Path(settings.projector).expanduser()
+        projector.write(logs, *outcome.embedded(used.backbone, loaded.test or loaded.train, **options))
         print(f"projector: tensorboard --logdir={settings.projector}")
     return {"rows": rows, "features": width, "file": str(output)}

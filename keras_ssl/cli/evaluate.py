@@ -24,10 +24,10 @@ def run(settings):
 
     if settings.plot and not settings.layers:
         raise ValueError("--plot is of accuracy by layer: add --layers, or leave it out.")
-    plot = writable(settings.plot, "--plot", settings.overwrite) if settings.plot else None
+    plot = writable(settings.plot, "--plot", settings.overwrite, (".png", ".svg", ".pdf")) if settings.plot else None
     used = Run(settings)
     source, loaded = used.load(settings)
-    data, held_out = outcome.hold_out(loaded, used.seed)
+    data, held_out = used.held_out(settings, loaded)
     if data.test is None or data.train.labels is None or data.test.labels is None:
         raise ValueError(f"{source} has no labels to evaluate with. A folder with a sub-folder for each class has.")
     if settings.layers:
@@ -42,7 +42,7 @@ def _by_layer(used, data, held_out, plot):
     from keras_ssl.cli import outcome
     from keras_ssl.evaluate import efficiency
 
-    train, test = outcome.some(data.train, 20_000), outcome.some(data.test, 10_000)
+    train, test = (outcome.some(split, most, False) for split, most in ((data.train, 20_000), (data.test, 10_000)))
     result = evaluate.probe_layers(used.backbone, (train, test), seed=used.seed, verbose=verbose())
     print(f"\nAccuracy of a linear probe on {held_out}, by layer.\n")
     print(efficiency.as_text(*result.as_rows()))

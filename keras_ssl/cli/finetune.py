@@ -38,22 +38,19 @@ def run(settings):
     import keras
 
     from keras_ssl import evaluate
-    from keras_ssl.cli import outcome
 
     if settings.labels_fraction is not None and settings.per_class is not None:
         raise ValueError("--labels_fraction and --per_class both say how many labels: give one of them.")
     used = Run(settings)
     default = (used.folder or pathlib.Path()) / "classifier.keras"
-    output = writable(settings.output or default, "--output", settings.overwrite)
-    if output.suffix != ".keras":
-        raise ValueError(f"--output={output}: Keras saves models in files that end in .keras.")
+    output = writable(settings.output or default, "--output", settings.overwrite, (".keras",))
     source, loaded = used.load(settings)
-    data, held_out = outcome.hold_out(loaded, used.seed)
+    data, held_out = used.held_out(settings, loaded)
     if data.test is None or data.train.labels is None or data.test.labels is None:
         raise ValueError(f"{source} has no labels to learn from. A folder with a sub-folder for each class has.")
-    how_many = {"per_class": settings.per_class, "labels_fraction": settings.labels_fraction or 1.0}
+    how_many = {"labels_fraction": 1.0 if settings.labels_fraction is None else settings.labels_fraction}
     if settings.per_class is not None:
-        del how_many["labels_fraction"]
+        how_many = {"per_class": settings.per_class}
     done = evaluate.fine_tune(
         used.backbone,
         data.train,
@@ -66,6 +63,7 @@ def run(settings):
         verbose=verbose(),
         **how_many,
     )
+    names = data.train.class_names
     # Without an optimizer, whose state is none yet: Keras would warn of it whenever the file is loaded.
     taken_away = keras.models.clone_model(done.classifier)
     taken_away.set_weights(done.classifier.get_weights())
@@ -80,5 +78,5 @@ def run(settings):
         "protocol": settings.protocol,
         "held_out": held_out,
         "classifier": str(output),
-        "classes": data.train.class_names,
+        "classes": [names[label] if names else int(label) for label in done.classes],
     }

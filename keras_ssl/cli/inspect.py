@@ -18,7 +18,9 @@ FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)
 flags.DEFINE_string("backbone", None, "A .keras file.", **_define)
 flags.DEFINE_string("data", None, "A name, a folder of images, or a file.", **_define)
-flags.DEFINE_integer("image_size", None, "Side in pixels to which images are resized.", **_define)
+flags.DEFINE_integer(
+    "image_size", None, "Side in pixels to which the pictures of a folder are resized.", lower_bound=8, **_define
+)
 
 
 def run(settings):
@@ -28,6 +30,8 @@ def run(settings):
         raise ValueError(f"Say what to look at, one of --run, --backbone and --data: {told}.")
     if settings.data:
         return _data(settings)
+    if settings.image_size is not None:
+        raise ValueError("--image_size is for --data: leave it out.")
     told = {}
     if settings.run:
         folder = folder_of(settings.run)
@@ -40,6 +44,9 @@ def run(settings):
             told["last"] = {k: v[-1] for k, v in json.loads(history.read_text(encoding="utf-8")).items() if v}
             print("last epoch: " + ", ".join(f"{name} {value:.4g}" for name, value in told["last"].items()))
         print()
+    if settings.run and not (folder / "backbone.keras").exists():
+        print(f"There is no backbone yet: keras-ssl pretrain --resume={folder} goes on with the run.")
+        return told
     told["backbone"] = _backbone(Run(settings).backbone)
     return told
 

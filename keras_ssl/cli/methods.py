@@ -16,6 +16,7 @@ from keras_ssl.cli.common import new_flags
 FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("method", None, "One method, in full.", **_define)
 flags.DEFINE_integer("images", 10_000, "With --method: images to train on.", lower_bound=2, **_define)
+flags.DEFINE_integer("epochs", None, "With --method: passes; the recipe's if left out.", lower_bound=1, **_define)
 flags.DEFINE_integer("batch_size", 128, "With --method: images a step.", lower_bound=2, **_define)
 flags.DEFINE_integer("image_size", 32, "With --method: side of an image in pixels.", lower_bound=8, **_define)
 flags.DEFINE_integer("channels", 3, "With --method: of an image.", lower_bound=1, **_define)
@@ -40,7 +41,9 @@ def _one(method, settings):
     from keras_ssl import recipes
 
     shape = (settings.image_size, settings.image_size, settings.channels)
-    chosen = recipes.recipe(method, shape, settings.images, settings.batch_size, source=settings.recipe)
+    chosen = recipes.recipe(
+        method, shape, settings.images, settings.batch_size, settings.epochs, source=settings.recipe
+    )
     print(f"{inspect.getdoc(method)}\n\n{chosen.describe()}")
     return {**_as_json(method.__name__.lower(), method, _first_line(method)), "recipe": chosen.config}
 

@@ -1,5 +1,6 @@
 """The parts of a run that commands share: what is trained on what, and what came of it."""
 
+import dataclasses
 import difflib
 import importlib.util
 import inspect
@@ -11,7 +12,7 @@ import keras_ssl
 from keras_ssl import callbacks, evaluate, recipes
 from keras_ssl.batches import check_images
 from keras_ssl.cli.common import verbose
-from keras_ssl.data import Data, Split
+from keras_ssl.data import Data, ImageFiles, Split
 from keras_ssl.evaluate import efficiency
 
 
@@ -55,7 +56,7 @@ def _nearest(name, known):
     return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}."
 
 
-def hold_out(data, seed, share=0.2, most=2000):
+def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
     """A test split for data that has labels and none of its own; it is taken out of training.
 
     Returns:
@@ -64,16 +65,54 @@ def hold_out(data, seed, share=0.2, most=2000):
     train = data.train
     if train.images is None:
         raise ValueError("--data: give images in a folder or a file; streams are for Python.")
-    if data.test is not None:
+    if train.labels is not None and len(np.unique(train.labels)) < 2:
+        nothing = "nothing: all images are of one class, so there are no labels to evaluate with"
+        data = Data(_unlabelled(train), _unlabelled(data.test))
+        return data, f"{len(data.test):,} test images of the data set itself" if data.test else nothing
+    if data.test is not None and (data.test.labels is not None or train.labels is None):
         return data, f"{len(data.test):,} test images of the data set itself"
     if train.labels is None:
         return data, "nothing: there are no labels to evaluate with"
     rows = np.random.default_rng(seed).permutation(len(train))
     size = min(most, int(share * len(rows)))
-    test, kept = np.sort(rows[:size]), np.sort(rows[size:])
-    held = Split(train.images[test], train.labels[test], train.class_names)
-    rest = Split(train.images[kept], train.labels[kept], train.class_names)
-    return Data(rest, held), f"{size:,} images drawn at random, neither trained on nor used by the probes to learn"
+    test, kept = rows[:size], rows[size:]
+    # A class must not be held out as a whole: what is not known can't be told.
+    lone = [row for row in test if not np.any(train.labels[kept] == train.labels[row])]
+    lone = [row for place, row in enumerate(lone) if train.labels[row] not in train.labels[lone[:place]]]
+    test, kept = np.sort(np.setdiff1d(test, lone)), np.sort(np.concatenate([kept, lone]).astype(rows.dtype))
+    sentence = f"{len(test):,} images drawn at random, from which probes don't learn"
+    if trained_here:
+        sentence = f"{len(test):,} images drawn at random, neither trained on nor used by the probes to learn"
+    else:
+        sentence += "; whether the backbone was trained on them is not known"
+    return Data(_rows(train, kept), _rows(train, test)), sentence
+
+
+def same_images(data, kept):
+    """Refuses images that are not those of a run: what it held out could not be told any more.
+
+    Args:
+        data: split by `hold_out`.
+        kept: the run's settings.json.
+    """
+    now, then = len(data.train), kept["training_images"][0]
+    if now != then:
+        raise ValueError(
+            f"There are {now:,} images to train on now, and the run was trained on {then:,}: what it held out can't be "
+            "told any more. Give --data with the images that it had."
+        )
+
+
+def _rows(split, rows):
+    """Some rows of a split; pictures of a large folder stay on disk."""
+    images = split.images.only(rows) if isinstance(split.images, ImageFiles) else split.images[rows]
+    paths = None if split.paths is None else [split.paths[row] for row in rows]
+    labels = None if split.labels is None else split.labels[rows]
+    return Split(images, labels, split.class_names, paths=paths)
+
+
+def _unlabelled(split):
+    return None if split is None else dataclasses.replace(split, labels=None, class_names=None)
 
 
 def begin(method, data, settings):
@@ -162,10 +201,12 @@ def _probes(data):
     return [callbacks.KNNProbe(data.train, data.test, k=min(20, len(data.train)))]
 
 
-def some(split, most):
-    """At most so many images of a split, spread evenly over it."""
-    rows = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(int))
-    return Split(split.images[rows], None if split.labels is None else split.labels[rows], split.class_names)
+def some(split, most, decode=True):
+    """At most so many images of a split, spread evenly over it; decoded, or as pictures on disk where they are."""
+    found = _rows(split, np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(int)))
+    if decode:
+        found.images = found.images[:]
+    return found
 
 
 def table(data, backbones, seed):
@@ -173,10 +214,10 @@ def table(data, backbones, seed):
     if data.test is None or data.train.labels is None or data.test.labels is None:
         return None
     print("evaluating: linear probe and kNN on frozen features")
-    train, test = some(data.train, 20_000), some(data.test, 10_000)
+    train, test = some(data.train, 20_000, decode=False), some(data.test, 10_000, decode=False)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
     for name, network in backbones.items():
-        grid = grid_of(network)
+        grid = grid_of(network, train.images.shape[1:])
         representations[name] = tuple(
             evaluate.extract_features(network, split.images, grid=grid) for split in (train, test)
         )
@@ -188,10 +229,10 @@ def lists(table):
     return {name: {column: cell.accuracies for column, cell in cells.items()} for name, cells in table.items()}
 
 
-def grid_of(backbone):
-    """2 for feature maps that have room for it."""
-    shape = backbone.output_shape
-    return 2 if len(shape) == 4 and min(side or 2 for side in shape[1:3]) >= 2 else 1
+def grid_of(backbone, shape):
+    """2 where the feature map of images of `(height, width, channels)` has room for it."""
+    features = backbone.compute_output_shape((1, *shape))
+    return 2 if len(features) == 4 and min(features[1:3]) >= 2 else 1
 
 
 def _pixels(images, side=32):
@@ -214,10 +255,10 @@ def print_table(table, held_out):
     print(efficiency.as_text(header, rows))
 
 
-def embedded(backbone, split, most=1000):
+def embedded(backbone, split, most=1000, **options):
     """`(features, names, images)` of some images of a split, as `projector.write` takes them; names may be None."""
     shown = some(split, most)
     names = shown.labels
     if names is not None and shown.class_names:
         names = [shown.class_names[label] for label in names]
-    return evaluate.extract_features(backbone, shown.images), names, np.asarray(shown.images)
+    return evaluate.extract_features(backbone, shown.images, **options), names, np.asarray(shown.images[:])

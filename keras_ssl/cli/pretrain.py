@@ -16,6 +16,7 @@ import datetime
 import json
 import pathlib
 import platform
+import shutil
 
 from absl import flags
 
@@ -148,17 +149,22 @@ def _pretrain(settings):
     folder = _run_folder(settings)
     loaded = keras_ssl.data.load(settings.data, image_size=settings.image_size)
     data, held_out = outcome.hold_out(loaded, settings.seed)
+    del loaded  # what was held out of it is held twice otherwise
+    if settings.resume:
+        outcome.same_images(data, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     model, untrained, recipe = outcome.begin(method, data, settings)
     backbone, shape = model.backbone, data.train.images.shape
 
     folder.mkdir(parents=True, exist_ok=True)
     if settings.resume is None:
-        (folder / STATE).unlink(missing_ok=True)  # with --overwrite: the state of the run that was here
+        _clear(folder)
         write_json(folder / "settings.json", _settings(settings, data, held_out, backbone, recipe))
     print(
         f"{type(model).__name__} on {shape[0]:,} images of {'×'.join(map(str, shape[1:]))}, backbone "
         f"{backbone.name} with {backbone.count_params():,} parameters, into {folder}\n{recipe.describe()}"
     )
+    if settings.optimizer:
+        print(f"  Note: {type(model.optimizer).__name__} takes the place of the optimizer above, as --optimizer says.")
     try:
         history, alarms = outcome.fit(model, data, recipe, settings, folder, folder / STATE)
     except KeyboardInterrupt:
@@ -172,7 +178,8 @@ def _pretrain(settings):
         write_json(folder / "alarms.json", alarms)
     (folder / STATE).unlink(missing_ok=True)
 
-    table = outcome.table(data, {"untrained backbone": untrained, "trained backbone": backbone}, settings.seed)
+    before = "backbone before" if settings.backbone.endswith(".keras") else "untrained backbone"
+    table = outcome.table(data, {before: untrained, "trained backbone": backbone}, settings.seed)
     if table:
         write_json(folder / "table.json", outcome.lists(table))
     if settings.tensorboard:
@@ -191,13 +198,20 @@ def _pretrain(settings):
     }
 
 
+def _clear(folder):
+    """With --overwrite: nothing of the run that was here passes for the new one's."""
+    for name in (STATE, "model.keras", "backbone.keras", "alarms.json", "history.json", "table.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
 def _run_folder(settings):
     """The folder of this run; refuses one that holds another run."""
     if settings.output is None:
         source = pathlib.Path(settings.data).stem or "data"
         numbers = (pathlib.Path("runs") / f"{settings.method}-{source}-{n}" for n in range(1, 10_000))
         return next(folder for folder in numbers if not folder.exists())
-    folder = pathlib.Path(settings.output)
+    folder = pathlib.Path(settings.output).expanduser()
     if folder.is_file():
         raise FileExistsError(f"--output={folder} is a file: name a folder.")
     if folder.exists() and any(folder.iterdir()) and not (settings.overwrite or settings.resume):

@@ -35,11 +35,7 @@ def run(settings):
     model = keras.models.load_model(folder / "model.keras")
     loaded = keras_ssl.data.load(settings.data or about["data"], image_size=about["image_size"])
     data, held_out = outcome.hold_out(loaded, about["seed"])
-    if list(data.train.images.shape) != about["training_images"]:
-        raise ValueError(
-            f"The images are {list(data.train.images.shape)} now, and the run was trained on "
-            f"{about['training_images']}: give --data, where those are."
-        )
+    outcome.same_images(data, about)
     table = folder / "table.json"
     table = json.loads(table.read_text(encoding="utf-8")) if table.exists() else None
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))

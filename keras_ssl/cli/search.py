@@ -4,8 +4,8 @@
     keras-ssl search --run=runs/simclr-photos-1 --data=photos/ --query=a.jpg --query=b.jpg --k=20 --output=found.png
     keras-ssl search --run=runs/simclr-photos-1 --data=photos/ --copies=0.98
 
-What is alike is what the backbone's features say: their cosine, 1 for the same image. A query that is one of the images
-is not among the answers.
+What is alike is what the backbone's features say: their cosine, 1 for the same image. Queries that are among the images
+are not among the answers.
 """
 
 import pathlib
@@ -21,7 +21,12 @@ define_data(_define)
 flags.DEFINE_multi_string("query", None, "An image file; give it several times for several.", **_define)
 flags.DEFINE_integer("k", 9, "Images that are found for a query.", lower_bound=1, **_define)
 flags.DEFINE_float(
-    "copies", None, "In the place of a query: list the groups of images whose cosine is at least this.", **_define
+    "copies",
+    None,
+    "In the place of a query: list the groups of images whose cosine is at least this.",
+    lower_bound=-1.0,
+    upper_bound=1.0,
+    **_define,
 )
 flags.DEFINE_string("output", None, "A picture of queries and what was found, a .png file.", **_define)
 flags.DEFINE_boolean("overwrite", False, "Write --output even where there is such a file.", **_define)
@@ -33,7 +38,9 @@ def run(settings):
     if bool(settings.query) == (settings.copies is not None):
         both = "both are given" if settings.query else "neither is"
         raise ValueError(f"Give --query=IMAGE to find what is like it, or --copies=0.98 to find near copies: {both}.")
-    output = writable(settings.output, "--output", settings.overwrite) if settings.output else None
+    output = (
+        writable(settings.output, "--output", settings.overwrite, (".png", ".svg", ".pdf")) if settings.output else None
+    )
     used = Run(settings)
     queries = [_read(path, used.backbone.input_shape) for path in settings.query or ()]
     _, loaded = used.load(settings)
@@ -57,6 +64,8 @@ def _search(settings, used, features, images, paths, queries, output):
     asked = evaluate.extract_features(used.backbone, np.stack(queries))
     own = {_path(query) for query in settings.query}
     others = np.array([row for row, path in enumerate(paths) if _path(path) not in own], "int64")
+    if not len(others):
+        raise ValueError("--query: all images are queries, and there is nothing else to find: give --data with more.")
     features = features[others]
     similarity, nearest = evaluate.search(features, asked, k=min(settings.k, len(others)))
     found = {}
@@ -135,7 +144,7 @@ def _read(path, shape):
 
     from keras_ssl.data import ImageFiles
 
-    file = pathlib.Path(path)
+    file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"--query={path}: there is no such file.")
     try:

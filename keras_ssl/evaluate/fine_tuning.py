@@ -305,6 +305,8 @@ def _rates(protocol, learning_rate, backbone_rate):
         if rate is not None and not 0.0 < rate < math.inf:
             raise ValueError(f"fine_tune: `{name}` must be a number above 0; it is {rate!r}.")
     head, body = _RATES[protocol]
+    if learning_rate is not None and body is not None:  # in the same proportion as by default
+        body *= learning_rate / head
     return learning_rate or head, backbone_rate or body
 
 

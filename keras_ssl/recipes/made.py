@@ -66,7 +66,7 @@ class Recipe:
                 stacklevel=2,
             )
         options = {name: figure.value for name, figure in self._plan.options.items()} if issubclass(cls, own) else {}
-        if self._plan.decay.value:
+        if self._plan.decay.value or cls is not own:  # AdamW has a decay of its own
             options["weight_decay"] = self._plan.decay.value
         return cls(learning_rate=self.schedule, **options)
 

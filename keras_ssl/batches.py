@@ -145,11 +145,21 @@ class Batches(keras.utils.PyDataset):
 
 
 class SetEpoch(keras.callbacks.Callback):
-    """Tells the batches which epoch it is, also where a run starts in the middle."""
+    """Tells the batches which epoch it is, also where a run starts in the middle; and the others how many there are.
 
-    def __init__(self, batches):
+    Args:
+        batches: `Batches`.
+        epochs: of the whole run, which is more than Keras knows where the rest of an epoch is a run of its own.
+    """
+
+    def __init__(self, batches, epochs):
         super().__init__()
-        self.batches = batches
+        self.batches, self.epochs = batches, epochs
+
+    def set_params(self, params):
+        super().set_params(params)
+        if params:
+            params["epochs"] = self.epochs  # one dict for all callbacks, of which this is the first
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch

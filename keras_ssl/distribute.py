@@ -438,7 +438,10 @@ def global_draws():
         return None
     import torch
 
-    return torch.get_rng_state().numpy()
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return torch.cat(states).numpy()
 
 
 def set_global_draws(state):
@@ -446,7 +449,10 @@ def set_global_draws(state):
     if keras.backend.backend() == "torch" and state is not None:
         import torch
 
-        torch.set_rng_state(torch.from_numpy(state))
+        state, on_host = torch.from_numpy(state), torch.get_rng_state().numel()
+        torch.set_rng_state(state[:on_host])
+        if torch.cuda.is_available() and len(state) > on_host:
+            torch.cuda.set_rng_state(state[on_host:])
 
 
 def quiet():

@@ -91,6 +91,7 @@ class SelfSupervisedModel(keras.Model):
         self.seed = int(seed)
         self.micro_batch_size = None  # set by compile
         self.images_a_step = None  # set by fit: over all replicas
+        self.goes_on = False  # set by fit: its second half, after the rest of an epoch that was cut off
         self._check_view_ranges()
         if views is not None:
             self._check_view_count(len(views.branches), "`views` make")
@@ -525,7 +526,8 @@ class SelfSupervisedModel(keras.Model):
         self.images_a_step = self._global_size(batches)
         self.check_batch_size(self.images_a_step)
         callbacks = _with_callback(callbacks, Watch())
-        callbacks = _with_callback(callbacks, SetEpoch(batches)) if isinstance(batches, Batches) else callbacks
+        if isinstance(batches, Batches):
+            callbacks = _with_callback(callbacks, SetEpoch(batches, epochs))
         if validation_data is not None:
             images, labels = validation_data, None
             if isinstance(validation_data, (tuple, list)):
@@ -569,16 +571,22 @@ class SelfSupervisedModel(keras.Model):
             if batches.steps is None and steps_per_epoch is None:
                 # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
                 warnings.filterwarnings("ignore", "Your input ran out of data")
-            history = None
-            if first:  # the rest of an epoch is a run of its own, for Keras counts on epochs of one length
+            history, self.goes_on = None, False
+            if first and initial_epoch < epochs:
+                # The rest of an epoch is a run of its own, for Keras counts on epochs of one length.
                 with batches.rest_of_epoch(first):
                     options_of_rest = {**options, "initial_epoch": initial_epoch, "epochs": initial_epoch + 1}
                     history = super().fit(self._feed(batches), callbacks=callbacks, **options_of_rest)
                 initial_epoch += 1
             if history is None or (initial_epoch < epochs and not self.stop_training):
+                if history is not None:
+                    self.goes_on = True
+                    # Keras ended the rest as a run (averaged weights, what on_train_end did): take what was saved.
+                    resume.restore(self, batches)
                 history = super().fit(feed, callbacks=callbacks, epochs=epochs, initial_epoch=initial_epoch, **options)
         if resume is not None:
             history.history = resume.history
+            history.epoch = list(range(len(next(iter(resume.history.values()), ()))))
         return history
 
     def evaluate(

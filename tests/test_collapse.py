@@ -111,6 +111,22 @@ def test_it_rings_where_nothing_is_learned(case, images):
     assert len(set(monitor.alarms)) == len(monitor.alarms), "once each"
 
 
+def test_regularisers_do_not_hide_a_trivial_loss(images):
+    """What layers add to the loss is no part of the method's."""
+    shape = {"kernel_regularizer": "l2"}
+    monitor = CollapseMonitor(images, patience=4)
+    with pytest.warns(UserWarning, match="is where it stays"):
+        fit(no_learning(keras_ssl.SimCLR(tiny_backbone(**shape), temperature=1e3)), images, monitor, epochs=3)
+
+
+def test_probes_between_batches_see_the_weights_of_then(images):
+    """Two looks and more in an epoch: on JAX the state lies in the step meanwhile."""
+    bank = images, np.arange(64) % 4
+    probe = keras_ssl.callbacks.KNNProbe(bank, bank, every=None, every_steps=2, k=3)
+    fit(simclr(), images, probe, epochs=1)
+    assert [step for step, _ in probe.values] == [2, 4]
+
+
 def test_it_ends_the_run_when_asked(images):
     monitor = CollapseMonitor(images, patience=4, on_alarm="raise")
     with pytest.raises(Collapse, match="SimCLR: "):

@@ -80,6 +80,53 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(make, cut, images, tmp_
         np.testing.assert_array_equal(a, b)
 
 
+def test_averaged_weights_wait_for_the_end_of_the_run(images, tmp_path):
+    """Keras puts an optimizer's moving average into the weights where a fit ends; the rest of an epoch is no end."""
+
+    def averaging():
+        model = simclr()
+        model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+        return model
+
+    whole, resumed = averaging(), averaging()
+    probe = keras_ssl.callbacks.KNNProbe((images, np.arange(64) % 4), (images, np.arange(64) % 4), every=3, k=3)
+    history = fit(whole, images, probe)
+    with pytest.raises(KeyboardInterrupt):
+        fit(averaging(), images, Resume(tmp_path / "state"), CutOff(1, 1))
+    assert fit(resumed, images, Resume(tmp_path / "state"), probe) == history, "probed at the last epoch alone"
+    for a, b in zip(state(whole), state(resumed)):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras runs one step at a time on torch")
+def test_steps_in_one_call_that_do_not_divide_the_epoch_are_not_counted_past_its_end(images, tmp_path):
+    def by_three():
+        model = simclr()
+        model.compile(keras.optimizers.Adam(1e-3), steps_per_execution=3)
+        return model
+
+    monitor = keras_ssl.callbacks.CollapseMonitor(images, every=None, every_steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(by_three(), images, Resume(tmp_path / "state"), monitor, CutOff(1, 3))
+    assert [step for step, _ in monitor.values] == [4, 8]
+    assert len(fit(by_three(), images, Resume(tmp_path / "state"))["loss"]) == 3
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="a callback can't reach into a compiled step's state")
+def test_what_is_broken_never_replaces_what_is_sound(images, tmp_path):
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                kernel = self.model.backbone.trainable_variables[0]
+                kernel.assign(kernel * float("nan"))
+
+    model = simclr()
+    with pytest.raises(FloatingPointError):
+        fit(model, images, Resume(tmp_path / "state", every_steps=1), Break())
+    with np.load(tmp_path / "state") as file:
+        assert all(np.isfinite(file[name]).all() for name in file.files if file[name].dtype.kind == "f")
+
+
 def test_a_run_that_is_done_is_not_done_again(images, tmp_path):
     model = simclr()
     beside = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(beside=epoch))

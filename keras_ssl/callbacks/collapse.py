@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_ssl import data
 from keras_ssl.augment.draws import Draws
-from keras_ssl.callbacks.looks import Looks
+from keras_ssl.callbacks.looks import Looks, goes_on
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
 
@@ -123,10 +123,12 @@ class CollapseMonitor(Looks):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
+        if goes_on(self.model):
+            return
         self.alarms = []
         self._since = {}  # a trivial solution -> the batch since which the run sits there
+        self._said = set()
         self._sum, self._read = 0.0, 0  # of the losses of this epoch that were judged, and how many
-        self._batch_size = None
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -134,14 +136,24 @@ class CollapseMonitor(Looks):
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
-        due = self.every_steps is not None and (batch + 1) // self.every_steps > self._read // self.every_steps
-        if due and logs and "loss" in logs:
-            self._watch_loss(float(logs["loss"]), batch + 1)
+        done, loss = self._in_epoch, self._loss(logs)
+        if (
+            self.every_steps is not None
+            and loss is not None
+            and done // self.every_steps > self._read // self.every_steps
+        ):
+            self._watch_loss(loss, done)
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs and "loss" in logs and self._in_epoch > self._read:
-            self._watch_loss(float(logs["loss"]), self._in_epoch)
+        loss = self._loss(logs)
+        if loss is not None and self._in_epoch > self._read:
+            self._watch_loss(loss, self._in_epoch)
         super().on_epoch_end(epoch, logs)
+
+    def _loss(self, logs):
+        """The method's own loss, so far: "loss" has the regularisers of the user's layers in it."""
+        terms = [float(logs[name]) for name in self.model.terms if name in (logs or {})]
+        return sum(terms) if terms and len(terms) == len(self.model.terms) else None
 
     def _watch_loss(self, mean, batches):
         """Judges the mean loss since the last time; what Keras logs is the mean of the epoch so far."""
@@ -177,9 +189,9 @@ class CollapseMonitor(Looks):
             self._since.pop(solution, None)
             return
         since = self._since.setdefault(solution, first)
-        if since is None or self._step - since < self.patience:
+        if solution in self._said or self._step - since < self.patience:
             return
-        self._since[solution] = None  # said
+        self._said.add(solution)
         said = f"{type(self.model).__name__}: {sentence.format(steps=self._step - since)} {self.model.what_helps}"
         self.alarms.append(said)
         if self.on_alarm == "raise":
@@ -196,7 +208,9 @@ class _Seen(keras.Model):
         self.built = True
 
     def call(self, images):
-        (images,) = self.owner.for_backbone([ops.cast(images, "float32")])
+        images = ops.cast(images, "float32")
+        if len(images.shape) == 4:
+            (images,) = self.owner.for_backbone([images])
         rows = ops.cast(getattr(self.owner, self.method)(images, training=False), "float32")
         return ops.reshape(rows, (ops.shape(rows)[0], -1))
 

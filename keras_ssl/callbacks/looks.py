@@ -3,6 +3,11 @@
 import keras
 
 
+def goes_on(model):
+    """Whether this is the second half of one `fit`: see `SelfSupervisedModel.fit` with `Resume`."""
+    return getattr(model, "goes_on", False)
+
+
 class Looks(keras.callbacks.Callback):
     """Calls `look(step)` every so many epochs and batches; a subclass says what it sees.
 
@@ -29,26 +34,34 @@ class Looks(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs=None):
-        self.values, self._step, self._in_epoch = [], 0, 0
+        if not goes_on(self.model):
+            self.values, self._step, self._in_epoch = [], 0, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._in_epoch = 0
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution this is called once for several batches: what counts is what was passed.
-        before, self._step = self._step, self._step + batch + 1 - self._in_epoch
-        self._in_epoch = batch + 1
+        done = min(batch + 1, self.params.get("steps") or batch + 1)  # its last call may count past the epoch's end
+        before, self._step = self._step, self._step + done - self._in_epoch
+        self._in_epoch = done
         if self.every_steps is not None and self._step // self.every_steps > before // self.every_steps:
-            self.values.append((self._step, self.look(self._step)))
+            self._look()
 
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == self.params.get("epochs")
         seen = bool(self.values) and self.values[-1][0] == self._step
         if (last or (self.every is not None and (epoch + 1) % self.every == 0)) and not seen:
-            self.values.append((self._step, self.look(self._step)))
+            self._look()
             seen = True
         if logs is not None and self.values and (seen or self._looked_in(self._in_epoch)):
             logs.update(self.values[-1][1])
+
+    def _look(self):
+        model = self.model  # on JAX, reading it brings the state of the step back into the variables
+        if hasattr(model, "check_finite"):
+            model.check_finite()  # names the term, where the measures could only say that features are not finite
+        self.values.append((self._step, self.look(self._step)))
 
     def _looked_in(self, batches):
         return self.values[-1][0] > self._step - batches

@@ -23,7 +23,8 @@ class Resume(keras.callbacks.Callback):
     on each backend. What other callbacks remember (how long `EarlyStopping` has waited) begins anew.
 
     Ctrl-C ends the run after the batch that is running, saves, and raises `KeyboardInterrupt`; a second one ends it at
-    once. After `kill -9` the run goes on from the last time it was saved.
+    once. Of a stream it does not save: what was done of the epoch is done again. After `kill -9` the run goes on from
+    the last time it was saved.
 
     Args:
         path: of the file; it is replaced in one move, so that it is whole whenever the run is cut off. It grows with
@@ -61,6 +62,7 @@ class Resume(keras.callbacks.Callback):
         if distribute.processes_of(model)[0] > 1:
             raise ValueError("Resume: it keeps runs of one process; over several use keras.callbacks.ModelCheckpoint.")
         self._about = {"model": type(model).__name__, "batch_size": batches.batch_size, "steps": batches.steps}
+        self._about.update(seed=model.seed, shuffle=getattr(batches, "shuffle", None))
         self._entered = hasattr(batches, "first")
         self._place, self._metrics, self._draws, self.history = (0, 0), None, None, {}
         if self.every_steps is not None and not self._entered:
@@ -82,7 +84,7 @@ class Resume(keras.callbacks.Callback):
         return self._place
 
     def _check(self, about, model):
-        found = {name: about[name] for name in self._about}
+        found = {name: about.get(name) for name in self._about}
         if found != self._about or about["state"] != _spec(model):
             differs = [f"{name} {found[name]}, now {now}" for name, now in self._about.items() if found[name] != now]
             raise ValueError(
@@ -111,6 +113,8 @@ class Resume(keras.callbacks.Callback):
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield
+            if self.interrupted:  # after the last epoch was saved
+                raise KeyboardInterrupt
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -136,9 +140,12 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         before, self._done = self._done, self._first + batch + 1
+        if self._about["steps"]:  # with steps_per_execution the last call may count past the end
+            self._done = min(self._done, self._about["steps"])
         due = self.every_steps is not None and self._done // self.every_steps > before // self.every_steps
         whole = self._done == self._about["steps"]  # the end of the epoch saves it, with its logs
         if self._entered and not whole and (due or self.interrupted):
+            self.model.check_finite()  # what is broken never replaces what is sound
             self._save(self._epoch, self._done)
         if self.interrupted and not whole:
             raise KeyboardInterrupt
@@ -153,7 +160,7 @@ class Resume(keras.callbacks.Callback):
     def _save(self, epoch, batch):
         model = self.model
         about = {**self._about, "place": [epoch, batch], "state": _spec(model), "history": self.history}
-        arrays = {str(number): ops.convert_to_numpy(variable) for number, variable in enumerate(_variables(model))}
+        arrays = {str(number): _array(variable) for number, variable in enumerate(_variables(model))}
         draws = distribute.global_draws()
         if draws is not None:
             arrays["draws"] = draws
@@ -169,6 +176,11 @@ class Resume(keras.callbacks.Callback):
 def _variables(model):
     """All that changes, by place: a teacher has its student's paths. The figures' accumulators come last."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _array(variable):
+    array = ops.convert_to_numpy(variable)
+    return array.astype("float32") if array.dtype.kind == "V" else array  # numpy's files don't know bfloat16
 
 
 def _spec(model):

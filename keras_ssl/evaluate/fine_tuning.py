@@ -467,7 +467,7 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
     warm = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
-    callbacks = [SetEpoch(batches), *progress]
+    callbacks = [SetEpoch(batches, epochs), *progress]
     figures = network.fit(feed(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
     for name, values in history.items():
         values += figures[name]

@@ -89,7 +89,7 @@ class BYOL(SelfSupervisedModel):
         (p_a, p_b), (z_a, z_b) = [self.predictor(z, training=training) for z in online], targets
         return {"p_a": p_a, "p_b": p_b, "z_a": ops.stop_gradient(z_a), "z_b": ops.stop_gradient(z_b)}
 
-    def projected(self, images, training):
+    def projected(self, images, training=None):
         return self.projector(self.features(images, training=training), training=training)
 
     def target(self, images, training):

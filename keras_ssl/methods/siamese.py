@@ -82,7 +82,7 @@ class Siamese(SelfSupervisedModel):
         a, b = self.encode(self.projected, views, training, self.one_pass)
         return {"a": a, "b": b}
 
-    def projected(self, images, training=False):
+    def projected(self, images, training=None):
         features = self.features(images, training=training)
         return features if self.projector is None else self.projector(features, training=training)
 

@@ -90,7 +90,7 @@ class SimCLR(SelfSupervisedModel):
         a, b = self.encode(self.projected, views, training, self.one_pass)
         return {"a": a, "b": b}
 
-    def projected(self, images, training):
+    def projected(self, images, training=None):
         return self.projector(self.features(images, training=training), training=training)
 
     def objective(self, outputs, batch):

@@ -100,7 +100,7 @@ class Triplet(SelfSupervisedModel):
         names = ("a", "b", "c")
         return dict(zip(names, self.encode(self.projected, views, training, self.one_pass)))
 
-    def projected(self, images, training):
+    def projected(self, images, training=None):
         features = self.features(images, training=training)
         z = features if self.projector is None else self.projector(features, training=training)
         return losses.normalized(z) if self.normalize else z

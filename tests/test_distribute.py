@@ -149,7 +149,7 @@ def test_the_knn_probe_sees_the_weights_of_its_epoch(images, monkeypatch):
         seen.append(bank)
         return 0.0
 
-    monkeypatch.setattr(keras_ssl.callbacks, "knn", remember)
+    monkeypatch.setattr(keras_ssl.callbacks.probes, "knn", remember)
     labels = np.arange(20) % 4
     with distribute.local_replicas(4):
         model = compiled(optimizer=keras.optimizers.SGD(0.1))

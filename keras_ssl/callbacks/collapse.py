@@ -82,6 +82,10 @@ class CollapseMonitor(Looks):
         self.alarms = []
         self._networks = None
 
+    def set_model(self, model):
+        super().set_model(model)
+        self._networks = None  # they were those of another model, or of other devices
+
     # The measures.
 
     def look(self, step):

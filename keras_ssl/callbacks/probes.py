@@ -23,6 +23,10 @@ class _Probe(Looks):
         self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
         self._network = None
 
+    def set_model(self, model):
+        super().set_model(model)
+        self._network = None  # it was that of another model, or of other devices
+
     def look(self, step):
         return {self.name: self.accuracy()}
 

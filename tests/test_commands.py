@@ -97,6 +97,7 @@ def test_search_finds_the_image_itself_elsewhere_and_not_at_its_own_place(folder
         assert picture.size[0] > 100
 
 
+@pytest.mark.slow
 def test_search_finds_planted_copies(folder, photos, capsys, tmp_path):
     twice = tmp_path / "twice"
     shutil.copytree(photos, twice)
@@ -106,6 +107,7 @@ def test_search_finds_planted_copies(folder, photos, capsys, tmp_path):
     assert {"5.png", "five_again.png"} in groups
 
 
+@pytest.mark.slow
 def test_report_makes_the_page_again(folder, photos, capsys, tmp_path):
     page = tmp_path / "page.html"
     assert asked(capsys, "report", f"--run={folder}", f"--output={page}") == {"report": str(page)}
@@ -205,6 +207,7 @@ def test_labelled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_
     assert data.test.labels is not None
 
 
+@pytest.mark.slow
 def test_images_that_are_not_the_runs_any_more_are_refused(folder, photos, tmp_path, capsys):
     """One more picture, and another fifth would be called held out."""
     other, run = tmp_path / "photos", tmp_path / "run"

@@ -62,7 +62,7 @@ def small_sample(sample, monkeypatch, tmp_path):
 
 
 # Whose code compiles many steps.
-LONG = {"docs/distributed.md", "docs/large_batches.md", "docs/methods.md"}
+LONG = {"docs/distributed.md", "docs/evaluation.md", "docs/large_batches.md", "docs/methods.md"}
 
 
 @pytest.mark.parametrize(

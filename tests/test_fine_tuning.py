@@ -104,7 +104,10 @@ def test_from_scratch_does_not_depend_on_the_weights_that_are_given():
     assert not all(equal(weights(a.classifier), weights(different.classifier)))
 
 
-@pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
+@pytest.mark.parametrize(
+    "protocol",
+    [p if p == "frozen-then-unfrozen" else pytest.param(p, marks=pytest.mark.slow) for p in evaluate.PROTOCOLS],
+)
 def test_every_protocol_learns_what_is_easy(protocol):
     keras.utils.set_random_seed(0)
     tuned = tune(protocol=protocol, epochs=60, learning_rate=1e-2)

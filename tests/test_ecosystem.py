@@ -22,9 +22,9 @@ LABELS = np.arange(16) % 2
 def of_keras_hub():
     hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed: pip install '.[hub]'")
     return hub.models.ResNetBackbone(
-        input_conv_filters=[16],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[16, 32],
+        stackwise_num_filters=[64, 64],  # it insists on 64 in the first
         stackwise_num_blocks=[1, 1],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",

@@ -48,7 +48,7 @@ def test_what_is_excluded_has_a_rate_of_its_own():
         variables = [keras.Variable([[1.0, 2.0]]), keras.Variable([1.0, 2.0])]
         optimizer = LARS(0.5, excluded_rate=share)
         for _ in range(3):  # momentum as well
-            optimizer.apply([ops.ones_like(v) for v in variables], variables)
+            optimizer.apply([ops.ones(v.shape) for v in variables], variables)
         moves.append([[1.0, 2.0] - ops.convert_to_numpy(v) for v in variables])
     (weight, bias), (same_weight, slower_bias) = moves
     np.testing.assert_array_equal(weight, same_weight)

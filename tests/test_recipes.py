@@ -274,6 +274,7 @@ def test_replicas_step_by_the_same_rates_as_one_device(images):
 # Training.
 
 
+@pytest.mark.one_backend  # steps of every method are compared over the backends in the contract
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 def test_every_method_trains_by_its_recipe(method, images):
     trained(method, images, "small")

@@ -50,3 +50,11 @@ def nothing_lost(model):
             except TypeError:
                 variable.assign(value)
         raise
+
+
+def is_evaluation_of_fit(options):
+    """Whether Keras' own `fit` calls `evaluate`, with these keyword arguments, on validation data that it has prepared.
+
+    Nothing public tells it; Keras passes a private argument.
+    """
+    return bool(options.get("_use_cached_eval_dataset"))

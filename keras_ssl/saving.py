@@ -1,6 +1,9 @@
-"""What a method is given must be saved with it, or a trained model could not be loaded."""
+"""What is saved with a model: its arguments, and the states of its random layers."""
+
+import inspect
 
 import keras
+from keras import ops
 
 
 def check_function(what, function, examples):
@@ -23,3 +26,38 @@ def check_function(what, function, examples):
         f"{what} is {function!r}, which can't be saved: a model with it could be trained and never loaded. Define it "
         "by name, with @keras.saving.register_keras_serializable() above it (a class also needs get_config)."
     )
+
+
+def init_arguments(cls, base):
+    """The names of all arguments that the `__init__` of `cls` and of its bases, up to `base`, take by name."""
+    names = []
+    for one in cls.__mro__[: cls.__mro__.index(base) + 1]:
+        if "__init__" in vars(one):
+            parameters = list(inspect.signature(one.__init__).parameters.values())[1:]
+            names += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in names]
+    return names
+
+
+def seed_states(model):
+    """The states of all seed generators below a model: they are in `variables`, and Keras saves `weights` alone."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def save_seed_states(model, store):
+    """Adds the states of seed generators to what Keras stores of a model."""
+    for place, state in enumerate(seed_states(model)):
+        store[f"seed_{place}"] = ops.convert_to_numpy(state)
+
+
+def load_seed_states(model, store):
+    """Takes the states of seed generators from a store; a file without them leaves them as they are."""
+    names = set(store.keys())
+    for place, state in enumerate(seed_states(model)):
+        if f"seed_{place}" in names:  # absent in files of another library, or of a model without random layers
+            state.assign(store[f"seed_{place}"][...])
+
+
+def is_seed_state(name):
+    """Whether an entry of a store is one of `save_seed_states`."""
+    return name.startswith("seed_")

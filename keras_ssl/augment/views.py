@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import apply_layers, build_layer, checked_layers
+from keras_ssl.backbones import input_shape
 from keras_ssl.keras_gaps import flatten_layers
 
 
@@ -50,6 +51,36 @@ class Views(keras.layers.Layer):
             shapes.add(shape)
         if len(shapes) > 1:
             raise ValueError(f"All views must have one shape, and these lists of layers make {sorted(shapes)}.")
+
+    def build_for(self, backbone, shape):
+        """Builds the layers for images of a shape, of which the views are for a backbone.
+
+        Args:
+            backbone: a Keras model.
+            shape: of the images, `(n, height, width, channels)`.
+
+        Raises:
+            ValueError: where views don't have the size that the backbone takes.
+        """
+        expected = input_shape(backbone)
+        made = self.compute_output_shape(shape)[0]
+        if expected and any(a and b and a != b for a, b in zip(expected[1:], made[1:])):
+            raise ValueError(
+                f"`views` make images of {made[1:]}, and {backbone.name} takes {expected[1:]}: give the policy "
+                "the backbone's size."
+            )
+        if not self.built:
+            self.build(shape)
+
+    def check_value_range(self, value_range):
+        """Raises `ValueError` where a layer was made for images of another range than the model's."""
+        for layer in flatten_layers(self):
+            theirs = getattr(layer, "value_range", None)
+            if theirs is not None and tuple(float(end) for end in theirs) != value_range:
+                raise ValueError(
+                    f"The view layer {layer.name} has value_range={tuple(theirs)}, and the model has "
+                    f"{value_range}: give both the range of your images."
+                )
 
     def call(self, images, draws=None):
         """Makes the views.

@@ -17,7 +17,7 @@ class BarlowTwins(SelfSupervisedModel):
     (eq. 1). There are no negatives: batches of 256 do, and wide embeddings help. The matrix is d × d: with the paper's
     8192 dimensions 256 MiB, and the projector has 134 million weights beside those of its first layer.
 
-    Terms: `invariance`, the diagonal's part, and `redundancy`, the rest's, already weighted. Figure: `correlation`, the
+    Terms: `invariance`, the diagonal's part, and `redundancy`, the rest's, already weighted. Metric: `correlation`, the
     mean of the diagonal, 1 where both views agree.
 
     Args:
@@ -35,21 +35,22 @@ class BarlowTwins(SelfSupervisedModel):
     """
 
     terms = ("invariance", "redundancy")
-    figures = ("correlation",)
+    metric_names = ("correlation",)
     view_counts = (2,)
-    what_helps = "A smaller learning rate, batches of 128 or more and milder views usually help."
+    collapse_advice = "A smaller learning rate, batches of 128 or more and milder views usually help."
 
     def __init__(
         self, backbone, views=None, projector=None, off_diagonal_weight=5e-3, scale=1.0, one_pass=False, **kwargs
     ):
         check_barlow_twins("BarlowTwins", off_diagonal_weight, scale)
-        if views is None:
-            views = default_views(backbone, kwargs.get("value_range", (0, 255)), augment.barlow_twins)
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.off_diagonal_weight = off_diagonal_weight
         self.scale = scale
         self.one_pass = one_pass
+
+    def default_views(self):
+        return default_views(self.backbone, self.value_range, augment.barlow_twins)
 
     def build_heads(self, width):
         if self.projector is None:
@@ -60,11 +61,8 @@ class BarlowTwins(SelfSupervisedModel):
         self.embedding_width = heads.width_of(self.projector, width)
 
     def embed(self, views, training):
-        a, b = self.encode(self.projected, views, training, self.one_pass)
+        a, b = self.map_views(self.project, views, training, self.one_pass)
         return {"a": a, "b": b}
-
-    def projected(self, images, training=None):
-        return self.projector(self.features(images, training=training), training=training)
 
     def objective(self, outputs, batch):
         correlation = losses.cross_correlation(distribute.gather(outputs["a"]), distribute.gather(outputs["b"]))
@@ -74,10 +72,10 @@ class BarlowTwins(SelfSupervisedModel):
             {"correlation": ops.mean(ops.diagonal(correlation))},
         )
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         """Two of them; the width of the embedding, which they grow with, is known once the model is built."""
         if not self.built:
-            raise ValueError("BarlowTwins.trivial_losses: the embedding's width is not known yet: build the model.")
+            raise ValueError("BarlowTwins.collapse_losses: the embedding's width is not known yet: build the model.")
         width, weight = self.embedding_width, self.off_diagonal_weight
         # The correlation of two independent columns of n numbers has the mean 0 and the variance 1 / (n − 1).
         noise = 1.0 / (batch_size - 1)

@@ -5,7 +5,8 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.model import SelfSupervisedModel, pooled
+from keras_ssl.backbones import pooled
+from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
 
 
@@ -17,7 +18,7 @@ class BYOL(SelfSupervisedModel):
     (eq. 2, both directions added). The target network is a moving average of the online backbone and projector; no
     gradient goes into it. There are no negatives.
 
-    Term: `byol`, in [0, 8]. Figures: `spread`, the standard deviation of the projections' dimensions at length 1, times
+    Term: `byol`, in [0, 8]. Metrics: `spread`, the standard deviation of the projections' dimensions at length 1, times
     √d: near 1 where they fill the sphere, 0 where all are one; `teacher_momentum`.
 
     What keeps it from collapse can be switched off: `predictor=keras.layers.Identity()` for no predictor, and
@@ -40,10 +41,10 @@ class BYOL(SelfSupervisedModel):
     """
 
     terms = ("byol",)
-    figures = ("spread", "teacher_momentum")
+    metric_names = ("spread", "teacher_momentum")
     view_counts = (2,)
-    couples_batch = False
-    what_helps = (
+    batch_dependent = False
+    collapse_advice = (
         "Keep the predictor and batch normalisation in the heads, take a momentum from 0.99 up, and a smaller learning "
         "rate with warm-up: a rate made for LARS is far too large for Adam."
     )
@@ -61,8 +62,6 @@ class BYOL(SelfSupervisedModel):
         **kwargs,
     ):
         schedule = schedule_of("BYOL", momentum)
-        if views is None:
-            views = default_views(backbone, kwargs.get("value_range", (0, 255)), augment.byol)
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.predictor = predictor
@@ -71,6 +70,9 @@ class BYOL(SelfSupervisedModel):
         self.statistics = statistics
         self.one_pass = one_pass
         self.teacher = Teacher(schedule, statistics, name="teacher")
+
+    def default_views(self):
+        return default_views(self.backbone, self.value_range, augment.byol)
 
     def build_heads(self, width):
         options = {"batch_norm": self.batch_norm, "last_batch_norm": False, "dtype": self.dtype_policy}
@@ -84,13 +86,10 @@ class BYOL(SelfSupervisedModel):
         self.teacher.follow([self.backbone, self.projector])
 
     def embed(self, views, training):
-        online = self.encode(self.projected, views, training, self.one_pass)
-        targets = self.encode(self.target, views, training, self.one_pass)
+        online = self.map_views(self.project, views, training, self.one_pass)
+        targets = self.map_views(self.target, views, training, self.one_pass)
         (p_a, p_b), (z_a, z_b) = [self.predictor(z, training=training) for z in online], targets
         return {"p_a": p_a, "p_b": p_b, "z_a": ops.stop_gradient(z_a), "z_b": ops.stop_gradient(z_b)}
-
-    def projected(self, images, training=None):
-        return self.projector(self.features(images, training=training), training=training)
 
     def target(self, images, training):
         backbone, projector = self.teacher.copies
@@ -105,15 +104,15 @@ class BYOL(SelfSupervisedModel):
             {"spread": spread, "teacher_momentum": self.teacher.momentum()},
         )
 
-    def tick(self, outputs, stepped):
+    def after_optimizer_step(self, outputs, stepped):
         self.teacher.update([self.backbone, self.projector], stepped)
 
-    def begin_run(self, steps, done):
-        self.teacher.begin_run(steps, done)
+    def on_run_begin(self, total_steps, initial_step):
+        self.teacher.begin_run(total_steps, initial_step)
         self.teacher.normalise_as([self.backbone, self.projector])
 
     def frozen_layers(self):
         return [self.teacher]
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"all images have one embedding: see whether `spread` is 0 as well": 0.0}

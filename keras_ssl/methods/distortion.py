@@ -24,7 +24,7 @@ class Distortion(SelfSupervisedModel):
     mirror, for a border would give the map away. The paper's scaling and quarter turns on top are left out: `Rotation`
     asks for these.
 
-    Term: `distortion`, the mean squared error of the corners' moves in units of `strength`. Figure: `explained`, the
+    Term: `distortion`, the mean squared error of the corners' moves in units of `strength`. Metric: `explained`, the
     share of their variance that is predicted: 1 is perfect, 0 is chance.
 
     Args:
@@ -38,21 +38,23 @@ class Distortion(SelfSupervisedModel):
     """
 
     terms = ("distortion",)
-    figures = ("explained",)
+    metric_names = ("explained",)
     view_counts = (1,)
-    couples_batch = False
-    what_helps = "A smaller learning rate and milder views usually help."
+    batch_dependent = False
+    collapse_advice = "A smaller learning rate and milder views usually help."
 
     def __init__(self, backbone, views=None, head=None, corners=4, strength=0.125, **kwargs):
         if corners not in (3, 4):
             raise ValueError(f"Distortion: `corners` is 4 (projective) or 3 (affine); it is {corners!r}.")
         if not 0.0 < strength < 0.25:  # from there on corners may pass each other, and fold the image
             raise ValueError(f"Distortion: `strength` is a share of the side, in (0, 0.25); it is {strength!r}.")
-        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head
         self.corners = corners
         self.strength = strength
+
+    def default_views(self):
+        return augment.proxy(self.value_range)
 
     def build_heads(self, width):
         if self.head is None:
@@ -63,7 +65,7 @@ class Distortion(SelfSupervisedModel):
     def embed(self, views, training):
         image = views[0]
         distorted, moves = self.distorted(image, self.draws("distortion"))
-        features = self.encode(self.features, [image, distorted], training, one_pass=True)
+        features = self.map_views(self.features, [image, distorted], training, one_pass=True)
         return {"predicted": self.head(ops.concatenate(features, axis=1), training=training), "moves": moves}
 
     def distorted(self, images, draws):
@@ -84,7 +86,7 @@ class Distortion(SelfSupervisedModel):
         # Draws from [−1, 1) have the variance 1/3.
         return {"distortion": error}, {"explained": 1.0 - 3.0 * error}
 
-    def task(self, images):
+    def pretext_examples(self, images):
         images = ops.cast(images, "float32")
         distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
         percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
@@ -94,5 +96,5 @@ class Distortion(SelfSupervisedModel):
             captions.append(["image", "\n".join(["corners moved, in %", "   ".join(words[:2]), "   ".join(words[2:])])])
         return {"pictures": [images, distorted], "captions": captions}
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"the features say nothing of the distortion": 1.0 / 3.0}

@@ -22,7 +22,7 @@ class Exemplar(SelfSupervisedModel):
     images have no class. Streams give it: `{"image": …, "index": …}`, from 0 to `exemplars − 1`; another makes the loss
     NaN, which stops the run.
 
-    Term: `exemplar`. Figure: `exemplar_accuracy`; chance is 1 / exemplars.
+    Term: `exemplar`. Metric: `exemplar_accuracy`; chance is 1 / exemplars.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
@@ -33,21 +33,22 @@ class Exemplar(SelfSupervisedModel):
     """
 
     terms = ("exemplar",)
-    figures = ("exemplar_accuracy",)
+    metric_names = ("exemplar_accuracy",)
     view_counts = (1,)
-    couples_batch = False
-    numbers_images = True
-    what_helps = "Fewer exemplars, more passes and a smaller learning rate usually help: each image is a class."
+    batch_dependent = False
+    uses_index = True
+    collapse_advice = "Fewer exemplars, more passes and a smaller learning rate usually help: each image is a class."
 
     def __init__(self, backbone, exemplars, views=None, head=None, **kwargs):
         if not isinstance(exemplars, int) or exemplars < 2:
             raise ValueError(f"Exemplar: `exemplars` is the number of images, 2 or more; it is {exemplars!r}.")
-        if views is None:
-            both = default_views(backbone, kwargs.get("value_range", (0, 255)))
-            views = None if both is None else augment.Views(both.branches[0])
         super().__init__(backbone, views, **kwargs)
         self.exemplars = exemplars
         self.head = head
+
+    def default_views(self):
+        both = default_views(self.backbone, self.value_range)
+        return None if both is None else augment.Views(both.branches[0])
 
     def build_heads(self, width):
         if self.head is None:
@@ -74,5 +75,5 @@ class Exemplar(SelfSupervisedModel):
                 f"make it {rows}, or give fewer images."
             )
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"all images look alike to the network": math.log(self.exemplars)}

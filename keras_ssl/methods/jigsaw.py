@@ -25,7 +25,7 @@ class Jigsaw(SelfSupervisedModel):
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
     `(None, None, channels)`, sees them as they are, which is quicker.
 
-    Term: `jigsaw`. Figure: `jigsaw_accuracy`; chance is 1 / permutations.
+    Term: `jigsaw`. Metric: `jigsaw_accuracy`; chance is 1 / permutations.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
@@ -39,11 +39,11 @@ class Jigsaw(SelfSupervisedModel):
     """
 
     terms = ("jigsaw",)
-    figures = ("jigsaw_accuracy",)
+    metric_names = ("jigsaw_accuracy",)
     view_counts = (1,)
-    couples_batch = False
-    sees_patches = True
-    what_helps = "A smaller learning rate, more passes or fewer orders usually help; tiny patches say little."
+    batch_dependent = False
+    patch_based = True
+    collapse_advice = "A smaller learning rate, more passes or fewer orders usually help; tiny patches say little."
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:
@@ -51,12 +51,14 @@ class Jigsaw(SelfSupervisedModel):
         self._orders = patches.permutations(
             grid**2, min(100, math.factorial(grid**2)) if permutations is None else permutations
         )
-        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head
         self.grid = grid
         self.permutations = permutations
         self.gap = gap
+
+    def default_views(self):
+        return augment.proxy(self.value_range)
 
     def build_heads(self, width):
         count, pieces = self._orders.shape
@@ -83,7 +85,7 @@ class Jigsaw(SelfSupervisedModel):
 
     def embed(self, views, training):
         parts, _, number = self.puzzle(views[0], self.draws("jigsaw"))
-        features = self.encode(self.features, self.for_backbone(parts), training, one_pass=True)
+        features = self.map_views(self.features, self.resize_to_backbone(parts), training, one_pass=True)
         return {"logits": self.head(ops.concatenate(features, axis=1), training=training), "order": number}
 
     def puzzle(self, image, draws):
@@ -111,11 +113,11 @@ class Jigsaw(SelfSupervisedModel):
             {"jigsaw_accuracy": losses.correct(logits, order)},
         )
 
-    def task(self, images):
+    def pretext_examples(self, images):
         parts, places, number = self.puzzle(images, Draws(self.seed, ops.arange(len(images))))
         orders = ops.convert_to_numpy(self.orders)[ops.convert_to_numpy(number)]
         captions = [[str(cell + 1) for cell in order] for order in orders]
         return {"pictures": parts, "captions": captions, "places": ops.stack(places, axis=-1)}
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"the features say nothing of the order": math.log(len(self._orders))}

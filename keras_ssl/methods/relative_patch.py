@@ -27,7 +27,7 @@ class RelativePatch(SelfSupervisedModel):
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
     `(None, None, channels)`, sees them as they are, which is quicker.
 
-    Term: `relative_patch`. Figure: `position_accuracy`; chance is 0.125.
+    Term: `relative_patch`. Metric: `position_accuracy`; chance is 0.125.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
@@ -41,20 +41,22 @@ class RelativePatch(SelfSupervisedModel):
     """
 
     terms = ("relative_patch",)
-    figures = ("position_accuracy",)
+    metric_names = ("position_accuracy",)
     view_counts = (1,)
-    couples_batch = False
-    sees_patches = True
-    what_helps = "A smaller learning rate and more passes usually help; patches of 8 pixels and less say little."
+    batch_dependent = False
+    patch_based = True
+    collapse_advice = "A smaller learning rate and more passes usually help; patches of 8 pixels and less say little."
 
     def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
-        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head
         self.patch = patch
         self.gap = gap
         self.jitter = jitter
         self.drop_colours = drop_colours
+
+    def default_views(self):
+        return augment.proxy(self.value_range)
 
     def build_heads(self, width):
         if self.head is None:
@@ -82,7 +84,7 @@ class RelativePatch(SelfSupervisedModel):
 
     def embed(self, views, training):
         pair, _, position = self.pair(views[0], self.draws("relative_patch"))
-        features = self.encode(self.features, self.for_backbone(pair), training, one_pass=True)
+        features = self.map_views(self.features, self.resize_to_backbone(pair), training, one_pass=True)
         logits = self.head(ops.concatenate(features, axis=1), training=training)
         return {"logits": logits, "position": position}
 
@@ -128,10 +130,10 @@ class RelativePatch(SelfSupervisedModel):
             {"position_accuracy": losses.correct(logits, position)},
         )
 
-    def task(self, images):
+    def pretext_examples(self, images):
         pair, places, position = self.pair(images, Draws(self.seed, ops.arange(len(images))))
         captions = [["middle", _NAMES[number]] for number in ops.convert_to_numpy(position)]
         return {"pictures": pair, "captions": captions, "places": ops.stack(places, axis=-1)}
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"the features say nothing of the position": math.log(8.0)}

@@ -17,7 +17,7 @@ class Rotation(SelfSupervisedModel):
     features says which each is (eq. 3). Quarter turns move pixels and interpolate none, so that nothing but the content
     tells them. Things that look alike from all sides, and pictures taken from above, teach nothing here.
 
-    Term: `rotation`, in nats, the mean over the four. Figure: `rotation_accuracy`; chance is 0.25.
+    Term: `rotation`, in nats, the mean over the four. Metric: `rotation_accuracy`; chance is 0.25.
 
     Args:
         backbone: a Keras model from square images to `(n, features)` or a feature map.
@@ -27,15 +27,17 @@ class Rotation(SelfSupervisedModel):
     """
 
     terms = ("rotation",)
-    figures = ("rotation_accuracy",)
+    metric_names = ("rotation_accuracy",)
     view_counts = (1,)
-    couples_batch = False
-    what_helps = "A smaller learning rate usually helps; images without an upside have no rotation to see."
+    batch_dependent = False
+    collapse_advice = "A smaller learning rate usually helps; images without an upside have no rotation to see."
 
     def __init__(self, backbone, views=None, head=None, **kwargs):
-        views = augment.proxy(kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.head = head
+
+    def default_views(self):
+        return augment.proxy(self.value_range)
 
     def build_heads(self, width):
         if self.head is None:
@@ -49,7 +51,7 @@ class Rotation(SelfSupervisedModel):
                 f"Rotation: images must be square, and these are {image.shape[1]}×{image.shape[2]}: a quarter turn "
                 "would be told by its shape. Crop them, such as by views=Views([RandomResizedCrop(size)])."
             )
-        logits = self.encode(self.logits, quarter_turns(image), training, one_pass=True)
+        logits = self.map_views(self.logits, quarter_turns(image), training, one_pass=True)
         return {"logits": ops.stack(logits, axis=1)}
 
     def logits(self, images, training):
@@ -63,11 +65,11 @@ class Rotation(SelfSupervisedModel):
             {"rotation_accuracy": ops.mean(losses.correct(logits, turns), axis=1)},
         )
 
-    def task(self, images):
+    def pretext_examples(self, images):
         captions = ["0°", "90°", "180°", "270°"]
         return {"pictures": quarter_turns(images), "captions": [captions] * len(images)}
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         return {"the four rotations look alike to the network": math.log(4.0)}
 
 

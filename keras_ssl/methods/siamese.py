@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
-from keras_ssl.batches import check_images
+from keras_ssl.data.batch import check_images
 from keras_ssl.losses.average import share
 from keras_ssl.losses.labelled import integer_labels, one_a_row
 from keras_ssl.losses.pairs import check_margin
@@ -25,7 +25,7 @@ class Siamese(SelfSupervisedModel):
     - by views: the two views of an image are of a kind, views of two images are not, over the whole global batch;
     - `labels=True`: all views of images with one label are of a kind. That needs labels.
 
-    Terms: `same` and `different`, weighted. Figures: `pair_accuracy`, the share of pairs on their side of half the
+    Terms: `same` and `different`, weighted. Metrics: `pair_accuracy`, the share of pairs on their side of half the
     margin, same and different ones at the same weights as in the loss; `same_share`, the share of pairs of a kind.
 
     Args:
@@ -44,10 +44,10 @@ class Siamese(SelfSupervisedModel):
     """
 
     terms = ("same", "different")
-    figures = ("pair_accuracy", "same_share")
-    compares_pairs = True
+    metric_names = ("pair_accuracy", "same_share")
+    uses_pair_labels = True
     view_counts = (2,)
-    what_helps = "A smaller learning rate, a margin that suits the distances, and milder views usually help."
+    collapse_advice = "A smaller learning rate, a margin that suits the distances, and milder views usually help."
 
     def __init__(
         self,
@@ -65,7 +65,6 @@ class Siamese(SelfSupervisedModel):
         if not 0.0 < positive_weight < 1.0:
             raise ValueError(f"Siamese: `positive_weight` must lie between 0 and 1; it is {positive_weight!r}.")
         check_function("Siamese: `distance`", distance, "keras_ssl.distances.euclidean")
-        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.distance = distance
@@ -74,17 +73,16 @@ class Siamese(SelfSupervisedModel):
         self.labels = self.uses_labels = labels
         self.one_pass = one_pass
 
+    def default_views(self):
+        return default_views(self.backbone, self.value_range)
+
     def build_heads(self, width):
         if self.projector is not None:
             heads.build(self.projector, width)
 
     def embed(self, views, training):
-        a, b = self.encode(self.projected, views, training, self.one_pass)
+        a, b = self.map_views(self.project, views, training, self.one_pass)
         return {"a": a, "b": b}
-
-    def projected(self, images, training=None):
-        features = self.features(images, training=training)
-        return features if self.projector is None else self.projector(features, training=training)
 
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
@@ -138,9 +136,9 @@ class Siamese(SelfSupervisedModel):
         embedded = []
         for images in (images_a, images_b):
             check_images(images, self.value_range)
-            embedded.append(self.projected(ops.cast(images, "float32")))
+            embedded.append(self.project(ops.cast(images, "float32")))
         return ops.convert_to_numpy(ops.relu(1.0 - self.distance(*embedded) / self.margin))
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         far = (1.0 - self.positive_weight) * self.margin**2
         return {"all images have one embedding, as it is for pairs made of a batch": far}

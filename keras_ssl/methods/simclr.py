@@ -43,9 +43,9 @@ class SimCLR(SelfSupervisedModel):
     """
 
     terms = ("nt_xent",)
-    figures = ("contrastive_accuracy",)
+    metric_names = ("contrastive_accuracy",)
     view_counts = (2,)
-    what_helps = "A temperature of 0.1 to 0.5, larger batches and a smaller learning rate with warm-up usually help."
+    collapse_advice = "A temperature of 0.1 to 0.5, larger batches and a smaller learning rate with warm-up usually help."
 
     def __init__(
         self,
@@ -69,7 +69,6 @@ class SimCLR(SelfSupervisedModel):
         check_function("SimCLR: `contrast`", contrast, "keras_ssl.losses.nt_xent")
         if negatives is not None:
             check_function("SimCLR: `negatives`", negatives, "keras_ssl.mining.HardnessWeighted()")
-        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.temperature = temperature
@@ -77,6 +76,9 @@ class SimCLR(SelfSupervisedModel):
         self.memory = memory
         self.negatives = negatives
         self.contrast = contrast
+
+    def default_views(self):
+        return default_views(self.backbone, self.value_range)
 
     def build_heads(self, width):
         if self.projector is None:
@@ -87,11 +89,8 @@ class SimCLR(SelfSupervisedModel):
             self.queue.build((None, heads.width_of(self.projector, width)))
 
     def embed(self, views, training):
-        a, b = self.encode(self.projected, views, training, self.one_pass)
+        a, b = self.map_views(self.project, views, training, self.one_pass)
         return {"a": a, "b": b}
-
-    def projected(self, images, training=None):
-        return self.projector(self.features(images, training=training), training=training)
 
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
@@ -109,7 +108,7 @@ class SimCLR(SelfSupervisedModel):
             {"contrastive_accuracy": accuracy},
         )
 
-    def tick(self, outputs, stepped):
+    def after_optimizer_step(self, outputs, stepped):
         if self.memory:
             # The rows of all replicas in the order of the global batch: the queue is the same on each of them.
             views = [distribute.gather(outputs[name]) for name in ("a", "b")]
@@ -119,7 +118,7 @@ class SimCLR(SelfSupervisedModel):
         if self.memory and batch_size is not None:
             check_size("SimCLR: `memory`", self.memory, 2 * batch_size)
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         others = 2 * batch_size - 1 + self.memory
         if self.contrast in (losses.dcl, losses.dclw):
             others -= 1  # their denominators lack the positive

@@ -26,7 +26,7 @@ class Triplet(SelfSupervisedModel):
     - by views: an image's other view is its positive, views of all other images of the global batch are negatives;
     - `labels=True`: all views of images with its label are positives. That needs labels.
 
-    Term: `triplet`. Figures: `active_triplets`, the share of mined triplets that cost anything (given a soft margin, of
+    Term: `triplet`. Metrics: `active_triplets`, the share of mined triplets that cost anything (given a soft margin, of
     those whose negative is nearer than the positive), `mined_triplets`, how many there are an anchor.
 
     Args:
@@ -46,9 +46,9 @@ class Triplet(SelfSupervisedModel):
     """
 
     terms = ("triplet",)
-    figures = ("active_triplets", "mined_triplets")
+    metric_names = ("active_triplets", "mined_triplets")
     view_counts = (2, 3)
-    what_helps = (
+    collapse_advice = (
         "Semi-hard instead of hardest negatives, a smaller learning rate and larger batches usually help; see whether "
         "views leave enough of the image."
     )
@@ -75,7 +75,6 @@ class Triplet(SelfSupervisedModel):
                 f"Triplet: {type(mining).__name__} goes by the Euclidean distance of rows of length 1: add "
                 "distance=keras_ssl.distances.euclidean, and leave normalize=True."
             )
-        views = default_views(backbone, kwargs.get("value_range", (0, 255))) if views is None else views
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.distance = distance
@@ -85,6 +84,9 @@ class Triplet(SelfSupervisedModel):
         self.normalize = normalize
         self.labels = self.uses_labels = labels
         self.one_pass = one_pass
+
+    def default_views(self):
+        return default_views(self.backbone, self.value_range)
 
     def build_heads(self, width):
         if self.projector is not None:
@@ -98,11 +100,10 @@ class Triplet(SelfSupervisedModel):
 
     def embed(self, views, training):
         names = ("a", "b", "c")
-        return dict(zip(names, self.encode(self.projected, views, training, self.one_pass)))
+        return dict(zip(names, self.map_views(self.project, views, training, self.one_pass)))
 
-    def projected(self, images, training=None):
-        features = self.features(images, training=training)
-        z = features if self.projector is None else self.projector(features, training=training)
+    def project(self, images, training=None):
+        z = super().project(images, training=training)
         return losses.normalized(z) if self.normalize else z
 
     def objective(self, outputs, batch):
@@ -139,7 +140,7 @@ class Triplet(SelfSupervisedModel):
                 )
             )
 
-    def trivial_losses(self, batch_size):
+    def collapse_losses(self, batch_size):
         at_rest = math.log(2.0) if self.margin is None else self.margin
         # Some miners find no triplet where all distances are 0: there that costs nothing.
         positive, negative = mining.same_and_different([0, 0, 1, 1], [0, 0, 1, 1])

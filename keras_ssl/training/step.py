@@ -1,0 +1,41 @@
+"""Which model runs a training or test step on this thread; everywhere else a model is its backbone."""
+
+import threading
+
+# Per thread, for TensorFlow's strategies run each replica's step on a thread of its own.
+_running = threading.local()
+
+# The step that an evaluation draws its views for: no training step has it, so that the views are its own, and they are
+# the same at every evaluation, so that val_loss compares between epochs.
+EVALUATION = -1
+
+
+class Step:
+    """Marks this thread as running a step of a model, until the step ends or fails.
+
+    Attributes:
+        outputs: what the forward pass gave, for what happens after the optimizer.
+        draws: of the rows that are being embedded.
+    """
+
+    def __init__(self, model, training):
+        self.model, self.training, self.outputs, self.draws = model, training, None, None
+
+    def __enter__(self):
+        self._outer = getattr(_running, "step", None)
+        _running.step = self
+        return self
+
+    def __exit__(self, *exception):
+        _running.step = self._outer
+
+
+def running():
+    """The `Step` that this thread runs, of whichever model; None outside of a step."""
+    return getattr(_running, "step", None)
+
+
+def step_of(model):
+    """The `Step` of this model that this thread runs; None outside of one, and in a step of another model."""
+    step = running()
+    return step if step is not None and step.model is model else None

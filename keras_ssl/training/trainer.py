@@ -1,0 +1,341 @@
+"""How a method is trained: Keras' `compile`, `fit`, `evaluate` and `predict`, and the one `train_step` of this library."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssl import backbones, batch_norm, distribute, micro_batches
+from keras_ssl.data import adapter
+from keras_ssl.data.batch import standard_batch
+from keras_ssl.keras_gaps import is_evaluation_of_fit
+from keras_ssl.optimizers import warn_of_rate
+from keras_ssl.training import finite
+from keras_ssl.training.run import Run
+from keras_ssl.training.step import Step, step_of
+
+
+class Trainer(keras.Model):
+    """Trains what a subclass states: `keras_ssl.SelfSupervisedModel`, which says what a method writes.
+
+    A subclass has `backbone`, `views` and `seed`, embeds a batch in `call` while a step of its own runs, and gives the
+    named terms of its loss by `objective`. All that Keras does in `fit` is here; nothing of it knows a method.
+    """
+
+    def _init_training(self):
+        """What training needs, before anything is built."""
+        self.micro_batch_size = None  # set by compile
+        self.global_batch_size = None  # set by fit: images of a step, over all replicas
+        self.continues_epoch = False  # set by fit: its second part, after the rest of an epoch that was cut off
+        self._means = {name: keras.metrics.Mean(name=name) for name in (*self.terms, *self.metric_names)}
+        self._notices = set()
+        self._creation_strategy = distribute.current()
+
+    # What the user calls.
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        micro_batch_size=None,
+    ):
+        """Sets the optimizer, and how the step is run; as Keras' own, less what a method brings along itself.
+
+        Args:
+            optimizer: a Keras optimizer. `gradient_accumulation_steps` is refused where rows of a batch are compared
+                with each other: a mean of small batches is not the large one.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`.
+            micro_batch_size: images that are in the network at a time, on each device; it must divide the images of a
+                device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalisation
+                sees one micro-batch at a time. None for the whole batch at once.
+            loss, loss_weights, metrics, weighted_metrics: refused.
+        """
+        given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"compile: `{name}` is {value!r}, but {type(self).__name__} brings its loss and metrics itself. "
+                    f"Leave `{name}` out; for downstream accuracy pass keras_ssl.callbacks.KNNProbe to `fit`."
+                )
+        optimizer = keras.optimizers.get(optimizer)
+        warn_of_rate(optimizer)
+        if self.batch_dependent and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
+            raise ValueError(
+                f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
+                f"{type(self).__name__} compares the rows of a batch, and the mean of small batches is not the large "
+                "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
+            )
+        if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size > 0):
+            raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
+        self.micro_batch_size = micro_batch_size
+        if not self.built and backbones.input_shape(self.backbone):
+            self.build()  # so that summary() and save() know all parts before the first batch
+        uncompilable = self.views.uncompilable if self.views is not None else []
+        if uncompilable and (jit_compile is True or (jit_compile == "auto" and keras.backend.backend() == "jax")):
+            warnings.warn(
+                f"These layers of the views can't be compiled by XLA: {', '.join(uncompilable)}. The whole training "
+                "step runs uncompiled because of them."
+            )
+            jit_compile = False
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self._compiled_with = {
+            "optimizer": optimizer,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+            "micro_batch_size": micro_batch_size,
+        }
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains; as Keras' own, with batches of one size and an order that is a function of (seed, epoch).
+
+        Args:
+            x: images `(N, height, width, channels)`; a dict `{"image": …}` or `{"views": (a, b)}`; a split of
+                `keras_ssl.data.load`; or a stream of batches: `tf.data.Dataset`, `PyDataset`, torch `DataLoader`.
+            y: labels, for methods that use them.
+            batch_size: images per batch, over all replicas; 256 if None.
+            validation_data: in any form of `x`, or `(images, labels)`.
+            class_weight, sample_weight: refused.
+            epochs, verbose, callbacks, validation_split, shuffle, initial_epoch, steps_per_epoch, validation_steps,
+                validation_batch_size, validation_freq: as of `keras.Model.fit`.
+
+        Returns:
+            Keras' `History`.
+        """
+        self._check_can_run("fit", class_weight=class_weight, sample_weight=sample_weight)
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("fit: give `validation_data` or `validation_split`, not both.")
+            (x, validation_data), y = adapter.split_validation(x, y, self.needs(), validation_split), None
+        feed = self._adapt(x, y, "x", batch_size=batch_size, shuffle=shuffle, steps=steps_per_epoch)
+        self.global_batch_size = feed.global_batch_size
+        self.check_batch_size(feed.global_batch_size)
+        if validation_data is not None:
+            size = validation_batch_size or feed.global_batch_size
+            validation_data = self._adapt(*adapter.images_and_labels(validation_data), "validation_data", batch_size=size)
+        self._announce(feed, verbose)
+        self._build_for(feed)
+        run = Run(self, feed, callbacks, epochs, initial_epoch)
+        return run.train(
+            super().fit,
+            verbose=verbose,
+            validation_data=validation_data and validation_data.to_keras(),
+            validation_steps=validation_steps,
+            validation_freq=validation_freq,
+        )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """The method's loss and metrics, with views drawn by a fixed seed; as Keras' own otherwise.
+
+        Batch normalisation runs in inference mode, as in every Keras evaluation. For what the features are worth
+        downstream, see `keras_ssl.evaluate`.
+        """
+        if not is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
+            self._check_can_run("evaluate", sample_weight=sample_weight)
+            x = self._adapt(x, y, "x", batch_size=batch_size).to_keras()
+        return super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict, **kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The backbone's features of images; as Keras' own. Over several processes: `evaluate.extract_features`."""
+        if distribute.processes_of(self)[0] > 1:
+            raise ValueError(
+                "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
+                "extract_features(model, images), which computes them in each process by itself."
+            )
+        rows, replicas = len(x) if hasattr(x, "shape") else 0, distribute.replicas_of(self)
+        if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
+            distribute.refuse_size(self, None, batch_size or 32, "batch_size")
+            x = np.asarray(x[np.minimum(np.arange(-(-rows // replicas) * replicas), rows - 1)])
+        features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        return features[:rows] if rows else features
+
+    # On the way into `fit`.
+
+    def needs(self):
+        """What this method asks of a batch: `keras_ssl.data.adapter.Needs`."""
+        return adapter.Needs(
+            method=type(self).__name__,
+            value_range=self.value_range,
+            seed=self.seed,
+            labels=self.uses_labels,
+            index=self.uses_index,
+            batch_dependent=self.batch_dependent,
+        )
+
+    def _adapt(self, x, y, what, **options):
+        feed = adapter.adapt(x, y, self.needs(), self, what=what, **options)
+        if feed.has_unused_labels:
+            name = type(self).__name__
+            self._notify_once("labels", f"{name} learns without labels: those that were given are not used.")
+        if feed.rows is not None:
+            self.check_rows(feed.rows)
+        if self.micro_batch_size is not None:
+            micro_batches.check_size(self.micro_batch_size, feed.global_batch_size, distribute.replicas_of(self))
+            micro_batches.check_batch_norm(self, self.micro_batch_size)
+        return feed
+
+    def _build_for(self, feed):
+        """Creates all variables before the first step is traced, the optimizer's as well."""
+        with distribute.scope_of(self):
+            self._freeze()  # what was thawed on the teacher itself, behind the model's back
+            if not self.built:
+                self.build(feed.shapes())
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+        if distribute.replicas_of(self) > 1:
+            batch_norm.warn_of_per_replica_layers(self)
+
+    def _announce(self, feed, verbose):
+        """Says once what a user should know before the first step."""
+        if verbose == 0:
+            return
+        replicas = distribute.description(self, feed.global_batch_size)
+        if replicas:
+            self._notify_once(replicas, replicas)
+        if feed.rows_left_over:
+            self._notify_once(
+                "dropped",
+                f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
+                f"the {feed.rows_left_over} that are left over "
+                f"{'are others in each pass' if feed.shuffled else 'at the end are not used'}.",
+            )
+
+    def _notify_once(self, about, sentence):
+        """Prints a sentence, once in the life of this model."""
+        if about not in self._notices:
+            self._notices.add(about)
+            print(f"keras_ssl: {sentence}")
+
+    def _check_can_run(self, method, **weights):
+        for name, value in weights.items():
+            if value is not None:
+                raise ValueError(f"{method}: `{name}` has no meaning for a self-supervised loss: leave it out.")
+        if not self.compiled:
+            raise ValueError(f"Call compile(optimizer=…) before {method}().")
+        distribute.prepare(self, self._creation_strategy)
+
+    # The step.
+
+    def train_step(self, *args):
+        *state, given = args
+        batch = standard_batch(given)
+        with distribute.after(batch), Step(self, training=True) as step:
+            # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
+            return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
+
+    def _train_step(self, batch, step):
+        """TensorFlow and torch: variables are assigned as they change."""
+        before = ops.convert_to_tensor(self.optimizer.iterations) * 1
+        logs = super().train_step((batch,))
+        self._after_optimizer(step.outputs, before)
+        return logs
+
+    def _stateless_train_step(self, state, batch, step):
+        """JAX: state goes in and out as values."""
+        with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, state[2]))):
+            before = ops.convert_to_tensor(self.optimizer.iterations)
+        logs, (trainable, others, optimizer, accumulators) = super().train_step(state, (batch,))
+        mapping = [
+            *zip(self.trainable_variables, trainable),
+            *zip(self.non_trainable_variables, others),
+            *zip(self.optimizer.variables, optimizer),
+        ]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self._after_optimizer(step.outputs, before)
+        others = [scope.get_current_value(variable) for variable in self.non_trainable_variables]
+        return logs, (trainable, others, optimizer, accumulators)
+
+    def _after_optimizer(self, outputs, before):
+        # Where accumulation or the scaling of half precision leaves a step out, the optimizer's count stands still.
+        stepped = ops.not_equal(ops.convert_to_tensor(self.optimizer.iterations), before)
+        self.after_optimizer_step(keras.tree.map_structure(ops.stop_gradient, outputs), stepped)
+        self.step.assign(self.step + 1)
+
+    def test_step(self, *args):
+        *state, given = args
+        batch = standard_batch(given)
+        with distribute.after(batch), Step(self, training=False):
+            return super().test_step(*state, (batch,))
+
+    # The loss: the one place that reduces over rows and replicas.
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        terms, metrics = self.objective(y_pred, x)
+        for kind, given, stated in (("terms", terms, self.terms), ("metric_names", metrics, self.metric_names)):
+            if set(given) != set(stated):
+                raise ValueError(
+                    f"{type(self).__name__}.{kind} states {stated}, and objective() gave {tuple(given)}: "
+                    "make them agree."
+                )
+        reduced = {name: self._reduced(name, term) for name, term in terms.items()}
+        if training:
+            finite.record(self, [reduced[name] for name in self.terms])
+        total = sum(reduced.values())
+        for name, metric in metrics.items():
+            self._reduced(name, metric)
+        if self.losses:
+            total += super().compute_loss()  # regularisers and add_loss of the user's layers, scaled by Keras
+        return total
+
+    def _reduced(self, name, values):
+        """This replica's share of a term: strategies sum the shares, and their gradients."""
+        mean = ops.mean(ops.cast(values, "float32"))
+        # Each replica logs the mean of its rows, or the scalar that all share; over equal replicas both average right.
+        self._means[name].update_state(ops.stop_gradient(mean))
+        return mean / distribute.replicas()
+
+    def check_finite(self):
+        """Raises `FloatingPointError` with the name of the first term of the loss that was not finite, if one was."""
+        finite.check(self)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Keras calls this after the optimizer, with the outputs of the forward pass: what tick() reads.
+        step = getattr(_running, "step", None)
+        if step is not None:
+            step.outputs = y_pred
+        return self.get_metrics_result()
+

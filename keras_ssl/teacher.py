@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_ssl import batch_norm
-from keras_ssl.keras_gaps import flatten_layers
+from keras_ssl.clone import clone, trainable_flags
 from keras_ssl.saving import check_function
 
 STATISTICS = ("own", "average", "copy")
@@ -121,9 +121,9 @@ class Teacher(keras.layers.Layer):
         Args:
             students: built layers or models.
         """
-        self.copies = [copy_of(student) for student in students]
+        self.copies = [clone(student) for student in students]
         # By place and never by name: a copy has the names of its original.
-        self._learned = [learned(layer) for layer in self.copies]
+        self._trainable_flags = [trainable_flags(layer) for layer in self.copies]
         for weight in (weight for layer in self.copies for weight in layer.weights):
             if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
                 raise ValueError(
@@ -146,11 +146,11 @@ class Teacher(keras.layers.Layer):
         self.freeze()
 
     def _statistics_of(self, layers):
-        """The weights that are averaged and not learned: none, unless it is asked for."""
+        """The weights that are averaged and that no optimizer moves: none unless `statistics` is "average"."""
         if self.statistics != "average":
             return []
-        weights = [pair for layer, flags in zip(layers, self._learned) for pair in zip(layer.weights, flags)]
-        return [weight for weight, is_learned in weights if not is_learned and _is_float(weight)]
+        weights = [pair for layer, flags in zip(layers, self._trainable_flags) for pair in zip(layer.weights, flags)]
+        return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
     def normalise_as(self, students):
         """Gives the copies' batch normalisation the statistics that the students' has: global, ghost batches, fused."""
@@ -196,8 +196,8 @@ class Teacher(keras.layers.Layer):
             stepped: boolean scalar tensor; where it is false nothing moves.
         """
         momentum = ops.where(stepped, self.momentum(), 1.0)
-        for layer, student, is_learned in zip(self.copies, students, self._learned):
-            for mine, theirs, averaged in zip(layer.weights, student.weights, is_learned):
+        for layer, student, flags in zip(self.copies, students, self._trainable_flags):
+            for mine, theirs, averaged in zip(layer.weights, student.weights, flags):
                 new = ops.convert_to_tensor(theirs)
                 if averaged:
                     mine.assign(momentum * ops.convert_to_tensor(mine) + (1.0 - momentum) * new)
@@ -213,24 +213,3 @@ class Teacher(keras.layers.Layer):
 
 def _is_float(weight):
     return "float" in keras.backend.standardize_dtype(weight.dtype)
-
-
-def copy_of(layer):
-    """A layer or model of the same configuration and weights, with no variable in common."""
-    twin = type(layer).from_config(layer.get_config())
-    if not twin.built:
-        twin.build_from_config(layer.get_build_config())
-    twin.set_weights(layer.get_weights())
-    return twin
-
-
-def learned(layer):
-    """For each weight of a layer whether an optimizer would move it, were nothing frozen."""
-    layers = flatten_layers(layer)
-    kept = [part.trainable for part in layers]
-    layer.trainable = True
-    moved = {id(variable) for variable in layer.trainable_variables}
-    flags = [id(weight) in moved for weight in layer.weights]
-    for part, trainable in zip(layers, kept):  # from the top down, for each sets all that is below it
-        part.trainable = trainable
-    return flags

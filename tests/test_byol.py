@@ -10,7 +10,8 @@ from keras import ops
 
 import keras_ssl
 from keras_ssl import augment, batch_norm, callbacks, distribute, heads
-from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher, copy_of
+from keras_ssl.clone import clone
+from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher
 
 
 def head(*widths):
@@ -324,7 +325,7 @@ def test_a_stream_of_unknown_length_needs_a_schedule_of_its_own(images):
 def test_a_copy_has_its_originals_layers_and_flags():
     backbone = with_batch_norm()
     backbone.layers[1].trainable = False
-    twin = copy_of(backbone)
+    twin = clone(backbone)
     teacher = Teacher(ConstantMomentum(0.5))
     teacher.follow([twin])
     assert [layer.trainable for layer in teacher.copies[0].layers] == [layer.trainable for layer in twin.layers]

@@ -14,7 +14,8 @@ from keras import layers, ops
 
 import keras_ssl
 from keras_ssl import evaluate
-from keras_ssl.evaluate.fine_tuning import _copy, draw_fraction
+from keras_ssl.clone import clone
+from keras_ssl.evaluate.labels import draw_fraction
 
 
 def tinted(count=64, seed=0):
@@ -281,12 +282,12 @@ def test_subclasses_and_models_in_models_are_copied():
     nested = keras.Sequential([keras.Input((8, 8, 2)), layers.Rescaling(2.0), inner])
     for backbone in (subclass, nested):
         before = weights(backbone)
-        copy = _copy(backbone, (8, 8, 2), 0, with_weights=True)
+        copy = clone(backbone, seed=0, unfreeze=True, input_shape=(8, 8, 2))
         images = tinted()[0][:3]
         np.testing.assert_allclose(
             ops.convert_to_numpy(copy(images)), ops.convert_to_numpy(backbone(images)), atol=1e-6
         )
-        fresh = [_copy(backbone, (8, 8, 2), 0, with_weights=False) for _ in range(2)]
+        fresh = [clone(backbone, with_weights=False, seed=0, unfreeze=True, input_shape=(8, 8, 2)) for _ in range(2)]
         assert all(equal(weights(fresh[0]), weights(fresh[1])))
         assert not all(equal(weights(fresh[0]), before))
         tune(backbone, epochs=1)

@@ -3,9 +3,9 @@
 from keras_ssl import data
 from keras_ssl.callbacks.looks import Looks
 from keras_ssl.evaluate import features as feature_functions
-from keras_ssl.evaluate.checks import labelled, some_classes
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe, some_of_each
+from keras_ssl.evaluate.labels import labelled, some_classes, some_of_each
+from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
 class _Probe(Looks):

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.labels import draw_labels
+from keras_ssl.evaluate.linear import linear_probe
 
 
 @dataclasses.dataclass

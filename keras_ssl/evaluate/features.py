@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_ssl import distribute
 from keras_ssl.batches import standard_batch
-from keras_ssl.evaluate.checks import labelled
+from keras_ssl.evaluate.labels import labelled
 
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):

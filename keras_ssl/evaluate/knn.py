@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_ssl.evaluate.checks import labelled
+from keras_ssl.evaluate.labels import labelled
 
 
 def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max_bytes=2**27):

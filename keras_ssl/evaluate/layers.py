@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_ssl.backbones import backbone_of, image_shape, is_graph
 from keras_ssl.data import Data
-from keras_ssl.evaluate.checks import some_classes
 from keras_ssl.evaluate.features import feature_network, run
-from keras_ssl.evaluate.fine_tuning import _backbone_of, _check_validation, _input_shape, is_graph, labelled_images
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.labels import check_validation, draw_labels, labelled_images, some_classes
+from keras_ssl.evaluate.linear import linear_probe
 
 _MOST = 12
 
@@ -113,9 +113,9 @@ def probe_layers(
         raise ValueError(f"probe_layers: `grid` must be an integer, 1 or more; it is {grid!r}.")
     images, labels, test, test_labels = _splits(data)
     some_classes("train", labels)
-    _check_validation(images, labels, test, test_labels)
+    check_validation(images, labels, test, test_labels)
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
-    graph = _Graph(_backbone_of(backbone), images.shape[1:])
+    graph = _Graph(backbone_of(backbone), images.shape[1:])
     names = graph.stages() if layers is None else graph.known(layers)
 
     found = LayerProbes(list(names), [], [], probe, len(rows))
@@ -180,7 +180,7 @@ class _Graph:
                 "intermediate output can be reached: give a functional or sequential model that has been built."
             )
         self.backbone = backbone
-        self.images = keras.Input(_input_shape(backbone, shape))
+        self.images = keras.Input(image_shape(backbone, shape))
         self.calls = []
         self._replay(backbone, self.images, "")
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_ssl.evaluate.checks import labelled, some_classes
+from keras_ssl.evaluate.labels import labelled, some_classes
 
 # From "trust the mean of the class" to "trust every feature", on standardised features.
 REGULARIZATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -87,24 +87,3 @@ def _threads(features, classes):
     # A small product is slower on two threads than on one (measured: by three on two cores).
     small = features.shape[0] * features.shape[1] * classes < 10**9
     return threadpool_limits(1 if small else None)
-
-
-def draw_labels(labels, per_class, seed):
-    """The rows of a balanced draw of labels, `per_class` of each class (all where there are fewer)."""
-    generator = np.random.default_rng(seed)
-    rows = [generator.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
-    return np.sort(np.concatenate(rows))
-
-
-def some_of_each(labels, most, seed=0):
-    """At most so many rows, drawn evenly: of each class the same number, or all where a class has fewer."""
-    if most is None or len(labels) <= most:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = np.asarray(labels)[order]
-    # The place of each row among those of its class: first all the firsts, then all the seconds.
-    place = np.zeros(len(labels), "int64")
-    for label in np.unique(shuffled):
-        same = shuffled == label
-        place[same] = np.arange(same.sum())
-    return np.sort(order[np.argsort(place, kind="stable")[:most]])

@@ -1,14 +1,14 @@
 """Probes: what the backbone's features are worth by now, told by labelled images of the probe's own."""
 
 from keras_ssl import data
-from keras_ssl.callbacks.looks import Looks
+from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import labelled, some_classes, some_of_each
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
-class _Probe(Looks):
+class _Probe(PeriodicCallback):
     """Classifies labelled images of its own by the backbone's features, now and then during `fit`."""
 
     def __init__(self, train, test, every, every_steps, most, layer, grid, batch_size, name):
@@ -27,7 +27,7 @@ class _Probe(Looks):
         super().set_model(model)
         self._network = None  # it was that of another model, or of other devices
 
-    def look(self, step):
+    def measure(self, step):
         return {self.name: self.accuracy()}
 
     def accuracy(self):

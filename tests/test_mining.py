@@ -105,7 +105,7 @@ def test_anchors_without_a_partner_cost_nothing(name, labels):
     positive, negative = mining.same_and_different(y, y)
     found = MINERS[name](ops.convert_to_tensor(distances_of(0)), positive, negative)
     assert float(ops.sum(found.weight)) == 0.0
-    rows = losses.averaged(losses.triplet(found.positive_distance, found.negative_distance), found.weight)
+    rows = losses.weighted_mean_rows(losses.triplet(found.positive_distance, found.negative_distance), found.weight)
     np.testing.assert_array_equal(ops.convert_to_numpy(rows), np.zeros(12))
 
 

@@ -96,7 +96,7 @@ def pairs_of(embeddings, labels):
 def pml_contrastive(case, embeddings, labels):
     distance, positive, negative = pairs_of(embeddings, labels)
     cost = losses.contrastive(distance, positive, case["neg_margin"], case["pos_margin"], square=False)
-    return mean(losses.averaged(cost, positive, True) + losses.averaged(cost, negative, True))
+    return mean(losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True))
 
 
 PML_MINERS = {
@@ -117,7 +117,7 @@ def pml_triplet_miners(case, embeddings, labels):
         cost = ops.softplus(mined.positive_distance - mined.negative_distance + case["margin"])
     else:
         cost = losses.triplet(mined.positive_distance, mined.negative_distance, case["margin"])
-    return mean(losses.averaged(cost, mined.weight, True))
+    return mean(losses.weighted_mean_rows(cost, mined.weight, True))
 
 
 def as_array(tensor):
@@ -276,7 +276,9 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
             if number == 0:  # ContrastiveLoss; the other is NTXentLoss
                 distance = distances.matrix(distances.euclidean, losses.normalized(z), losses.normalized(keys))
                 cost = losses.contrastive(distance, positive, 1.0, square=False)
-                return mean(losses.averaged(cost, positive, True) + losses.averaged(cost, negative, True))
+                return mean(
+                    losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True)
+                )
             return mean(losses.labelled_nt_xent(z, labels, 0.1, keys, key_labels, filled=held[0]))
 
         loss, (gradient,) = value_and_gradients(value, z)

@@ -6,8 +6,8 @@
 import keras
 from keras import ops
 
-from keras_ssl.losses.average import averaged
 from keras_ssl.losses.nt_xent import arranged, check_temperature, hide, normalized
+from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.mining import same_and_different
 
 
@@ -140,7 +140,7 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
     log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, first_row, filled)
     count = ops.sum(ops.cast(positive, "float32"), axis=1)
     rows = -ops.sum(ops.where(positive, log_share, 0.0), axis=1) / ops.maximum(count, 1.0)
-    return averaged(rows, count > 0.0)
+    return weighted_mean_rows(rows, count > 0.0)
 
 
 def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, filled=None):
@@ -159,7 +159,7 @@ def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=
     log_share, positive = _among_all(
         "labelled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, filled, pairwise=True
     )
-    return averaged(-log_share, positive)
+    return weighted_mean_rows(-log_share, positive)
 
 
 def multi_similarity(

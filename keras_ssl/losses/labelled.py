@@ -13,10 +13,10 @@ import keras
 from keras import ops
 
 from keras_ssl import distances, distribute, mining
-from keras_ssl.losses.average import averaged
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
+from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.saving import check_function
 
 
@@ -128,7 +128,7 @@ class TripletSemiHard(_Triplets):
 
     def rows(self, *given):
         mined = mining.semi_hard(*self._matrix(*given))
-        return averaged(triplet(mined.positive_distance, mined.negative_distance, self.margin), mined.weight)
+        return weighted_mean_rows(triplet(mined.positive_distance, mined.negative_distance, self.margin), mined.weight)
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -204,7 +204,7 @@ class LiftedStructure(_Labelled):
         negatives = ops.logsumexp(ops.where(negative, self.margin - everyones, -1e9), axis=1)
         own = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
         both = ops.logaddexp(own[:, None], negatives[None, :]) + distance
-        return averaged(0.5 * ops.square(ops.relu(both)), positive)
+        return weighted_mean_rows(0.5 * ops.square(ops.relu(both)), positive)
 
     def get_config(self):
         return self._config(margin=self.margin)

@@ -6,9 +6,9 @@ from keras import ops
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
 from keras_ssl.batches import check_images
-from keras_ssl.losses.average import share
 from keras_ssl.losses.labelled import integer_labels, one_a_row
 from keras_ssl.losses.pairs import check_margin
+from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.saving import check_function
 
@@ -99,13 +99,13 @@ class Siamese(SelfSupervisedModel):
         costs = losses.contrastive(distance, same, self.margin)
         near = distance < self.margin / 2
         weight, rest = self.positive_weight, 1.0 - self.positive_weight
-        accuracy = weight * share(same, near) + rest * share(different, ops.logical_not(near))
+        accuracy = weight * weighted_fraction(same, near) + rest * weighted_fraction(different, ops.logical_not(near))
         return (
             {
-                "same": weight * losses.averaged(costs, same),
-                "different": rest * losses.averaged(costs, different),
+                "same": weight * losses.weighted_mean_rows(costs, same),
+                "different": rest * losses.weighted_mean_rows(costs, different),
             },
-            {"pair_accuracy": accuracy, "same_share": share(ops.logical_or(same, different), same)},
+            {"pair_accuracy": accuracy, "same_share": weighted_fraction(ops.logical_or(same, different), same)},
         )
 
     def _of_given_pairs(self, distance, same):

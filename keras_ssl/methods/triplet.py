@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
-from keras_ssl.losses.average import share
 from keras_ssl.losses.labelled import integer_labels
 from keras_ssl.losses.pairs import check_margin
+from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.saving import check_function
 
@@ -120,12 +120,12 @@ class Triplet(SelfSupervisedModel):
         costs = losses.triplet(mined.positive_distance, mined.negative_distance, self.margin)
         threshold = math.log(2.0) if self.margin is None else 0.0
         counted = mined.weight > 0.0
-        rows = losses.averaged(costs, mined.weight, self.active_only)
+        rows = losses.weighted_mean_rows(costs, mined.weight, self.active_only)
         inner = tuple(range(1, len(mined.weight.shape)))
         mined_triplets = ops.sum(ops.cast(counted, "float32"), axis=inner) if inner else ops.cast(counted, "float32")
         return (
             {"triplet": rows},
-            {"active_triplets": share(counted, costs > threshold), "mined_triplets": mined_triplets},
+            {"active_triplets": weighted_fraction(counted, costs > threshold), "mined_triplets": mined_triplets},
         )
 
     def check_logs(self, logs):

@@ -14,7 +14,7 @@ class Queue(keras.layers.Layer):
     queue = keras_ssl.queue.Queue(1024)
     queue.build((None, 128))
     queue.push(embeddings)
-    rows, filled = queue.negatives()
+    rows, valid = queue.negatives()
     ```
 
     A method holds one, reads `negatives()` in its objective, and pushes in its `tick`, which runs once an optimizer
@@ -48,9 +48,9 @@ class Queue(keras.layers.Layer):
         self.count = self.add_weight(shape=(), dtype="int32", name="count", **state)
 
     def negatives(self):
-        """`(rows, filled)`: float32 `(size, width)`, and boolean `(size,)`, which of them hold an embedding."""
-        filled = ops.arange(self.size, dtype="int32") < ops.convert_to_tensor(self.count)
-        return ops.convert_to_tensor(self.rows), filled
+        """`(rows, valid)`: float32 `(size, width)`, and boolean `(size,)`, which of them hold an embedding."""
+        valid = ops.arange(self.size, dtype="int32") < ops.convert_to_tensor(self.count)
+        return ops.convert_to_tensor(self.rows), valid
 
     def classes(self):
         """The labels of the rows of `negatives()`: int32 `(size,)`, of any value where nothing is held yet."""

@@ -267,11 +267,11 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
         z, labels = case["emb"][step], case["labels"][step].astype("int32")
 
         def value(z, labels=labels):
-            past, filled = queue.negatives()
+            past, valid = queue.negatives()
             keys = ops.concatenate([ops.stop_gradient(ops.convert_to_tensor(z)), past], axis=0)
-            key_labels = ops.concatenate([labels, ops.where(filled, queue.classes(), -1)], axis=0)
+            key_labels = ops.concatenate([labels, ops.where(valid, queue.classes(), -1)], axis=0)
             positive, negative = mining.same_and_different(labels, key_labels)
-            held = ops.concatenate([ops.ones((n,), "bool"), filled], axis=0)[None, :]
+            held = ops.concatenate([ops.ones((n,), "bool"), valid], axis=0)[None, :]
             positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
             if number == 0:  # ContrastiveLoss; the other is NTXentLoss
                 distance = distances.matrix(distances.euclidean, losses.normalized(z), losses.normalized(keys))
@@ -279,7 +279,7 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
                 return mean(
                     losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True)
                 )
-            return mean(losses.labelled_nt_xent(z, labels, 0.1, keys, key_labels, filled=held[0]))
+            return mean(losses.labelled_nt_xent(z, labels, 0.1, keys, key_labels, valid=held[0]))
 
         loss, (gradient,) = value_and_gradients(value, z)
         assert loss == pytest.approx(float(case["loss"][step]), rel=1e-5)

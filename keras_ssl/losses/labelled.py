@@ -200,10 +200,10 @@ class LiftedStructure(_Labelled):
     def rows(self, embeddings, labels, keys, key_labels, first):
         distance, positive, _ = self._matrix(embeddings, labels, keys, key_labels, first)
         # The negatives of every key, of whichever replica it is.
-        everyones, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
-        negatives = ops.logsumexp(ops.where(negative, self.margin - everyones, -1e9), axis=1)
-        own = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
-        both = ops.logaddexp(own[:, None], negatives[None, :]) + distance
+        all_distances, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
+        negatives = ops.logsumexp(ops.where(negative, self.margin - all_distances, -1e9), axis=1)
+        own_negatives = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
+        both = ops.logaddexp(own_negatives[:, None], negatives[None, :]) + distance
         return weighted_mean_rows(0.5 * ops.square(ops.relu(both)), positive)
 
     def get_config(self):

@@ -90,7 +90,7 @@ def tfa_npairs(case):
 
 def pairs_of(embeddings, labels):
     unit = losses.normalized(embeddings)
-    return distances.matrix(distances.euclidean, unit, unit), *mining.same_and_different(labels, labels)
+    return distances.matrix(distances.euclidean, unit, unit), *mining.pair_masks(labels, labels)
 
 
 def pml_contrastive(case, embeddings, labels):
@@ -270,7 +270,7 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
             past, valid = queue.negatives()
             keys = ops.concatenate([ops.stop_gradient(ops.convert_to_tensor(z)), past], axis=0)
             key_labels = ops.concatenate([labels, ops.where(valid, queue.classes(), -1)], axis=0)
-            positive, negative = mining.same_and_different(labels, key_labels)
+            positive, negative = mining.pair_masks(labels, key_labels)
             held = ops.concatenate([ops.ones((n,), "bool"), valid], axis=0)[None, :]
             positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
             if number == 0:  # ContrastiveLoss; the other is NTXentLoss

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_ssl.losses.nt_xent import align_views, check_temperature, mask_out, normalized
 from keras_ssl.losses.reducers import weighted_mean_rows
-from keras_ssl.mining import same_and_different
+from keras_ssl.mining import pair_masks
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -182,7 +182,7 @@ def multi_similarity(
     Reference: Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 15.
     """
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = same_and_different(labels, key_labels, first_row)
+    positive, negative = pair_masks(labels, key_labels, first_row)
     similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
         least = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
@@ -204,7 +204,7 @@ def _among_all(owner, embeddings, labels, temperature, keys, key_labels, first_r
     if (keys is None) != (key_labels is None):
         raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = same_and_different(labels, key_labels, first_row)
+    positive, negative = pair_masks(labels, key_labels, first_row)
     if valid is not None:
         held = ops.cast(valid, "bool")[None, :]
         positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)

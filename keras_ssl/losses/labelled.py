@@ -36,7 +36,7 @@ class _Labelled(keras.losses.Loss):
 
     def _matrix(self, embeddings, labels, keys, key_labels, first):
         distance = distances.matrix(self.distance, embeddings, keys)
-        return distance, *mining.same_and_different(labels, key_labels, first)
+        return distance, *mining.pair_masks(labels, key_labels, first)
 
     def _config(self, **members):
         return {**super().get_config(), **members}

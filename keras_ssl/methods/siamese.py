@@ -92,7 +92,7 @@ class Siamese(SelfSupervisedModel):
             same = one_a_row('Siamese: "same"', batch["same"])
             return self._of_given_pairs(self.distance(a, b), ops.cast(same, "float32") > 0.5)
         ids = integer_labels("Siamese", batch["label"]) if self.labels else None
-        same, different = mining.of_two_views(ops.shape(a)[0], ids)
+        same, different = mining.two_view_masks(ops.shape(a)[0], ids)
         # Both views of each row against both views of every row.
         queries, keys = ops.concatenate([a, b]), ops.concatenate([distribute.gather(a), distribute.gather(b)])
         distance = distances.matrix(self.distance, queries, keys)

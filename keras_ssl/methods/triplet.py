@@ -111,7 +111,7 @@ class Triplet(SelfSupervisedModel):
             return self._terms(mining.Triplets(near, far, ops.ones_like(near)))
         a, b = outputs["a"], outputs["b"]
         ids = integer_labels("Triplet", batch["label"]) if self.labels else None
-        positive, negative = mining.of_two_views(ops.shape(a)[0], ids)
+        positive, negative = mining.two_view_masks(ops.shape(a)[0], ids)
         keys = ops.concatenate([distribute.gather(a), distribute.gather(b)])
         distance = distances.matrix(self.distance, ops.concatenate([a, b]), keys)
         return self._terms(self.mining(distance, positive, negative))
@@ -142,7 +142,7 @@ class Triplet(SelfSupervisedModel):
     def trivial_losses(self, batch_size):
         at_rest = math.log(2.0) if self.margin is None else self.margin
         # Some miners find no triplet where all distances are 0: there that costs nothing.
-        positive, negative = mining.same_and_different([0, 0, 1, 1], [0, 0, 1, 1])
+        positive, negative = mining.pair_masks([0, 0, 1, 1], [0, 0, 1, 1])
         mined = self.mining(ops.zeros((4, 4)), positive, negative)
         if float(ops.sum(mined.weight)) == 0.0:
             return {"all images have one embedding, where this mining finds no triplet": 0.0}

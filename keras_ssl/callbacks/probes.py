@@ -4,7 +4,7 @@ from keras_ssl import data
 from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.labels import labelled, some_classes, some_of_each
+from keras_ssl.evaluate.labels import labelled, sample_by_class, some_classes
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
@@ -159,5 +159,5 @@ def _images_and_labels(name, given, most):
         )
     images, labels = given
     labels = labelled(name, images, labels)
-    rows = some_of_each(labels, most)
+    rows = sample_by_class(labels, most)
     return (images, labels) if len(rows) == len(labels) else (images[rows], labels[rows])

@@ -86,13 +86,13 @@ def draw_labels(labels, per_class, seed):
     return np.sort(np.concatenate(rows))
 
 
-def some_of_each(labels, most, seed=0):
-    """At most so many rows, drawn evenly: of each class the same number, or all where a class has fewer."""
+def sample_by_class(labels, most, seed=0):
+    """Draws at most `most` rows: the same number from each class, or all rows of a class that has fewer."""
     if most is None or len(labels) <= most:
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))
     shuffled = np.asarray(labels)[order]
-    # The place of each row among those of its class: first all the firsts, then all the seconds.
+    # The place of each row among those of its class: first all first rows, then all second ones.
     place = np.zeros(len(labels), "int64")
     for label in np.unique(shuffled):
         same = shuffled == label

@@ -42,8 +42,8 @@ class _Labelled(keras.losses.Loss):
         return {**super().get_config(), **members}
 
 
-def one_a_row(owner, values):
-    """`(n,)` of what is `(n,)` or `(n, 1)`; refuses all else."""
+def squeeze_column(owner, values):
+    """Returns `(n,)` for `(n,)` or `(n, 1)`; refuses all other shapes."""
     values = ops.convert_to_tensor(values)
     if len(values.shape) == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -89,7 +89,7 @@ class Contrastive(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         # (n,) and (n, 1) side by side would broadcast to all pairs of rows.
-        same, distance = (one_a_row("Contrastive", part) for part in (y_true, y_pred))
+        same, distance = (squeeze_column("Contrastive", part) for part in (y_true, y_pred))
         return contrastive(distance, ops.cast(same, "float32") > 0.5, self.margin)
 
     def get_config(self):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
 from keras_ssl.batches import check_images
-from keras_ssl.losses.labelled import integer_labels, one_a_row
+from keras_ssl.losses.labelled import integer_labels, squeeze_column
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
@@ -89,7 +89,7 @@ class Siamese(SelfSupervisedModel):
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
         if "same" in batch:
-            same = one_a_row('Siamese: "same"', batch["same"])
+            same = squeeze_column('Siamese: "same"', batch["same"])
             return self._of_given_pairs(self.distance(a, b), ops.cast(same, "float32") > 0.5)
         ids = integer_labels("Siamese", batch["label"]) if self.labels else None
         same, different = mining.two_view_masks(ops.shape(a)[0], ids)

@@ -115,8 +115,8 @@ class Teacher(keras.layers.Layer):
         self.schedule = schedule
         self.statistics = statistics
 
-    def follow(self, students):
-        """Makes the copies, and the counters.
+    def track(self, students):
+        """Creates the copies, and the counters.
 
         Args:
             students: built layers or models.
@@ -141,7 +141,9 @@ class Teacher(keras.layers.Layer):
         self.updates = self.add_weight(name="updates", **counter)
         self.run_start = self.add_weight(name="run_start", **counter)
         self.run_steps = self.add_weight(name="run_steps", **counter)
-        self.last = self.add_weight(name="last", shape=(), dtype="float32", trainable=False, initializer="ones")
+        self.last_momentum = self.add_weight(
+            name="last_momentum", shape=(), dtype="float32", trainable=False, initializer="ones"
+        )
         self.built = True
         self.freeze()
 
@@ -152,7 +154,7 @@ class Teacher(keras.layers.Layer):
         weights = [pair for layer, flags in zip(layers, self._trainable_flags) for pair in zip(layer.weights, flags)]
         return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
-    def normalise_as(self, students):
+    def normalize_as(self, students):
         """Gives the copies' batch normalisation the statistics that the students' has: global, ghost batches, fused."""
         for layer, student in zip(self.copies, students):
             batch_norm.take_over(layer, student)
@@ -192,7 +194,7 @@ class Teacher(keras.layers.Layer):
         """Moves the copies towards the students.
 
         Args:
-            students: the layers that `follow` was given.
+            students: the layers that `track` was given.
             stepped: boolean scalar tensor; where it is false nothing moves.
         """
         momentum = ops.where(stepped, self.momentum(), 1.0)
@@ -207,7 +209,7 @@ class Teacher(keras.layers.Layer):
         for average, mine, theirs in pairs:
             average.assign(momentum * ops.convert_to_tensor(average) + (1.0 - momentum) * ops.convert_to_tensor(theirs))
             mine.assign(ops.convert_to_tensor(average))
-        self.last.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last)))
+        self.last_momentum.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last_momentum)))
         self.updates.assign(ops.convert_to_tensor(self.updates) + ops.cast(stepped, "int32"))
 
 

@@ -327,7 +327,7 @@ def test_a_copy_has_its_originals_layers_and_flags():
     backbone.layers[1].trainable = False
     twin = clone(backbone)
     teacher = Teacher(ConstantMomentum(0.5))
-    teacher.follow([twin])
+    teacher.track([twin])
     assert [layer.trainable for layer in teacher.copies[0].layers] == [layer.trainable for layer in twin.layers]
     assert not teacher.trainable_variables
 

@@ -81,7 +81,7 @@ class BYOL(SelfSupervisedModel):
         if self.predictor is None:
             self.predictor = heads.mlp([4096, width], name="predictor", **options)
         heads.build(self.predictor, width)
-        self.teacher.follow([self.backbone, self.projector])
+        self.teacher.track([self.backbone, self.projector])
 
     def embed(self, views, training):
         online = self.encode(self.projected, views, training, self.one_pass)
@@ -110,7 +110,7 @@ class BYOL(SelfSupervisedModel):
 
     def begin_run(self, steps, done):
         self.teacher.begin_run(steps, done)
-        self.teacher.normalise_as([self.backbone, self.projector])
+        self.teacher.normalize_as([self.backbone, self.projector])
 
     def frozen_layers(self):
         return [self.teacher]

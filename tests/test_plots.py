@@ -305,9 +305,9 @@ def test_the_nearest_neighbours_of_an_image_are_shown_most_similar_first(images)
     assert sum("\n" in words for words in words_of(figure)) == others, "their names are given"
 
 
-def test_an_indicator_shows_what_was_measured_and_its_correlation():
+def test_a_loss_correlation_shows_what_was_measured_and_its_correlation():
     for width in WIDTHS:
-        figure = plots.indicator(HISTORY, "val_loss", "knn_accuracy", width=width)
+        figure = plots.loss_correlation(HISTORY, "val_loss", "knn_accuracy", width=width)
         above, below, cloud = sorted(
             figure.axes, key=lambda axes: ("rank" in axes.get_title("left"), axes.get_position().y0 < 0.4)
         )
@@ -317,7 +317,7 @@ def test_an_indicator_shows_what_was_measured_and_its_correlation():
         np.testing.assert_array_equal(cloud.collections[0].get_offsets(), points)
         assert "rank correlation −0.80, 4 checkpoints" in words_of(figure)
     with pytest.raises(ValueError, match="no epoch of which both `loss` and `knn_accuracy`"):
-        plots.indicator({"loss": [1.0], "knn_accuracy": []}, "loss", "knn_accuracy")
+        plots.loss_correlation({"loss": [1.0], "knn_accuracy": []}, "loss", "knn_accuracy")
 
 
 def figures(images, width):
@@ -326,7 +326,7 @@ def figures(images, width):
     names = [f"a $name$ of class {label}" for label in labels]
     jigsaw, rotation = (built(method).task(images[:2]) for method in (keras_ssl.Jigsaw, keras_ssl.Rotation))
     yield plots.curves(HISTORY, ["loss", "knn_accuracy"], width=width)
-    yield plots.indicator(HISTORY, "loss", "knn_accuracy", width=width)
+    yield plots.loss_correlation(HISTORY, "loss", "knn_accuracy", width=width)
     yield plots.views(images[:5], [images[5:10]], width=width)
     yield plots.views_of(images[:2], lambda batch: [batch, batch], 4, width=width)
     yield plots.task(images[:2], **jigsaw, width=width)

@@ -4,7 +4,7 @@
 fewer things, not smaller ones.
 """
 
-from keras_ssl.evaluate.plots.curves import curves, indicator
+from keras_ssl.evaluate.plots.curves import curves, loss_correlation
 from keras_ssl.evaluate.plots.grids import groups, neighbours, put_back, task, views, views_of
 from keras_ssl.evaluate.plots.maps import cross_correlation, embedding_map, project, similarity_matrix
 
@@ -13,7 +13,7 @@ __all__ = [
     "curves",
     "embedding_map",
     "groups",
-    "indicator",
+    "loss_correlation",
     "neighbours",
     "project",
     "put_back",

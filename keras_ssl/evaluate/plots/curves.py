@@ -1,20 +1,20 @@
-"""Figures over epochs, as curves."""
+"""Metrics over epochs, as curves."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_ssl.evaluate.indicator import paired, rank_correlation
+from keras_ssl.evaluate.loss_correlation import paired, rank_correlation
 from keras_ssl.evaluate.plots.style import BLUE, LATER, LINE, ORANGE, SMALL, plain_axes, words_of
 
 
 def curves(history, names=None, width=None):
-    """One panel for each figure of a history, by epoch; the validation figure in the same panel.
+    """Plots each metric of a history by epoch, in a panel of its own; the validation metric is in the same panel.
 
     Args:
         history: a dict of name to list, as Keras' `History.history`.
-        names: which figures; None for all.
-        width: of all panels together; None for 3 inches each.
+        names: the metrics to plot; None for all.
+        width: of all panels together, in inches; None for 3 inches each.
     """
     names = names or [name for name in history if not name.startswith("val_")]
     figure = Figure(figsize=(width or 3.0 * len(names), 2.5), layout="constrained")
@@ -32,20 +32,22 @@ def curves(history, names=None, width=None):
     return figure
 
 
-def indicator(history, figure, downstream, width=8.0):
-    """A figure that needs no labels beside a downstream accuracy: both over epochs, and against each other.
+def loss_correlation(history, metric, downstream, width=8.0):
+    """Plots a metric that needs no labels beside a downstream accuracy: both by epoch, and one against the other.
 
     Args:
         history: a dict of name to list by epoch.
-        figure, downstream: names in it. Only epochs where both were measured are shown.
-        width: below 6 inches the three panels stand below each other.
+        metric, downstream: names in it. Only epochs at which both were measured are shown.
+        width: in inches; below 6 the three panels are stacked.
 
     Returns:
-        A figure; among its points later checkpoints are darker.
+        A matplotlib figure; the points of later checkpoints are darker.
     """
-    epochs, proxy, accuracy = paired(history, figure, downstream)
+    epochs, proxy, accuracy = paired(history, metric, downstream)
     if not len(epochs):
-        raise ValueError(f"plots.indicator: there is no epoch of which both `{figure}` and `{downstream}` are known.")
+        raise ValueError(
+            f"plots.loss_correlation: there is no epoch of which both `{metric}` and `{downstream}` are known."
+        )
     narrow = width < 6.0
     drawn = Figure(figsize=(width, 6.6 if narrow else 3.7), layout="constrained")
     if narrow:
@@ -57,7 +59,7 @@ def indicator(history, figure, downstream, width=8.0):
     _curve(above, epochs, proxy, BLUE)
     _curve(below, epochs, accuracy, ORANGE)
     above.tick_params(labelbottom=False)
-    for axes, name in ((above, figure), (below, downstream)):
+    for axes, name in ((above, metric), (below, downstream)):
         axes.set_title(words_of(name), fontsize=10, loc="left")
     below.set_xlabel("epoch", fontsize=SMALL)
 
@@ -75,7 +77,7 @@ def indicator(history, figure, downstream, width=8.0):
             va="bottom" if above_it else "top",
         )
     cloud.margins(0.14)
-    cloud.set_xlabel(words_of(figure), fontsize=SMALL)
+    cloud.set_xlabel(words_of(metric), fontsize=SMALL)
     cloud.set_ylabel(words_of(downstream), fontsize=SMALL)
     rho, _, count = rank_correlation(proxy, accuracy)
     found = "undefined" if rho is None else f"{rho:+.2f}".replace("-", "−")

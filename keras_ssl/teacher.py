@@ -99,12 +99,12 @@ class Teacher(keras.layers.Layer):
     """Copies of built layers that follow them: `teacher ← m · teacher + (1 − m) · student`, once an optimizer step.
 
     All that changes are variables, which `.keras` saves. The copies are frozen variable by variable: their layers stay
-    trainable, so that batch normalisation in training uses the batch's statistics, as the student's does. (A layer with
-    `trainable=False` normalises by moving statistics, even in training.)
+    trainable, so that batch normalization in training uses the batch's statistics, as the student's does. (A layer with
+    `trainable=False` normalizes by moving statistics, even in training.)
 
     Args:
         schedule: the momentum, a function of the step; see `schedule_of`.
-        statistics: of batch normalisation, which no optimizer moves: `"own"` lets the teacher's copies move by what it
+        statistics: of batch normalization, which no optimizer moves: `"own"` lets the teacher's copies move by what it
             sees itself, as in BYOL's code; `"average"` averages the student's like weights; `"copy"` copies them.
     """
 
@@ -155,7 +155,7 @@ class Teacher(keras.layers.Layer):
         return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
     def normalize_as(self, students):
-        """Gives the copies' batch normalisation the statistics that the students' has: global, ghost batches, fused."""
+        """Gives the copies' batch normalization the statistics that the students' has: global, ghost batches, fused."""
         for layer, student in zip(self.copies, students):
             batch_norm.take_over(layer, student)
 

@@ -137,7 +137,7 @@ def with_batch_norm():
 
 
 @pytest.mark.parametrize("statistics", ["own", "average", "copy"])
-def test_statistics_of_the_teachers_batch_normalisation(statistics, images):
+def test_statistics_of_the_teachers_batch_normalization(statistics, images):
     byol = model(with_batch_norm(), statistics=statistics, momentum=ConstantMomentum(0.9))
     byol.compile(keras.optimizers.SGD(0.1))
     student, teacher = byol.backbone.layers[-1], byol.teacher.copies[0].layers[-1]
@@ -158,7 +158,7 @@ def test_statistics_of_the_teachers_batch_normalisation(statistics, images):
         # In its first step the teacher is the student, and sees what it sees; then its kernel lags behind.
         np.testing.assert_allclose(means[0][1], means[0][0], rtol=1e-4, atol=1e-6)
         assert np.abs(theirs - mean).max() > 1e-5
-    assert teacher.trainable, "or it would normalise by moving statistics in training"
+    assert teacher.trainable, "or it would normalize by moving statistics in training"
 
 
 @pytest.mark.parametrize("change", ["ghost batches", "fused", "plain"])

@@ -136,7 +136,7 @@ ORACLES = {
             losses.multi_similarity(z, labels, case.get("alpha", 2), case.get("beta", 50), case.get("base", 0.5))
         )
     ),
-    "pml_ntxent": on_labels(lambda case, z, labels: mean(losses.labelled_nt_xent(z, labels, case["temperature"]))),
+    "pml_ntxent": on_labels(lambda case, z, labels: mean(losses.labeled_nt_xent(z, labels, case["temperature"]))),
     "pml_supcon": on_labels(lambda case, z, labels: losses.SupCon(case["temperature"])(labels, z)),
     "pml_triplet_miners": on_labels(pml_triplet_miners),
     "tfa_contrastive": tfa_contrastive,
@@ -261,7 +261,7 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
     case = golden("pml_cross_batch_memory")[number]
     _, n, width = case["emb"].shape
     # Their memory takes the batch in first: ours holds the rest of it.
-    queue = Queue(case["memory_size"] - n, labelled=True)
+    queue = Queue(case["memory_size"] - n, labeled=True)
     queue.build((None, width))
     for step in range(6):
         z, labels = case["emb"][step], case["labels"][step].astype("int32")
@@ -279,7 +279,7 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
                 return mean(
                     losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True)
                 )
-            return mean(losses.labelled_nt_xent(z, labels, 0.1, keys, key_labels, valid=held[0]))
+            return mean(losses.labeled_nt_xent(z, labels, 0.1, keys, key_labels, valid=held[0]))
 
         loss, (gradient,) = value_and_gradients(value, z)
         assert loss == pytest.approx(float(case["loss"][step]), rel=1e-5)

@@ -209,7 +209,7 @@ def test_each_step_pushes_both_views_of_its_batch_in_order(images):
     assert (int(model.queue.pointer), int(model.queue.count)) == (16, 16)
     np.testing.assert_array_equal(found[16:], 0.0)
     np.testing.assert_allclose(np.linalg.norm(found[:16], axis=1), 1.0, rtol=1e-5)
-    # Both views of one image are neighbours at a distance of a batch: rows i and i + 8.
+    # Both views of one image are neighbors at a distance of a batch: rows i and i + 8.
     assert np.mean(found[:8] @ found[8:16].T) < np.mean(np.sum(found[:8] * found[8:16], axis=1))
 
 

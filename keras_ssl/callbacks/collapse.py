@@ -155,7 +155,7 @@ class CollapseMonitor(PeriodicCallback):
         super().on_epoch_end(epoch, logs)
 
     def _loss(self, logs):
-        """The method's own loss, so far: "loss" has the regularisers of the user's layers in it."""
+        """The method's own loss, so far: "loss" has the regularizers of the user's layers in it."""
         terms = [float(logs[name]) for name in self.model.terms if name in (logs or {})]
         return sum(terms) if terms and len(terms) == len(self.model.terms) else None
 

@@ -280,7 +280,7 @@ def _neighbours(page, shown):
     names, query_names = shown.names(bank), shown.names(asked)
     most = 8 if shown.held_out else 9  # a training image is its own nearest neighbour
     wide, narrow = (
-        plots.neighbours(
+        plots.neighbors(
             features, bank.images, asked.images, query_features, count, shown.range, names, query_names, width
         )
         for width, count in ((WIDE, most), (NARROW, most - 4))

@@ -12,7 +12,7 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
     """A backbone with a linear classifier on top, of Keras' own layers alone: it is saved and loaded without keras_ssl.
 
     The layers are the backbone itself (its weights are shared, not copied), the mean of its feature map over a grid of
-    cells side by side, batch normalisation without scale and offset, and a dense layer. The normalisation makes the
+    cells side by side, batch normalization without scale and offset, and a dense layer. The normalization makes the
     learning rate of the dense layer independent of the scale of the features.
 
     Args:
@@ -29,7 +29,7 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
     Returns:
         A functional `keras.Model` from images, in the range that the backbone takes, to logits `(n, classes)`.
 
-    Reference: the normalisation is that of the linear probes of He et al., "Masked Autoencoders Are Scalable Vision
+    Reference: the normalization is that of the linear probes of He et al., "Masked Autoencoders Are Scalable Vision
     Learners", 2022, appendix A.1.
     """
     if not isinstance(classes, (int, np.integer)) or classes < 2:

@@ -41,7 +41,7 @@ def label_efficiency(
         labels, query_labels: integers `(N,)` and `(M,)`.
         per_class: labels a class; None for all of them. Numbers that no class reaches are left out.
         draws: how many draws of labels a number; all labels are drawn once.
-        k: neighbours of kNN, at most the number of labels.
+        k: neighbors of kNN, at most the number of labels.
         seed: of the first draw.
         most: all labels means at most this many, drawn at random.
         verbose: 1 for a progress bar.

@@ -14,7 +14,7 @@ from keras_ssl.data import feed
 from keras_ssl.data_rows import Rows
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
-from keras_ssl.evaluate.labels import check_validation, draw_fraction, draw_labels, labelled_images, some_classes
+from keras_ssl.evaluate.labels import check_validation, draw_fraction, draw_labels, labeled_images, some_classes
 
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
 # --choose` on images of the sample's training split, each protocol from the same number of candidates.
@@ -38,7 +38,7 @@ class FineTuned:
     Attributes:
         classifier: the trained `keras.Model`, compiled to be evaluated or trained further; plain Keras.
         accuracy: on the validation images after the last epoch, in [0, 1].
-        history: a dict of name to list, one value an epoch, of the labelled images: `loss` and `accuracy`.
+        history: a dict of name to list, one value an epoch, of the labeled images: `loss` and `accuracy`.
         protocol: its name.
         rows: the rows of the training images whose labels were used, ascending.
         classes: the label that each logit stands for, ascending.
@@ -77,13 +77,13 @@ def fine_tune(
 
     The protocols:
 
-    - `"linear"`: the backbone is frozen, its batch normalisation in inference mode, and the head is trained on its
+    - `"linear"`: the backbone is frozen, its batch normalization in inference mode, and the head is trained on its
       features, which are computed once.
     - `"fine-tune"`: all weights are trained, the backbone's with a smaller learning rate than the head's. "Fine-tune at
       1 %" and "at 10 %" of the literature are `labels_fraction=0.01` and `0.1`, or `protocol="fine-tune 1%"`.
     - `"frozen-then-unfrozen"`: the first half of the epochs as `"linear"`, the second as `"fine-tune"`, so that the
       backbone is not moved by the gradients of a head that knows nothing yet.
-    - `"from-scratch"`: the control. The same architecture begins with new initial weights. An initialiser that was
+    - `"from-scratch"`: the control. The same architecture begins with new initial weights. An initializer that was
       given a seed of its own keeps it.
 
     Optimizer: Adam; the learning rates rise over the first tenth of the steps and fall to zero by a cosine. Nothing is
@@ -96,8 +96,8 @@ def fine_tune(
         labels_fraction: of each class, in (0, 1]: the draw is as balanced as the classes are.
         per_class: instead of a fraction, so many labels of each class (all where there are fewer).
         protocol: one of `evaluate.PROTOCOLS`.
-        epochs: passes over the labelled images; None for 20 or as many as make 400 steps.
-        batch_size: None for at most 32, so that few of the labelled images are left out of a pass.
+        epochs: passes over the labeled images; None for 20 or as many as make 400 steps.
+        batch_size: None for at most 32, so that few of the labeled images are left out of a pass.
         learning_rate: of the head at its peak; None for the protocol's.
         backbone_rate: of the backbone at its peak; None for the protocol's. Not for `"linear"`.
         grid, dropout: of `classifier`.
@@ -118,8 +118,8 @@ def fine_tune(
     Underperform Out-of-Distribution", 2022, section 4 (frozen, then unfrozen).
     """
     protocol, labels_fraction = _protocol(protocol, labels_fraction, per_class)
-    images, labels = labelled_images("train", train)
-    held, held_labels = labelled_images("validation", validation)
+    images, labels = labeled_images("train", train)
+    held, held_labels = labeled_images("validation", validation)
     some_classes("train", labels)
     check_validation(images, labels, held, held_labels)
     backbone = backbone_of(backbone)
@@ -191,7 +191,7 @@ def _plan(rows, epochs, batch_size):
         batch_size -= batch_size % 4 if batch_size > 4 else 0
     elif not 2 <= batch_size <= rows:
         raise ValueError(
-            f"fine_tune: `batch_size` must lie between 2, for there is batch normalisation, and the {rows} labelled "
+            f"fine_tune: `batch_size` must lie between 2, for there is batch normalization, and the {rows} labeled "
             f"images; it is {batch_size!r}."
         )
     if epochs is None:

@@ -7,7 +7,7 @@ import numpy as np
 from keras_ssl.data import Data, Split, load
 
 
-def labelled(name, features, labels):
+def labeled(name, features, labels):
     """Labels as a flat array of integers, one for each row of `features`."""
     labels = np.asarray(labels)
     if labels.shape != (len(features),):
@@ -22,7 +22,7 @@ def some_classes(name, labels):
         raise ValueError(f"The labels of `{name}` name a single class: there is nothing to tell apart.")
 
 
-def labelled_images(name, data):
+def labeled_images(name, data):
     """`(images, labels)` of a `Split` or of a pair of arrays, checked."""
     if isinstance(data, Data):
         raise ValueError(f"`{name}` is a whole data set: give its .train or its .test.")
@@ -33,7 +33,7 @@ def labelled_images(name, data):
         raise ValueError(f"`{name}` has no labels: give (images, labels), or a folder with a sub-folder a class.")
     if len(split.images) == 0:
         raise ValueError(f"`{name}` holds no image.")
-    return split.images, labelled(name, split.images, split.labels)
+    return split.images, labeled(name, split.images, split.labels)
 
 
 def check_validation(images, labels, held, held_labels):
@@ -71,7 +71,7 @@ def draw_fraction(labels, fraction, seed):
         rarest = np.argmin(counts)
         enough = math.ceil(0.5 / counts[rarest] * 1e4) / 1e4
         raise ValueError(
-            f"`labels_fraction`={fraction:g} leaves class {classes[rarest]} empty, which has {counts[rarest]} labelled "
+            f"`labels_fraction`={fraction:g} leaves class {classes[rarest]} empty, which has {counts[rarest]} labeled "
             f"images: give {enough:g} or more, or per_class=1 for one label of each class."
         )
     generator = np.random.default_rng(seed)

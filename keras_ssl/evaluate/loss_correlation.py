@@ -27,7 +27,7 @@ def rank_correlation(proxy, downstream):
 
     The p-value is that of a permutation test, two-sided: the share of orders of the checkpoints whose rho is as far
     from 0. It is exact up to eight checkpoints. (`scipy.stats.spearmanr` goes by a t distribution, which gives p = 0
-    for three checkpoints in order, where the truth is 1/3.) Neighbouring checkpoints of a run are no independent draws,
+    for three checkpoints in order, where the truth is 1/3.) Neighboring checkpoints of a run are no independent draws,
     as the test takes them to be, so it is a lower bound on doubt.
 
     Args:

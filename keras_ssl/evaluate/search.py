@@ -15,8 +15,8 @@ def search(features, queries=None, k=10, max_bytes=2**27):
 
     Args:
         features: `(N, d)`: the collection.
-        queries: `(M, d)`; None for the collection itself, in which a row is not its own neighbour.
-        k: neighbours a query, at most N (N − 1 without queries).
+        queries: `(M, d)`; None for the collection itself, in which a row is not its own neighbor.
+        k: neighbors a query, at most N (N − 1 without queries).
         max_bytes: the similarities in memory at a time; one query's N are always.
 
     Returns:
@@ -102,7 +102,7 @@ def _checked(owner, name, features):
 
 
 def _without_self(values, found, self_index):
-    """Neighbours without the row itself; among several exact copies it may not be the first, or not be there."""
+    """Neighbors without the row itself; among several exact copies it may not be the first, or not be there."""
     itself = found == self_index[:, None]
     itself[~itself.any(axis=1), -1] = True
     others = (len(found), found.shape[1] - 1)

@@ -143,7 +143,7 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
     return weighted_mean_rows(rows, count > 0.0)
 
 
-def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
+def labeled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
     """NT-Xent of each pair of a class, whose denominator holds that positive and the negatives, but no other positive.
 
     Args:
@@ -157,7 +157,7 @@ def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=
     an anchor, Chen et al. 2020, eq. 1.
     """
     log_share, positive = _among_all(
-        "labelled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=True
+        "labeled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=True
     )
     return weighted_mean_rows(-log_share, positive)
 

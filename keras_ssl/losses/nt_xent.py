@@ -1,4 +1,4 @@
-"""NT-Xent: the normalised, temperature-scaled cross entropy of SimCLR."""
+"""NT-Xent: the normalized, temperature-scaled cross entropy of SimCLR."""
 
 import keras
 from keras import ops
@@ -21,7 +21,7 @@ _MASKED = -1e9
 def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid=None, weighting=None):
     """NT-Xent of each row: how surely it finds its other view among all the other images' views.
 
-    For row i of the 2N normalised rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
+    For row i of the 2N normalized rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
     `negatives` add their `exp(s_ik/T)` to each row's denominator.
 
     The memory grows with the number of keys and not with its square: above 4096 x 4096 similarities, or where the
@@ -30,13 +30,13 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid
 
     Args:
         a, b: embeddings of the first and of the second view, `(n, d)`, any float type; row i of both is one image.
-            They are normalised here, in float32.
+            They are normalized here, in float32.
         temperature: T above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
         keys: `(a, b)` of the global batch, `(N, d)` each, where `a` and `b` are the rows of one replica; None for
             `a` and `b` themselves.
         first_row: the row of `keys` at which `a` and `b` begin.
         negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
-            are normalised here too.
+            are normalized here too.
         valid: `(m,)`, boolean: which of the negatives count; None for all.
         weighting: a function that weighs negatives, such as `keras_ssl.mining.HardnessWeighted()`: of `similarity`,
             float32 `(rows, keys)`, and `negative`, boolean `(rows, keys)`, it gives the weight of each negative's

@@ -6,7 +6,7 @@ from keras import ops
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
 from keras_ssl.batches import check_images
-from keras_ssl.losses.labelled import integer_labels, squeeze_column
+from keras_ssl.losses.labeled import integer_labels, squeeze_column
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel

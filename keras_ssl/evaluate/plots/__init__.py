@@ -5,7 +5,7 @@ fewer things, not smaller ones.
 """
 
 from keras_ssl.evaluate.plots.curves import curves, loss_correlation
-from keras_ssl.evaluate.plots.grids import groups, neighbours, put_back, task, views, views_of
+from keras_ssl.evaluate.plots.grids import groups, neighbors, put_back, task, views, views_of
 from keras_ssl.evaluate.plots.maps import cross_correlation, embedding_map, project, similarity_matrix
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "embedding_map",
     "groups",
     "loss_correlation",
-    "neighbours",
+    "neighbors",
     "project",
     "put_back",
     "similarity_matrix",

@@ -19,9 +19,9 @@ def curves(history, names=None, width=None):
     names = names or [name for name in history if not name.startswith("val_")]
     figure = Figure(figsize=(width or 3.0 * len(names), 2.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
-        for key, colour, label in ((name, BLUE, "training"), (f"val_{name}", ORANGE, "validation")):
+        for key, color, label in ((name, BLUE, "training"), (f"val_{name}", ORANGE, "validation")):
             if key in history:
-                _curve(axes, np.arange(1, len(history[key]) + 1), history[key], colour, label)
+                _curve(axes, np.arange(1, len(history[key]) + 1), history[key], color, label)
         low, high = axes.get_ylim()
         if high - low < 0.05:  # or noise in the third decimal would look like ups and downs
             axes.set_ylim((low + high) / 2 - 0.025, (low + high) / 2 + 0.025)
@@ -85,7 +85,7 @@ def loss_correlation(history, metric, downstream, width=8.0):
     return drawn
 
 
-def _curve(axes, epochs, values, colour, label=None):
-    axes.plot(epochs, np.array(values, "float64"), color=colour, marker=".", label=label)
+def _curve(axes, epochs, values, color, label=None):
+    axes.plot(epochs, np.array(values, "float64"), color=color, marker=".", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     plain_axes(axes)

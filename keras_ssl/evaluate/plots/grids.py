@@ -152,7 +152,7 @@ def put_back(patches, places, shape, fill=0.0):
     return image
 
 
-def neighbours(
+def neighbors(
     features, images, queries, query_features, count=8, value_range=(0, 255), names=None, query_names=None, width=None
 ):
     """Queries in the first column, and beside each its most similar images with the cosine.
@@ -160,8 +160,8 @@ def neighbours(
     Args:
         features, images: `(N, d)` and `(N, height, width, channels)`: what is searched.
         queries, query_features: the images that are asked for, and their features.
-        count: neighbours a query.
-        names, query_names: a caption an image, or None. Neighbours of another name than their query's are framed, and
+        count: neighbors a query.
+        names, query_names: a caption an image, or None. Neighbors of another name than their query's are framed, and
             their names given.
         width: None for an inch a picture.
     """
@@ -229,9 +229,9 @@ class _Sheet:
         image.set_data(displayable(picture, value_range))
         self.axes.add_image(image)
 
-    def frame(self, left, top, width, height, colour, line):
+    def frame(self, left, top, width, height, color, line):
         self.axes.add_patch(
-            Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line, clip_on=False)
+            Rectangle((left, top), width, height, fill=False, edgecolor=color, linewidth=line, clip_on=False)
         )
 
     def text(self, left, top, words, ha="left", va="top"):

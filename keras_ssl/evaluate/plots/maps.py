@@ -31,7 +31,7 @@ def embedding_map(
     Args:
         features: `(n, d)`; a thousand take some seconds.
         images: `(n, height, width, channels)` for thumbnails, or None.
-        names: one a row, by which points are coloured, or None.
+        names: one a row, by which points are colored, or None.
         thumbnails: how many images are drawn at most; none covers another.
         seed, method: of `project`.
         plane: `(n, 2)`, what `project` gave, to draw it once more; `features` are not looked at then.

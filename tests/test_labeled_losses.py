@@ -1,4 +1,4 @@
-"""The losses of labelled data in a plain Keras model: `compile`, `fit`, save, replicas, and what is refused."""
+"""The losses of labeled data in a plain Keras model: `compile`, `fit`, save, replicas, and what is refused."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Losses of labelled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
+"""Losses of labeled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
 
 ```python
 model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
@@ -20,7 +20,7 @@ from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.saving import check_function
 
 
-class _Labelled(keras.losses.Loss):
+class _Labeled(keras.losses.Loss):
     """The base of losses on (labels, embeddings): a class writes `rows(embeddings, labels, keys, key_labels, first)`.
 
     Keras hands labels on as float32, which tells integers below 2^24 apart.
@@ -96,7 +96,7 @@ class Contrastive(keras.losses.Loss):
         return {**super().get_config(), "margin": self.margin}
 
 
-class _Triplets(_Labelled):
+class _Triplets(_Labeled):
     def __init__(self, margin=1.0, distance=distances.euclidean, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         check_margin(type(self).__name__, margin, soft=True)
@@ -178,7 +178,7 @@ class NPairs(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class LiftedStructure(_Labelled):
+class LiftedStructure(_Labeled):
     """The lifted structure loss on (labels, embeddings): each pair of a class against all negatives of both.
 
     The mean over ordered pairs of `½ max(0, J_ij)²`, with `J_ij = log(Σ_n exp(α − D_in) + Σ_n exp(α − D_jn)) + D_ij`
@@ -211,7 +211,7 @@ class LiftedStructure(_Labelled):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class SupCon(_Labelled):
+class SupCon(_Labeled):
     """The supervised contrastive loss on (labels, embeddings): `losses.supcon`.
 
     Args:

@@ -13,7 +13,7 @@ import keras_ssl
 from keras_ssl import evaluate
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate.knn import knn_scores, most_similar, unit_rows
-from keras_ssl.evaluate.linear import draw_labels
+from keras_ssl.evaluate.labels import draw_labels
 from keras_ssl.evaluate.report import Report
 
 KNN = golden("lightly_knn")

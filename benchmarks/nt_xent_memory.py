@@ -72,7 +72,7 @@ def _child(backend, images, width, loss="nt_xent", use="batch", form="chunks", c
             return losses.barlow_twins(a, b), ops.zeros(())
         options = {"keys": (a, b), "first_row": part.start} if use == "gathered keys" else {}
         if extra is not None:
-            options.update(negatives=extra[0], filled=extra[1])
+            options.update(negatives=extra[0], valid=extra[1])
         rows = losses.nt_xent(a[part], b[part], 0.1, **options)
         return ops.mean(rows), ops.mean(losses.contrastive_accuracy(a[part], b[part], **options))
 

@@ -1,7 +1,10 @@
-"""Small ResNets for small images. Everything else is any Keras model: `keras.applications`, keras-hub, your own."""
+"""Small ResNets for small images, and what the library asks of a backbone: its input shape, its pooled features.
+
+A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
+"""
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 def resnet18(input_shape, width=64, pooling=None, cifar_stem=True, value_range=(0, 255), name="resnet18"):
@@ -28,7 +31,7 @@ def resnet18(input_shape, width=64, pooling=None, cifar_stem=True, value_range=(
     for stage in range(4):
         x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
         x = _block(x, width * 2**stage, stride=1)
-    return keras.Model(images, _pooled(x, pooling), name=name)
+    return keras.Model(images, _output(x, pooling), name=name)
 
 
 def resnet8(input_shape, width=32, pooling=None, value_range=(0, 255), name="resnet8"):
@@ -47,7 +50,7 @@ def resnet8(input_shape, width=32, pooling=None, value_range=(0, 255), name="res
     x = _convolution(x, width, 3, 2)
     for stage in range(3):
         x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
-    return keras.Model(images, _pooled(x, pooling), name=name)
+    return keras.Model(images, _output(x, pooling), name=name)
 
 
 def _images(input_shape, value_range):
@@ -70,7 +73,97 @@ def _block(x, filters, stride):
     return layers.ReLU()(layers.Add()([x, y]))
 
 
-def _pooled(x, pooling):
+def _output(x, pooling):
     if pooling not in (None, "avg"):
         raise ValueError(f'`pooling` is None, for the feature map, or "avg"; it is {pooling!r}.')
     return x if pooling is None else layers.GlobalAveragePooling2D()(x)
+
+
+# The backbones of this library by name. The command reads it; a new backbone is one function and one entry.
+BACKBONES = {"resnet8": resnet8, "resnet18": resnet18}
+
+
+def backbone_of(model):
+    """The backbone of a `SelfSupervisedModel`; any other Keras model is one itself."""
+    backbone = getattr(model, "backbone", model)
+    if not isinstance(backbone, keras.layers.Layer):
+        raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
+    return backbone
+
+
+def input_shape(backbone):
+    """The shape that a backbone takes, `(None, height, width, channels)`, where open sides are None.
+
+    None for a model that does not know it: a subclass, one that is not built, one that takes several arrays.
+    """
+    shape = _declared_shape(backbone)
+    return shape if isinstance(shape, tuple) and not any(isinstance(part, (tuple, list)) for part in shape) else None
+
+
+def _declared_shape(backbone):
+    try:
+        return backbone.input_shape
+    except (AttributeError, ValueError):  # a subclass, or not built
+        return None
+
+
+def image_shape(backbone, images=None):
+    """The shape of the images that a backbone is used on, `(height, width, channels)`.
+
+    Args:
+        backbone: a Keras model.
+        images: the shape of the given images; None for the backbone's own.
+
+    Returns:
+        The shape of the images where it is given, else the backbone's.
+
+    Raises:
+        ValueError: the two differ, neither is known, or the backbone takes several arrays.
+    """
+    own = input_shape(backbone)
+    if own is None and _declared_shape(backbone) is not None:
+        raise ValueError(
+            f"The backbone {backbone.name} must take one array of images; it takes {_declared_shape(backbone)}."
+        )
+    own = None if own is None else tuple(own[1:])
+    if images is None:
+        if own is None:
+            raise ValueError(
+                f"The backbone {backbone.name} does not know the shape of its images: give input_shape=(height, width, "
+                "channels)."
+            )
+        return own
+    images = tuple(images)
+    if own is not None and (
+        len(own) != len(images) or any(a not in (None, b) for a, b in zip(own, images) if b is not None)
+    ):
+        raise ValueError(
+            f"The backbone {backbone.name} takes images of {own}, and these are {images}: resize them to what it was "
+            "trained on."
+        )
+    return images
+
+
+def is_graph(model):
+    """Whether a model is a graph of layers: functional or sequential, and built."""
+    graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    return isinstance(model, keras.Model) and graph and model.built and bool(model.inputs)
+
+
+def pooled(features):
+    """`(n, width)`: features as they are, and a feature map by its mean."""
+    return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+
+
+def resize_to_backbone(backbone, patches):
+    """Resizes patches to the size that a backbone takes; where that is open, they stay as they are.
+
+    Args:
+        backbone: a Keras model.
+        patches: a list of tensors `(n, size, size, channels)`.
+    """
+    shape = input_shape(backbone) or (None, None, None, None)
+    height, width = (fixed or side for fixed, side in zip(shape[1:3], patches[0].shape[1:3]))
+    if (height, width) == tuple(patches[0].shape[1:3]):
+        return patches
+    return [ops.image.resize(patch, (height, width)) for patch in patches]

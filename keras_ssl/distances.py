@@ -94,8 +94,8 @@ def normalized(x):
 def _squared_matrix(a, b):
     """`|a|² + |b|² − 2 a·b`, with what is rounding set to zero, and its gradient with it."""
     # What all rows have in common changes no distance, and takes digits from the difference below.
-    centre = ops.stop_gradient(ops.mean(b, axis=0, keepdims=True))
-    a, b = a - centre, b - centre
+    center = ops.stop_gradient(ops.mean(b, axis=0, keepdims=True))
+    a, b = a - center, b - center
     lengths = ops.sum(ops.square(a), axis=-1)[:, None] + ops.sum(ops.square(b), axis=-1)[None, :]
     values = lengths - 2.0 * ops.matmul(a, ops.transpose(b))
     return ops.where(values > _ROUNDING * lengths, values, 0.0)

@@ -4,26 +4,26 @@ import keras
 
 
 def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None, dtype=None):
-    """A perceptron: dense, batch normalisation, ReLU, … and a last dense layer without ReLU.
+    """A perceptron: dense, batch normalization, ReLU, … and a last dense layer without ReLU.
 
     Args:
         widths: the width of each dense layer; the last is the width of the embedding.
-        batch_norm: normalise after each dense layer but the last.
-        last_batch_norm: normalise after the last one.
-        last_bias: give the last dense layer a bias, where it is not normalised.
+        batch_norm: normalize after each dense layer but the last.
+        last_batch_norm: normalize after the last one.
+        last_bias: give the last dense layer a bias, where it is not normalized.
         name, dtype: as of any Keras model; the dtype policy of all layers.
 
     Returns:
-        `keras.Sequential` from `(n, any)` to `(n, widths[-1])`. Biases are left out where batch normalisation would
+        `keras.Sequential` from `(n, any)` to `(n, widths[-1])`. Biases are left out where batch normalization would
         take them away again.
     """
     layers = []
     for place, width in enumerate(widths):
         last = place == len(widths) - 1
-        normalised = last_batch_norm if last else batch_norm
-        bias = not normalised and (last_bias or not last)
+        normalized = last_batch_norm if last else batch_norm
+        bias = not normalized and (last_bias or not last)
         layers.append(keras.layers.Dense(width, use_bias=bias, dtype=dtype))
-        if normalised:
+        if normalized:
             # The constants of the papers' codes: a moving average over ten steps, a millionth of a variance.
             layers.append(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
         if not last:

@@ -39,40 +39,41 @@ def _serializable(function):
     return keras.saving.register_keras_serializable("keras_ssl")(function)
 
 
-def same_and_different(ids, everyone, first_row=0):
-    """Which rows are of an anchor's class, and which are of another.
+def pair_masks(ids, all_ids, first_row=0):
+    """Masks of the pairs of one class and of the pairs of different classes.
 
     Args:
-        ids: integers `(n,)`, of the anchors.
-        everyone: integers `(m,)`, of all candidates; the anchors are among them.
-        first_row: the candidate that is the first anchor itself, the others following; or `(n,)`, each anchor's own.
+        ids: integers `(n,)`, the classes of the anchors.
+        all_ids: integers `(m,)`, the classes of all candidates; the anchors are among them.
+        first_row: the candidate that is the first anchor itself, the others following; or `(n,)`, the candidate that
+            each anchor is.
 
     Returns:
-        `(positive, negative)`, boolean `(n, m)`: an anchor is not its own positive.
+        `(positive, negative)`, boolean `(n, m)`. An anchor is not its own positive.
     """
-    ids, everyone = ops.cast(ids, "int32"), ops.cast(everyone, "int32")
-    same = ops.equal(ids[:, None], everyone[None, :])
-    own = first_row
-    if not len(getattr(own, "shape", ())):
-        own = own + ops.arange(ops.shape(ids)[0], dtype="int32")
-    itself = ops.equal(own[:, None], ops.arange(ops.shape(everyone)[0], dtype="int32")[None, :])
+    ids, all_ids = ops.cast(ids, "int32"), ops.cast(all_ids, "int32")
+    same = ops.equal(ids[:, None], all_ids[None, :])
+    self_index = first_row
+    if not len(getattr(self_index, "shape", ())):
+        self_index = self_index + ops.arange(ops.shape(ids)[0], dtype="int32")
+    itself = ops.equal(self_index[:, None], ops.arange(ops.shape(all_ids)[0], dtype="int32")[None, :])
     return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
 
 
-def of_two_views(rows, ids=None):
-    """`same_and_different` of both views of this replica's images among both views of all images.
+def two_view_masks(rows, ids=None):
+    """`pair_masks` of two views: of this replica's images as anchors, and of all images as candidates.
 
     Args:
-        rows: how many images this replica has.
-        ids: integers `(rows,)`, the class of each; None where each image is a class of its own.
+        rows: the number of images of this replica.
+        ids: integers `(rows,)`, the class of each; None if each image is a class of its own.
 
     Returns:
         `(positive, negative)`, boolean `(2n, 2N)`: first all first views, then all second ones.
     """
-    own = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
-    ids = own if ids is None else ids
-    both = ops.concatenate([own, own + rows * distribute.replicas()])
-    return same_and_different(ops.tile(ids, 2), ops.tile(distribute.gather(ids), 2), both)
+    image = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
+    ids = image if ids is None else ids
+    self_index = ops.concatenate([image, image + rows * distribute.replicas()])
+    return pair_masks(ops.tile(ids, 2), ops.tile(distribute.gather(ids), 2), self_index)
 
 
 @_serializable

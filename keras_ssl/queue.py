@@ -14,7 +14,7 @@ class Queue(keras.layers.Layer):
     queue = keras_ssl.queue.Queue(1024)
     queue.build((None, 128))
     queue.push(embeddings)
-    rows, filled = queue.negatives()
+    rows, valid = queue.negatives()
     ```
 
     A method holds one, reads `negatives()` in its objective, and pushes in its `tick`, which runs once an optimizer
@@ -22,35 +22,35 @@ class Queue(keras.layers.Layer):
 
     Args:
         size: number of embeddings that are kept, 1 or more.
-        labelled: keep an integer label with each of them (`classes()`), so that they can be positives as well: Wang et
+        labeled: keep an integer label with each of them (`classes()`), so that they can be positives as well: Wang et
             al., "Cross-Batch Memory for Embedding Learning", 2020.
 
     Reference: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, section 3.2.
     """
 
-    def __init__(self, size, labelled=False, **kwargs):
+    def __init__(self, size, labeled=False, **kwargs):
         # Embeddings that are compared are float32 in every loss of this library, whatever the policy of the network.
         kwargs.setdefault("dtype", "float32")
         super().__init__(trainable=False, **kwargs)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"Queue: `size` must be an integer, 1 or more; it is {size!r}.")
         self.size = size
-        self.labelled = labelled
+        self.labeled = labeled
 
     def build(self, input_shape):
         width = input_shape[-1]
         state = {"initializer": "zeros", "trainable": False}
         self.rows = self.add_weight(shape=(self.size, width), dtype="float32", name="rows", **state)
-        if self.labelled:
+        if self.labeled:
             self.labels = self.add_weight(shape=(self.size,), dtype="int32", name="labels", **state)
         # The slot that is written next, and how many were written: at most all.
         self.pointer = self.add_weight(shape=(), dtype="int32", name="pointer", **state)
         self.count = self.add_weight(shape=(), dtype="int32", name="count", **state)
 
     def negatives(self):
-        """`(rows, filled)`: float32 `(size, width)`, and boolean `(size,)`, which of them hold an embedding."""
-        filled = ops.arange(self.size, dtype="int32") < ops.convert_to_tensor(self.count)
-        return ops.convert_to_tensor(self.rows), filled
+        """`(rows, valid)`: float32 `(size, width)`, and boolean `(size,)`, which of them hold an embedding."""
+        valid = ops.arange(self.size, dtype="int32") < ops.convert_to_tensor(self.count)
+        return ops.convert_to_tensor(self.rows), valid
 
     def classes(self):
         """The labels of the rows of `negatives()`: int32 `(size,)`, of any value where nothing is held yet."""
@@ -64,8 +64,8 @@ class Queue(keras.layers.Layer):
             stepped: boolean scalar; where it is false nothing changes.
             labels: integers `(n,)`, for a queue that keeps them.
         """
-        if self.labelled != (labels is not None):
-            raise ValueError(f"Queue.push: `labels` are for a queue with labelled=True; this one has {self.labelled}.")
+        if self.labeled != (labels is not None):
+            raise ValueError(f"Queue.push: `labels` are for a queue with labeled=True; this one has {self.labeled}.")
         if embeddings.shape[0] is not None:  # several workers of TensorFlow leave it open; `fit` has checked it there
             check_size("Queue.push", self.size, embeddings.shape[0])
         count = ops.shape(embeddings)[0]
@@ -75,7 +75,7 @@ class Queue(keras.layers.Layer):
         # Where there was no step, the slots are overwritten with what they hold.
         written = ops.where(stepped, embeddings, ops.take(rows, slots, axis=0))
         self.rows.assign(ops.scatter_update(rows, slots[:, None], written))
-        if self.labelled:
+        if self.labeled:
             kept = self.classes()
             written = ops.where(stepped, ops.cast(labels, "int32"), ops.take(kept, slots))
             self.labels.assign(ops.scatter_update(kept, slots[:, None], written))
@@ -83,7 +83,7 @@ class Queue(keras.layers.Layer):
         self.count.assign(ops.where(stepped, ops.minimum(filled + count, self.size), filled))
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "labelled": self.labelled}
+        return {**super().get_config(), "size": self.size, "labeled": self.labeled}
 
 
 def check_size(owner, size, pushed):

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_ssl import batch_norm
-from keras_ssl.keras_gaps import flatten_layers
+from keras_ssl.clone import clone, trainable_flags
 from keras_ssl.saving import check_function
 
 STATISTICS = ("own", "average", "copy")
@@ -99,12 +99,12 @@ class Teacher(keras.layers.Layer):
     """Copies of built layers that follow them: `teacher ← m · teacher + (1 − m) · student`, once an optimizer step.
 
     All that changes are variables, which `.keras` saves. The copies are frozen variable by variable: their layers stay
-    trainable, so that batch normalisation in training uses the batch's statistics, as the student's does. (A layer with
-    `trainable=False` normalises by moving statistics, even in training.)
+    trainable, so that batch normalization in training uses the batch's statistics, as the student's does. (A layer with
+    `trainable=False` normalizes by moving statistics, even in training.)
 
     Args:
         schedule: the momentum, a function of the step; see `schedule_of`.
-        statistics: of batch normalisation, which no optimizer moves: `"own"` lets the teacher's copies move by what it
+        statistics: of batch normalization, which no optimizer moves: `"own"` lets the teacher's copies move by what it
             sees itself, as in BYOL's code; `"average"` averages the student's like weights; `"copy"` copies them.
     """
 
@@ -115,15 +115,15 @@ class Teacher(keras.layers.Layer):
         self.schedule = schedule
         self.statistics = statistics
 
-    def follow(self, students):
-        """Makes the copies, and the counters.
+    def track(self, students):
+        """Creates the copies, and the counters.
 
         Args:
             students: built layers or models.
         """
-        self.copies = [copy_of(student) for student in students]
+        self.copies = [clone(student) for student in students]
         # By place and never by name: a copy has the names of its original.
-        self._learned = [learned(layer) for layer in self.copies]
+        self._trainable_flags = [trainable_flags(layer) for layer in self.copies]
         for weight in (weight for layer in self.copies for weight in layer.weights):
             if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
                 raise ValueError(
@@ -141,19 +141,21 @@ class Teacher(keras.layers.Layer):
         self.updates = self.add_weight(name="updates", **counter)
         self.run_start = self.add_weight(name="run_start", **counter)
         self.run_steps = self.add_weight(name="run_steps", **counter)
-        self.last = self.add_weight(name="last", shape=(), dtype="float32", trainable=False, initializer="ones")
+        self.last_momentum = self.add_weight(
+            name="last_momentum", shape=(), dtype="float32", trainable=False, initializer="ones"
+        )
         self.built = True
         self.freeze()
 
     def _statistics_of(self, layers):
-        """The weights that are averaged and not learned: none, unless it is asked for."""
+        """The weights that are averaged and that no optimizer moves: none unless `statistics` is "average"."""
         if self.statistics != "average":
             return []
-        weights = [pair for layer, flags in zip(layers, self._learned) for pair in zip(layer.weights, flags)]
-        return [weight for weight, is_learned in weights if not is_learned and _is_float(weight)]
+        weights = [pair for layer, flags in zip(layers, self._trainable_flags) for pair in zip(layer.weights, flags)]
+        return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
-    def normalise_as(self, students):
-        """Gives the copies' batch normalisation the statistics that the students' has: global, ghost batches, fused."""
+    def normalize_as(self, students):
+        """Gives the copies' batch normalization the statistics that the students' has: global, ghost batches, fused."""
         for layer, student in zip(self.copies, students):
             batch_norm.take_over(layer, student)
 
@@ -192,12 +194,12 @@ class Teacher(keras.layers.Layer):
         """Moves the copies towards the students.
 
         Args:
-            students: the layers that `follow` was given.
+            students: the layers that `track` was given.
             stepped: boolean scalar tensor; where it is false nothing moves.
         """
         momentum = ops.where(stepped, self.momentum(), 1.0)
-        for layer, student, is_learned in zip(self.copies, students, self._learned):
-            for mine, theirs, averaged in zip(layer.weights, student.weights, is_learned):
+        for layer, student, flags in zip(self.copies, students, self._trainable_flags):
+            for mine, theirs, averaged in zip(layer.weights, student.weights, flags):
                 new = ops.convert_to_tensor(theirs)
                 if averaged:
                     mine.assign(momentum * ops.convert_to_tensor(mine) + (1.0 - momentum) * new)
@@ -207,30 +209,9 @@ class Teacher(keras.layers.Layer):
         for average, mine, theirs in pairs:
             average.assign(momentum * ops.convert_to_tensor(average) + (1.0 - momentum) * ops.convert_to_tensor(theirs))
             mine.assign(ops.convert_to_tensor(average))
-        self.last.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last)))
+        self.last_momentum.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last_momentum)))
         self.updates.assign(ops.convert_to_tensor(self.updates) + ops.cast(stepped, "int32"))
 
 
 def _is_float(weight):
     return "float" in keras.backend.standardize_dtype(weight.dtype)
-
-
-def copy_of(layer):
-    """A layer or model of the same configuration and weights, with no variable in common."""
-    twin = type(layer).from_config(layer.get_config())
-    if not twin.built:
-        twin.build_from_config(layer.get_build_config())
-    twin.set_weights(layer.get_weights())
-    return twin
-
-
-def learned(layer):
-    """For each weight of a layer whether an optimizer would move it, were nothing frozen."""
-    layers = flatten_layers(layer)
-    kept = [part.trainable for part in layers]
-    layer.trainable = True
-    moved = {id(variable) for variable in layer.trainable_variables}
-    flags = [id(weight) in moved for weight in layer.weights]
-    for part, trainable in zip(layers, kept):  # from the top down, for each sets all that is below it
-        part.trainable = trainable
-    return flags

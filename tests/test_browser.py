@@ -174,7 +174,7 @@ def small_page(tmp_path_factory):
     report = Report("A page", "that has what a report has")
     report.table(["", "a"], [["b", "1"]])
     history = {"loss": [3.0, 2.0, 1.0], "knn_accuracy": [0.1, 0.2, 0.3]}
-    wide, narrow = (plots.indicator(history, "loss", "knn_accuracy", width=width) for width in (WIDE, NARROW))
+    wide, narrow = (plots.loss_correlation(history, "loss", "knn_accuracy", width=width) for width in (WIDE, NARROW))
     report.figure(wide, "both", narrow)
     report.figure(wide, "the wide one, scrolled in its frame")
     return report.html()

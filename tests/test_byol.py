@@ -10,7 +10,8 @@ from keras import ops
 
 import keras_ssl
 from keras_ssl import augment, batch_norm, callbacks, distribute, heads
-from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher, copy_of
+from keras_ssl.clone import clone
+from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher
 
 
 def head(*widths):
@@ -136,7 +137,7 @@ def with_batch_norm():
 
 
 @pytest.mark.parametrize("statistics", ["own", "average", "copy"])
-def test_statistics_of_the_teachers_batch_normalisation(statistics, images):
+def test_statistics_of_the_teachers_batch_normalization(statistics, images):
     byol = model(with_batch_norm(), statistics=statistics, momentum=ConstantMomentum(0.9))
     byol.compile(keras.optimizers.SGD(0.1))
     student, teacher = byol.backbone.layers[-1], byol.teacher.copies[0].layers[-1]
@@ -157,7 +158,7 @@ def test_statistics_of_the_teachers_batch_normalisation(statistics, images):
         # In its first step the teacher is the student, and sees what it sees; then its kernel lags behind.
         np.testing.assert_allclose(means[0][1], means[0][0], rtol=1e-4, atol=1e-6)
         assert np.abs(theirs - mean).max() > 1e-5
-    assert teacher.trainable, "or it would normalise by moving statistics in training"
+    assert teacher.trainable, "or it would normalize by moving statistics in training"
 
 
 @pytest.mark.parametrize("change", ["ghost batches", "fused", "plain"])
@@ -324,9 +325,9 @@ def test_a_stream_of_unknown_length_needs_a_schedule_of_its_own(images):
 def test_a_copy_has_its_originals_layers_and_flags():
     backbone = with_batch_norm()
     backbone.layers[1].trainable = False
-    twin = copy_of(backbone)
+    twin = clone(backbone)
     teacher = Teacher(ConstantMomentum(0.5))
-    teacher.follow([twin])
+    teacher.track([twin])
     assert [layer.trainable for layer in teacher.copies[0].layers] == [layer.trainable for layer in twin.layers]
     assert not teacher.trainable_variables
 

@@ -45,7 +45,7 @@ def test_the_figures_are_those_of_evaluate(images):
     assert logs["alignment"] == pytest.approx(0.0, abs=1e-8), "views that change nothing are one"
 
 
-def test_its_views_are_the_same_at_every_look(images):
+def test_its_views_are_the_same_at_every_measurement(images):
     model = simclr(projector=keras.layers.Identity())
     model.compile(keras.optimizers.SGD(0.0))
     history = fit(model, images, CollapseMonitor(images), epochs=2)
@@ -182,7 +182,7 @@ def test_byol_without_its_predictor_rings_and_with_it_does_not(sample):
         ({"on_alarm": "ring"}, "on_alarm"),
         ({"patience": -1}, "patience"),
         ({"every": 0}, "every"),
-        ({"every": None}, "never look"),
+        ({"every": None}, "never measure"),
         ({"images": None}, "images"),
         ({"images": np.zeros((1, 28, 28, 1))}, "2 images or more"),
     ],

@@ -13,7 +13,7 @@ import keras_ssl
 from keras_ssl import evaluate
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate.knn import knn_scores, most_similar, unit_rows
-from keras_ssl.evaluate.linear import draw_labels
+from keras_ssl.evaluate.labels import draw_labels
 from keras_ssl.evaluate.report import Report
 
 KNN = golden("lightly_knn")
@@ -21,9 +21,9 @@ KNN = golden("lightly_knn")
 
 def blobs(per_class=30, classes=4, d=8, spread=1.0, seed=0):
     generator = np.random.default_rng(seed)
-    centres = generator.normal(size=(classes, d)) * 3.0
+    centers = generator.normal(size=(classes, d)) * 3.0
     labels = np.repeat(np.arange(classes), per_class)
-    features = centres[labels] + spread * generator.normal(size=(len(labels), d))
+    features = centers[labels] + spread * generator.normal(size=(len(labels), d))
     return features.astype("float32"), labels
 
 
@@ -45,7 +45,7 @@ def test_knn_is_lightlys(number):
     assert accuracy == pytest.approx(float(case["top1"]), abs=1e-6)
 
 
-def test_one_neighbour_is_scikit_learns_nearest():
+def test_one_neighbor_is_scikit_learns_nearest():
     from sklearn.neighbors import KNeighborsClassifier
 
     features, labels = blobs(spread=3.0)
@@ -77,7 +77,7 @@ def test_knn_holds_a_copy_of_the_features_and_max_bytes():
         assert peak < features.nbytes + 2**21 + 6 * labels.nbytes
 
 
-def test_of_equally_similar_features_the_first_are_neighbours():
+def test_of_equally_similar_features_the_first_are_neighbors():
     generator = np.random.default_rng(0)
     features = unit_rows(generator.integers(-1, 2, (600, 3)))  # at most 27 different ones
     queries = unit_rows(generator.integers(-1, 2, (40, 3)))
@@ -89,7 +89,7 @@ def test_of_equally_similar_features_the_first_are_neighbours():
         np.testing.assert_array_equal(values, np.take_along_axis(similarity, nearest, axis=1))
 
 
-def test_neighbours_are_found_where_the_features_are_in_the_order_of_their_classes():
+def test_neighbors_are_found_where_the_features_are_in_the_order_of_their_classes():
     features, labels = blobs(per_class=500, classes=8, spread=0.1)
     assert evaluate.knn(features, labels, features[::50], labels[::50], k=400) == 1.0
     assert evaluate.knn(np.ones((500, 4)), labels[:500], np.ones((3, 4)), k=5).tolist() == [0, 0, 0]
@@ -137,7 +137,7 @@ def test_the_probe_does_not_depend_on_the_scale_of_features():
 
 
 @pytest.mark.one_backend
-def test_the_queries_take_no_part_in_the_choice_of_regularisation():
+def test_the_queries_take_no_part_in_the_choice_of_regularization():
     features, labels = blobs(spread=4.0)
     queries, _ = blobs(seed=3, spread=4.0)
     whole = evaluate.linear_probe(features, labels, queries)
@@ -250,7 +250,7 @@ def test_pictures_are_drawn(images, tmp_path):
     figures = [
         plots.curves({"loss": [3.0, 2.0], "val_loss": [3.1, 2.2], "knn": [0.1, 0.5]}),
         plots.views(images[:5], [images[5:10], images[10:15]]),
-        plots.neighbours(features, images, images[:3], features[:3], 4, names=names, query_names=names[:3]),
+        plots.neighbors(features, images, images[:3], features[:3], 4, names=names, query_names=names[:3]),
         plots.embedding_map(features, images, names),
         plots.embedding_map(features),
     ]
@@ -260,7 +260,7 @@ def test_pictures_are_drawn(images, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_similar_rows_are_neighbours_on_the_map():
+def test_similar_rows_are_neighbors_on_the_map():
     features, labels = blobs(per_class=25)
     plane = plots.project(features)
     assert plane.shape == (100, 2)
@@ -320,7 +320,7 @@ def test_probes_now_and_then_and_at_the_end(sample):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda x, y: keras_ssl.callbacks.KNNProbe(x, (x, y)), "labelled images"),
+        (lambda x, y: keras_ssl.callbacks.KNNProbe(x, (x, y)), "labeled images"),
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y[:-1]), (x, y)), "labels"),
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), k=65), "`k`"),
         (lambda x, y: keras_ssl.callbacks.KNNProbe((x, y), (x, y), every=0), "every"),

@@ -14,7 +14,8 @@ from keras import layers, ops
 
 import keras_ssl
 from keras_ssl import evaluate
-from keras_ssl.evaluate.fine_tuning import _copy, draw_fraction
+from keras_ssl.clone import clone
+from keras_ssl.evaluate.labels import draw_fraction
 
 
 def tinted(count=64, seed=0):
@@ -28,7 +29,7 @@ def tinted(count=64, seed=0):
 
 
 def small(shape=(8, 8, 2), name="small"):
-    """Two convolutions with batch normalisation; a map of 4×4."""
+    """Two convolutions with batch normalization; a map of 4×4."""
     images = keras.Input(shape)
     x = layers.BatchNormalization(momentum=0.5)(layers.Conv2D(8, 3, 2, padding="same")(images))
     x = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.Dropout(0.1)(x))
@@ -54,7 +55,7 @@ def tune(backbone=None, train=None, **arguments):
 def test_linear_leaves_the_backbone_as_it_is_to_the_last_bit():
     backbone = small()
     tuned = tune(backbone, protocol="linear").classifier
-    # Moving statistics of its batch normalisation are among the weights.
+    # Moving statistics of its batch normalization are among the weights.
     assert all(equal(weights(tuned.get_layer("small")), weights(backbone)))
 
 
@@ -179,7 +180,7 @@ def test_a_fraction_is_of_each_class_or_says_which_fraction_would_be(counts, fra
         rows = draw_fraction(labels, fraction, seed)
     except ValueError as error:
         rarest = int(np.argmin(counts))
-        assert f"leaves class {rarest} empty, which has {min(counts)} labelled" in str(error)
+        assert f"leaves class {rarest} empty, which has {min(counts)} labeled" in str(error)
         enough = float(str(error).split("give ")[1].split(" or more")[0])
         assert fraction < enough
         rows, fraction = draw_fraction(labels, enough, seed), enough
@@ -281,12 +282,12 @@ def test_subclasses_and_models_in_models_are_copied():
     nested = keras.Sequential([keras.Input((8, 8, 2)), layers.Rescaling(2.0), inner])
     for backbone in (subclass, nested):
         before = weights(backbone)
-        copy = _copy(backbone, (8, 8, 2), 0, with_weights=True)
+        copy = clone(backbone, seed=0, unfreeze=True, input_shape=(8, 8, 2))
         images = tinted()[0][:3]
         np.testing.assert_allclose(
             ops.convert_to_numpy(copy(images)), ops.convert_to_numpy(backbone(images)), atol=1e-6
         )
-        fresh = [_copy(backbone, (8, 8, 2), 0, with_weights=False) for _ in range(2)]
+        fresh = [clone(backbone, with_weights=False, seed=0, unfreeze=True, input_shape=(8, 8, 2)) for _ in range(2)]
         assert all(equal(weights(fresh[0]), weights(fresh[1])))
         assert not all(equal(weights(fresh[0]), before))
         tune(backbone, epochs=1)
@@ -308,7 +309,7 @@ REFUSED = [
     ({"train": keras_ssl.data.Split(tinted()[0])}, "`train` has no labels"),
     ({"train": keras_ssl.data.Split(dataset=[])}, "`train` is a stream"),
     ({"train": keras_ssl.data.load(tinted())}, "give its .train"),
-    ({"labels_fraction": 0.01}, r"leaves class 0 empty, which has 16 labelled images: give 0\.0313 or more"),
+    ({"labels_fraction": 0.01}, r"leaves class 0 empty, which has 16 labeled images: give 0\.0313 or more"),
     ({"labels_fraction": 0.0}, r"`labels_fraction` must lie in \(0, 1\]"),
     ({"labels_fraction": 0.5, "per_class": 2}, "either `labels_fraction` or `per_class`"),
     ({"per_class": 0}, "`per_class` must be an integer"),
@@ -317,7 +318,7 @@ REFUSED = [
     ({"protocol": "linear", "backbone_rate": 1e-3}, "`backbone_rate` is not for"),
     ({"learning_rate": -1.0}, "`learning_rate` must be a number above 0"),
     ({"epochs": 0}, "`epochs` must be an integer"),
-    ({"batch_size": 65}, "`batch_size` must lie between 2.* 64 labelled"),
+    ({"batch_size": 65}, "`batch_size` must lie between 2.* 64 labeled"),
     ({"grid": 5}, "`grid` is 5, and the feature map has only 4×4 cells"),
     ({"dropout": 1.0}, "`dropout` must lie in"),
     ({"backbone": small((16, 16, 2))}, r"takes images of \(16, 16, 2\), and these are \(8, 8, 2\)"),

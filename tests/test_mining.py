@@ -61,7 +61,7 @@ def by_hand(name, d, y):
 
 def mined(name, d, y):
     """What the miner gives, as such lists."""
-    positive, negative = mining.same_and_different(np.array(y, "int32"), np.array(y, "int32"))
+    positive, negative = mining.pair_masks(np.array(y, "int32"), np.array(y, "int32"))
     parts = [ops.convert_to_numpy(part) for part in MINERS[name](ops.convert_to_tensor(d), positive, negative)]
     assert all(np.isfinite(part).all() for part in parts)
     near, far, weight = (part.reshape(len(y), -1) for part in np.broadcast_arrays(*parts))
@@ -83,7 +83,7 @@ def test_what_is_mined_is_what_the_definition_says(name, labels, seed):
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_no_anchor_is_its_own_positive_and_none_of_another_class(labels):
     y = np.array(labels, "int32")
-    positive, negative = map(ops.convert_to_numpy, mining.same_and_different(y, y))
+    positive, negative = map(ops.convert_to_numpy, mining.pair_masks(y, y))
     assert not np.diag(positive).any()
     assert not np.diag(negative).any()
     np.testing.assert_array_equal(positive | np.eye(12, dtype=bool), y[:, None] == y[None, :])
@@ -92,9 +92,9 @@ def test_no_anchor_is_its_own_positive_and_none_of_another_class(labels):
 
 def test_rows_of_a_replica_know_which_key_they_are():
     y = np.array([0, 0, 1, 1], "int32")
-    whole, _ = mining.same_and_different(y, y)
+    whole, _ = mining.pair_masks(y, y)
     for first in (0, 2):
-        part, _ = mining.same_and_different(y[first : first + 2], y, first)
+        part, _ = mining.pair_masks(y[first : first + 2], y, first)
         np.testing.assert_array_equal(part, ops.convert_to_numpy(whole)[first : first + 2])
 
 
@@ -102,10 +102,10 @@ def test_rows_of_a_replica_know_which_key_they_are():
 @pytest.mark.parametrize("labels", [[0] * 12, list(range(12))], ids=["one class", "all different"])
 def test_anchors_without_a_partner_cost_nothing(name, labels):
     y = np.array(labels, "int32")
-    positive, negative = mining.same_and_different(y, y)
+    positive, negative = mining.pair_masks(y, y)
     found = MINERS[name](ops.convert_to_tensor(distances_of(0)), positive, negative)
     assert float(ops.sum(found.weight)) == 0.0
-    rows = losses.averaged(losses.triplet(found.positive_distance, found.negative_distance), found.weight)
+    rows = losses.weighted_mean_rows(losses.triplet(found.positive_distance, found.negative_distance), found.weight)
     np.testing.assert_array_equal(ops.convert_to_numpy(rows), np.zeros(12))
 
 
@@ -115,7 +115,7 @@ def test_they_compile(name):
     d = ops.convert_to_tensor(distances_of(3))
 
     def run(d):
-        positive, negative = mining.same_and_different(y, y)
+        positive, negative = mining.pair_masks(y, y)
         return tuple(MINERS[name](d, positive, negative))
 
     for one, other in zip(compiled(run)(d), run(d)):

@@ -92,7 +92,7 @@ def test_it_compiles(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_cast_before_it_is_normalised(dtype):
+def test_half_precision_is_cast_before_it_is_normalized(dtype):
     a, b = (ops.cast(array, dtype) for array in embeddings(16, 32))
     rounded = [ops.cast(array, "float32") for array in (a, b)]
     half = losses.nt_xent(a, b)

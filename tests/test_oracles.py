@@ -90,13 +90,13 @@ def tfa_npairs(case):
 
 def pairs_of(embeddings, labels):
     unit = losses.normalized(embeddings)
-    return distances.matrix(distances.euclidean, unit, unit), *mining.same_and_different(labels, labels)
+    return distances.matrix(distances.euclidean, unit, unit), *mining.pair_masks(labels, labels)
 
 
 def pml_contrastive(case, embeddings, labels):
     distance, positive, negative = pairs_of(embeddings, labels)
     cost = losses.contrastive(distance, positive, case["neg_margin"], case["pos_margin"], square=False)
-    return mean(losses.averaged(cost, positive, True) + losses.averaged(cost, negative, True))
+    return mean(losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True))
 
 
 PML_MINERS = {
@@ -117,7 +117,7 @@ def pml_triplet_miners(case, embeddings, labels):
         cost = ops.softplus(mined.positive_distance - mined.negative_distance + case["margin"])
     else:
         cost = losses.triplet(mined.positive_distance, mined.negative_distance, case["margin"])
-    return mean(losses.averaged(cost, mined.weight, True))
+    return mean(losses.weighted_mean_rows(cost, mined.weight, True))
 
 
 def as_array(tensor):
@@ -136,7 +136,7 @@ ORACLES = {
             losses.multi_similarity(z, labels, case.get("alpha", 2), case.get("beta", 50), case.get("base", 0.5))
         )
     ),
-    "pml_ntxent": on_labels(lambda case, z, labels: mean(losses.labelled_nt_xent(z, labels, case["temperature"]))),
+    "pml_ntxent": on_labels(lambda case, z, labels: mean(losses.labeled_nt_xent(z, labels, case["temperature"]))),
     "pml_supcon": on_labels(lambda case, z, labels: losses.SupCon(case["temperature"])(labels, z)),
     "pml_triplet_miners": on_labels(pml_triplet_miners),
     "tfa_contrastive": tfa_contrastive,
@@ -261,23 +261,25 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
     case = golden("pml_cross_batch_memory")[number]
     _, n, width = case["emb"].shape
     # Their memory takes the batch in first: ours holds the rest of it.
-    queue = Queue(case["memory_size"] - n, labelled=True)
+    queue = Queue(case["memory_size"] - n, labeled=True)
     queue.build((None, width))
     for step in range(6):
         z, labels = case["emb"][step], case["labels"][step].astype("int32")
 
         def value(z, labels=labels):
-            past, filled = queue.negatives()
+            past, valid = queue.negatives()
             keys = ops.concatenate([ops.stop_gradient(ops.convert_to_tensor(z)), past], axis=0)
-            key_labels = ops.concatenate([labels, ops.where(filled, queue.classes(), -1)], axis=0)
-            positive, negative = mining.same_and_different(labels, key_labels)
-            held = ops.concatenate([ops.ones((n,), "bool"), filled], axis=0)[None, :]
+            key_labels = ops.concatenate([labels, ops.where(valid, queue.classes(), -1)], axis=0)
+            positive, negative = mining.pair_masks(labels, key_labels)
+            held = ops.concatenate([ops.ones((n,), "bool"), valid], axis=0)[None, :]
             positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
             if number == 0:  # ContrastiveLoss; the other is NTXentLoss
                 distance = distances.matrix(distances.euclidean, losses.normalized(z), losses.normalized(keys))
                 cost = losses.contrastive(distance, positive, 1.0, square=False)
-                return mean(losses.averaged(cost, positive, True) + losses.averaged(cost, negative, True))
-            return mean(losses.labelled_nt_xent(z, labels, 0.1, keys, key_labels, filled=held[0]))
+                return mean(
+                    losses.weighted_mean_rows(cost, positive, True) + losses.weighted_mean_rows(cost, negative, True)
+                )
+            return mean(losses.labeled_nt_xent(z, labels, 0.1, keys, key_labels, valid=held[0]))
 
         loss, (gradient,) = value_and_gradients(value, z)
         assert loss == pytest.approx(float(case["loss"][step]), rel=1e-5)

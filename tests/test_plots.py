@@ -32,9 +32,9 @@ def words_of(figure):
 
 def blobs(per_class, classes=4, width=16):
     draws = np.random.default_rng(0)
-    centres = 4.0 * draws.normal(size=(classes, width))
+    centers = 4.0 * draws.normal(size=(classes, width))
     labels = draws.permutation(np.repeat(np.arange(classes), per_class))
-    return (centres[labels] + draws.normal(size=(len(labels), width))).astype("float32"), labels
+    return (centers[labels] + draws.normal(size=(len(labels), width))).astype("float32"), labels
 
 
 # Matrices.
@@ -232,8 +232,8 @@ def test_thumbnails_are_no_more_than_asked_and_cover_none_another(images, most):
 def test_pca_gives_the_first_two_components():
     features, _ = blobs(per_class=10)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    centred = unit - unit.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = unit - unit.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     plane = plots.project(features, method="pca")
     np.testing.assert_allclose(np.abs(plane), np.abs(left * singular)[:, :2], atol=1e-4)
 
@@ -276,7 +276,7 @@ def test_umap_is_given_the_components_and_the_seed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_umap_itself_keeps_neighbours():
+def test_umap_itself_keeps_neighbors():
     pytest.importorskip("umap", reason="umap-learn is not installed: pip install umap-learn")
     features, labels = blobs(per_class=25)
     plane = plots.project(features, method="umap")
@@ -284,14 +284,14 @@ def test_umap_itself_keeps_neighbours():
     assert np.mean(labels[nearest] == labels) > 0.95
 
 
-# Neighbours and curves.
+# Neighbors and curves.
 
 
-def test_the_nearest_neighbours_of_an_image_are_shown_most_similar_first(images):
+def test_the_nearest_neighbors_of_an_image_are_shown_most_similar_first(images):
     draws = np.random.default_rng(0)
     features = draws.normal(size=(64, 8))
     names = ["odd" if row % 2 else "even" for row in range(64)]
-    figure = plots.neighbours(features, images, images[:2], features[:2], 4, names=names, query_names=names[:2])
+    figure = plots.neighbors(features, images, images[:2], features[:2], 4, names=names, query_names=names[:2])
     shown = [image.get_array() for image in pictures_of(figure)]
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     nearest = np.argsort(-(unit[:2] @ unit.T), axis=1)[:, :4]
@@ -305,9 +305,9 @@ def test_the_nearest_neighbours_of_an_image_are_shown_most_similar_first(images)
     assert sum("\n" in words for words in words_of(figure)) == others, "their names are given"
 
 
-def test_an_indicator_shows_what_was_measured_and_its_correlation():
+def test_a_loss_correlation_shows_what_was_measured_and_its_correlation():
     for width in WIDTHS:
-        figure = plots.indicator(HISTORY, "val_loss", "knn_accuracy", width=width)
+        figure = plots.loss_correlation(HISTORY, "val_loss", "knn_accuracy", width=width)
         above, below, cloud = sorted(
             figure.axes, key=lambda axes: ("rank" in axes.get_title("left"), axes.get_position().y0 < 0.4)
         )
@@ -317,7 +317,7 @@ def test_an_indicator_shows_what_was_measured_and_its_correlation():
         np.testing.assert_array_equal(cloud.collections[0].get_offsets(), points)
         assert "rank correlation −0.80, 4 checkpoints" in words_of(figure)
     with pytest.raises(ValueError, match="no epoch of which both `loss` and `knn_accuracy`"):
-        plots.indicator({"loss": [1.0], "knn_accuracy": []}, "loss", "knn_accuracy")
+        plots.loss_correlation({"loss": [1.0], "knn_accuracy": []}, "loss", "knn_accuracy")
 
 
 def figures(images, width):
@@ -326,12 +326,12 @@ def figures(images, width):
     names = [f"a $name$ of class {label}" for label in labels]
     jigsaw, rotation = (built(method).task(images[:2]) for method in (keras_ssl.Jigsaw, keras_ssl.Rotation))
     yield plots.curves(HISTORY, ["loss", "knn_accuracy"], width=width)
-    yield plots.indicator(HISTORY, "loss", "knn_accuracy", width=width)
+    yield plots.loss_correlation(HISTORY, "loss", "knn_accuracy", width=width)
     yield plots.views(images[:5], [images[5:10]], width=width)
     yield plots.views_of(images[:2], lambda batch: [batch, batch], 4, width=width)
     yield plots.task(images[:2], **jigsaw, width=width)
     yield plots.task(images[:2], **rotation, width=width)
-    yield plots.neighbours(features, images, images[:3], features[:3], 4, (0, 255), names, names[:3], width)
+    yield plots.neighbors(features, images, images[:3], features[:3], 4, (0, 255), names, names[:3], width)
     yield plots.embedding_map(features, images, names, method="pca", width=width)
     yield plots.similarity_matrix(features, labels, dict.fromkeys(range(4), names[0]), width=width)
     yield plots.cross_correlation(features, features, width=width)

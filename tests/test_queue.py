@@ -24,8 +24,8 @@ def made(size=5, width=2):
 
 def numbers(queue):
     """The first column of the rows, and how many are filled."""
-    rows, filled = queue.negatives()
-    return ops.convert_to_numpy(rows)[:, 0].tolist(), int(ops.sum(ops.cast(filled, "int32")))
+    rows, valid = queue.negatives()
+    return ops.convert_to_numpy(rows)[:, 0].tolist(), int(ops.sum(ops.cast(valid, "int32")))
 
 
 def rows(*values):
@@ -91,16 +91,16 @@ def mean_loss(a, b, **options):
 
 def test_negatives_add_to_every_rows_denominator_and_empty_slots_do_not():
     a, b, more = embeddings(4), embeddings(4, seed=1), embeddings(5, seed=2)
-    filled = np.array([True, False, True, True, False])
-    z = np.concatenate([a, b, more[filled]]).astype("float64")
+    valid = np.array([True, False, True, True, False])
+    z = np.concatenate([a, b, more[valid]]).astype("float64")
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     expected = []
     for i in range(8):
         scores = np.exp(z[i] @ z.T / 0.2)
         expected.append(-np.log(scores[(i + 4) % 8] / (scores.sum() - scores[i])))
-    found = ops.convert_to_numpy(losses.nt_xent(a, b, temperature=0.2, negatives=more, filled=filled))
+    found = ops.convert_to_numpy(losses.nt_xent(a, b, temperature=0.2, negatives=more, valid=valid))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    none = ops.convert_to_numpy(losses.nt_xent(a, b, temperature=0.2, negatives=more, filled=np.zeros(5, "bool")))
+    none = ops.convert_to_numpy(losses.nt_xent(a, b, temperature=0.2, negatives=more, valid=np.zeros(5, "bool")))
     np.testing.assert_allclose(none, ops.convert_to_numpy(losses.nt_xent(a, b, temperature=0.2)), rtol=1e-6)
 
 
@@ -108,21 +108,21 @@ def test_accuracy_counts_negatives_too():
     a = np.eye(4, dtype="float32")
     b = a + 0.1
     assert float(ops.mean(losses.contrastive_accuracy(a, b))) == 1.0
-    hits = ops.convert_to_numpy(losses.contrastive_accuracy(a, b, negatives=a[:2], filled=np.array([True, False])))
+    hits = ops.convert_to_numpy(losses.contrastive_accuracy(a, b, negatives=a[:2], valid=np.array([True, False])))
     np.testing.assert_array_equal(hits[:4], [0, 1, 1, 1])  # an older embedding of the first image is nearer to it
 
 
 def test_a_mask_without_negatives_is_refused():
     with pytest.raises(ValueError, match="negatives"):
-        losses.nt_xent(embeddings(4), embeddings(4), filled=np.ones(3, "bool"))
+        losses.nt_xent(embeddings(4), embeddings(4), valid=np.ones(3, "bool"))
 
 
 def uses(n=24):
     """NT-Xent in all its uses: the batch alone, a replica's rows among gathered keys, a queue, both."""
     a, b, more = embeddings(n), embeddings(n, seed=1), embeddings(13, seed=2)
-    filled = np.arange(13) < 9
+    valid = np.arange(13) < 9
     part = slice(8, 16)
-    queue = {"negatives": more, "filled": filled}
+    queue = {"negatives": more, "valid": valid}
     return {
         "batch": ((a, b), lambda a, b: {}),
         "gathered keys": ((a, b), lambda a, b: {"keys": (a, b), "first_row": 8, "part": part}),
@@ -209,7 +209,7 @@ def test_each_step_pushes_both_views_of_its_batch_in_order(images):
     assert (int(model.queue.pointer), int(model.queue.count)) == (16, 16)
     np.testing.assert_array_equal(found[16:], 0.0)
     np.testing.assert_allclose(np.linalg.norm(found[:16], axis=1), 1.0, rtol=1e-5)
-    # Both views of one image are neighbours at a distance of a batch: rows i and i + 8.
+    # Both views of one image are neighbors at a distance of a batch: rows i and i + 8.
     assert np.mean(found[:8] @ found[8:16].T) < np.mean(np.sum(found[:8] * found[8:16], axis=1))
 
 

@@ -45,7 +45,7 @@ def test_search_in_small_memory_is_the_same():
         np.testing.assert_array_equal(whole[1], parts[1])
 
 
-def test_in_its_own_collection_a_row_is_not_its_neighbour_and_its_copy_is():
+def test_in_its_own_collection_a_row_is_not_its_neighbor_and_its_copy_is():
     bank = features()
     bank[40] = 3.0 * bank[7]  # length does not matter
     bank[50] = bank[7]

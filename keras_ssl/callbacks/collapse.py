@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_ssl import data
 from keras_ssl.augment.draws import Draws
-from keras_ssl.callbacks.looks import Looks, goes_on
+from keras_ssl.callbacks.periodic import PeriodicCallback, goes_on
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
 
@@ -20,7 +20,7 @@ class Collapse(RuntimeError):
     """A run that sits at a trivial solution, where `CollapseMonitor` was asked to raise."""
 
 
-class CollapseMonitor(Looks):
+class CollapseMonitor(PeriodicCallback):
     """Measures held-out images without their labels during `fit`, and rings where nothing is learned.
 
     In the logs, all from the same images each time (so that epochs compare; other runs do with equal widths and
@@ -45,7 +45,7 @@ class CollapseMonitor(Looks):
     Args:
         images: `(N, height, width, channels)`, a split of `keras_ssl.data.load`, or a stream of batches, of which the
             first images are taken. They need no labels; held-out ones are more honest than training images.
-        every, every_steps: epochs, and batches, between two looks, as of `KNNProbe`.
+        every, every_steps: epochs, and batches, between two measurements, as of `KNNProbe`.
         most: images used at most, 2 or more. `rank_me` can't be above it.
         patience: batches for which a run must sit at a trivial solution. Many runs begin near one.
         tolerance: how near to a trivial loss counts as being there, as a share of it.
@@ -88,7 +88,7 @@ class CollapseMonitor(Looks):
 
     # The measures.
 
-    def look(self, step):
+    def measure(self, step):
         features, a, b = self._embedded()
         figures = {
             "feature_spread": measures.spread(features),
@@ -113,7 +113,7 @@ class CollapseMonitor(Looks):
         return features(self.images), embedding(a), embedding(b)
 
     def _two_views(self):
-        """The same two views of each image at every look; of a policy of one view, it is drawn twice."""
+        """The same two views of each image at every measurement; of a policy of one view, it is drawn twice."""
         made = []
         for start in range(0, len(self.images), self.batch_size):
             part = self.images[start : start + self.batch_size]
@@ -155,7 +155,7 @@ class CollapseMonitor(Looks):
         super().on_epoch_end(epoch, logs)
 
     def _loss(self, logs):
-        """The method's own loss, so far: "loss" has the regularisers of the user's layers in it."""
+        """The method's own loss, so far: "loss" has the regularizers of the user's layers in it."""
         terms = [float(logs[name]) for name in self.model.terms if name in (logs or {})]
         return sum(terms) if terms and len(terms) == len(self.model.terms) else None
 

@@ -1,15 +1,15 @@
-"""Probes: what the backbone's features are worth by now, told by labelled images of the probe's own."""
+"""Probes: what the backbone's features are worth by now, told by labeled images of the probe's own."""
 
 from keras_ssl import data
-from keras_ssl.callbacks.looks import Looks
+from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.evaluate import features as feature_functions
-from keras_ssl.evaluate.checks import labelled, some_classes
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe, some_of_each
+from keras_ssl.evaluate.labels import labeled, sample_by_class, some_classes
+from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
-class _Probe(Looks):
-    """Classifies labelled images of its own by the backbone's features, now and then during `fit`."""
+class _Probe(PeriodicCallback):
+    """Classifies labeled images of its own by the backbone's features, now and then during `fit`."""
 
     def __init__(self, train, test, every, every_steps, most, layer, grid, batch_size, name):
         super().__init__(every, every_steps)
@@ -27,7 +27,7 @@ class _Probe(Looks):
         super().set_model(model)
         self._network = None  # it was that of another model, or of other devices
 
-    def look(self, step):
+    def measure(self, step):
         return {self.name: self.accuracy()}
 
     def accuracy(self):
@@ -42,23 +42,23 @@ class _Probe(Looks):
         if isinstance(source, tuple):
             images, labels = source
             return feature_functions.run(self._network, images, self.batch_size), labels
-        return feature_functions.of_labelled_stream(self._network, source, most)
+        return feature_functions.of_labeled_stream(self._network, source, most)
 
 
 class KNNProbe(_Probe):
-    """Classifies labelled images by their nearest neighbours in the backbone's features, during `fit`.
+    """Classifies labeled images by their nearest neighbors in the backbone's features, during `fit`.
 
-    The labelled images are the probe's own: pretraining needs no labels. The accuracy enters the logs, so that
+    The labeled images are the probe's own: pretraining needs no labels. The accuracy enters the logs, so that
     `ModelCheckpoint` and `EarlyStopping` can watch it (`mode="max"`; list them after the probe); `History` keeps it.
 
     Args:
-        train, test: labelled images: a split of `keras_ssl.data.load`, `(images, labels)`, or a stream of such batches
+        train, test: labeled images: a split of `keras_ssl.data.load`, `(images, labels)`, or a stream of such batches
             that can be read anew (`tf.data.Dataset`, `PyDataset`, `DataLoader`). The test images are classified by the
             training images.
         every: epochs between two probes; the last epoch is always probed. None for no other.
         every_steps: batches between two probes besides, for long epochs; None for none. `values` holds each with its
             step, and the latest enters the epoch's logs.
-        most: labelled images used at most, of `train` and of `test`: arrays are drawn from, evenly by class and once;
+        most: labeled images used at most, of `train` and of `test`: arrays are drawn from, evenly by class and once;
             of a stream it is the first. Only their features are kept, and only for the time of a probe. None for all.
         k, temperature: of `keras_ssl.evaluate.knn`.
         layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
@@ -95,7 +95,7 @@ class LinearProbe(_Probe):
     It takes longer than `KNNProbe` and is nearer to what a classifier on the features will reach.
 
     Args:
-        train, test: labelled images, as of `KNNProbe`. The classifier is fitted to the training images, and its
+        train, test: labeled images, as of `KNNProbe`. The classifier is fitted to the training images, and its
             accuracy is that on the test images.
         every, every_steps, most: as of `KNNProbe`.
         regularization, max_iterations, seed: of `keras_ssl.evaluate.linear_probe`.
@@ -154,10 +154,10 @@ def _images_and_labels(name, given, most):
         return given
     if not pair or len(given) != 2 or given[0] is None or given[1] is None:
         raise ValueError(
-            f"`{name}` must be labelled images: a split of keras_ssl.data.load with labels, (images, labels), or a "
+            f"`{name}` must be labeled images: a split of keras_ssl.data.load with labels, (images, labels), or a "
             "stream of such batches."
         )
     images, labels = given
-    labels = labelled(name, images, labels)
-    rows = some_of_each(labels, most)
+    labels = labeled(name, images, labels)
+    rows = sample_by_class(labels, most)
     return (images, labels) if len(rows) == len(labels) else (images[rows], labels[rows])

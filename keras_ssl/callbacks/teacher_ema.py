@@ -44,4 +44,4 @@ class TeacherEMA(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs[self.name] = float(keras.ops.convert_to_numpy(self.model.teacher.last))
+            logs[self.name] = float(keras.ops.convert_to_numpy(self.model.teacher.last_momentum))

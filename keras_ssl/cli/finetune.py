@@ -35,8 +35,6 @@ flags.DEFINE_boolean("overwrite", False, "Write --output even where there is suc
 
 
 def run(settings):
-    import keras
-
     from keras_ssl import evaluate
 
     if settings.labels_fraction is not None and settings.per_class is not None:
@@ -64,10 +62,7 @@ def run(settings):
         **how_many,
     )
     names = data.train.class_names
-    # Without an optimizer, whose state is none yet: Keras would warn of it whenever the file is loaded.
-    taken_away = keras.models.clone_model(done.classifier)
-    taken_away.set_weights(done.classifier.get_weights())
-    taken_away.save(output)
+    done.classifier.save(output)
     print(
         f"\n{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}\n"
         f"classifier: {output}"

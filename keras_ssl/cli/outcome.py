@@ -12,6 +12,7 @@ import keras_ssl
 from keras_ssl import callbacks, evaluate, recipes
 from keras_ssl.batches import check_images
 from keras_ssl.cli.common import verbose
+from keras_ssl.clone import clone
 from keras_ssl.data import Data, ImageFiles, Split
 from keras_ssl.evaluate import efficiency
 
@@ -126,8 +127,7 @@ def begin(method, data, settings):
         )
     shape = images.shape[1:]
     backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.sees_patches else shape)
-    untrained = keras.models.clone_model(backbone)
-    untrained.set_weights(backbone.get_weights())
+    untrained = clone(backbone)
     chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
     model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
     if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made

@@ -11,7 +11,7 @@ from keras_ssl.augment.draws import Draws
 from keras_ssl.cli.outcome import some
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate import features as feature_functions
-from keras_ssl.evaluate.indicator import DOWNSTREAM
+from keras_ssl.evaluate.loss_correlation import DOWNSTREAM
 from keras_ssl.evaluate.report import NARROW, WIDE, Report
 
 
@@ -47,7 +47,7 @@ def write(path, model, data, held_out, history, table, settings, alarms=()):
     )
     _worth(page, held_out, table)
     _training(page, model, history, settings, alarms)
-    _indicator(page, history)
+    _loss_correlation(page, history)
     _held_out(page, shown, held_out, history, table)
     _views(page, shown)
     _task(page, shown)
@@ -131,8 +131,8 @@ def _training(page, model, history, settings, alarms):
     page.panels({name: plots.curves(history, [name], width=2.9) for name in names}, caption.strip() or "By epoch.")
 
 
-def _indicator(page, history):
-    found = evaluate.indicator(history)
+def _loss_correlation(page, history):
+    found = evaluate.loss_correlation(history)
     defined = {pair: value for pair, value in found.items() if value.rho is not None}
     if not found:
         return
@@ -148,7 +148,7 @@ def _indicator(page, history):
     # The loss of held-out images comes nearest to the question; of downstream figures the first.
     figure, downstream = next((pair for pair in defined if pair[0] == "val_loss"), next(iter(defined)))
     count = defined[figure, downstream].checkpoints
-    wide, narrow = (plots.indicator(history, figure, downstream, width=width) for width in (WIDE, NARROW))
+    wide, narrow = (plots.loss_correlation(history, figure, downstream, width=width) for width in (WIDE, NARROW))
     page.figure(
         wide,
         "Each point is a checkpoint, the model after an epoch. A rank correlation of −1 between a loss and an accuracy "
@@ -280,7 +280,7 @@ def _neighbours(page, shown):
     names, query_names = shown.names(bank), shown.names(asked)
     most = 8 if shown.held_out else 9  # a training image is its own nearest neighbour
     wide, narrow = (
-        plots.neighbours(
+        plots.neighbors(
             features, bank.images, asked.images, query_features, count, shown.range, names, query_names, width
         )
         for width, count in ((WIDE, most), (NARROW, most - 4))

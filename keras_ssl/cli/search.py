@@ -76,7 +76,7 @@ def _search(settings, used, features, images, paths, queries, output):
             found[query].append({"image": str(paths[row]), "similarity": round(float(value), 4)})
             print(f"  {value:.3f}  {paths[row]}")
     if output:
-        figure = plots.neighbours(features, images.only(others), np.stack(queries), asked, count=settings.k)
+        figure = plots.neighbors(features, images.only(others), np.stack(queries), asked, count=settings.k)
         figure.savefig(output, dpi=160)
         print(f"\npicture: {output}")
     return {"found": found}

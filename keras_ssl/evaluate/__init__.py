@@ -1,11 +1,13 @@
 """What the features are worth: plain functions on arrays."""
 
+from keras_ssl.evaluate.classifier import classifier
 from keras_ssl.evaluate.features import extract_features
-from keras_ssl.evaluate.fine_tuning import PROTOCOLS, FineTuned, classifier, fine_tune
-from keras_ssl.evaluate.indicator import indicator, rank_correlation
+from keras_ssl.evaluate.fine_tuning import PROTOCOLS, FineTuned, fine_tune
 from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.labels import draw_labels
 from keras_ssl.evaluate.layers import LayerProbes, probe_layers
-from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.linear import linear_probe
+from keras_ssl.evaluate.loss_correlation import loss_correlation, rank_correlation
 from keras_ssl.evaluate.measures import alignment, alpha_req, rank_me, spread, uniformity
 from keras_ssl.evaluate.search import near_copies, search, without_copies
 
@@ -19,9 +21,9 @@ __all__ = [
     "draw_labels",
     "extract_features",
     "fine_tune",
-    "indicator",
     "knn",
     "linear_probe",
+    "loss_correlation",
     "near_copies",
     "probe_layers",
     "rank_correlation",

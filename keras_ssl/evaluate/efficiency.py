@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.labels import draw_labels
+from keras_ssl.evaluate.linear import linear_probe
 
 
 @dataclasses.dataclass
@@ -40,7 +41,7 @@ def label_efficiency(
         labels, query_labels: integers `(N,)` and `(M,)`.
         per_class: labels a class; None for all of them. Numbers that no class reaches are left out.
         draws: how many draws of labels a number; all labels are drawn once.
-        k: neighbours of kNN, at most the number of labels.
+        k: neighbors of kNN, at most the number of labels.
         seed: of the first draw.
         most: all labels means at most this many, drawn at random.
         verbose: 1 for a progress bar.

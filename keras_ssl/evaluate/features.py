@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_ssl import distribute
 from keras_ssl.batches import standard_batch
-from keras_ssl.evaluate.checks import labelled
+from keras_ssl.evaluate.labels import labeled
 
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
@@ -104,8 +104,8 @@ def _of_stream(network, stream):
     return np.concatenate(parts)
 
 
-def of_labelled_stream(network, stream, most=None):
-    """The features and the labels of the first `most` images of a stream of labelled batches, or of all.
+def of_labeled_stream(network, stream, most=None):
+    """The features and the labels of the first `most` images of a stream of labeled batches, or of all.
 
     Returns:
         float32 `(n, features)` and integers `(n,)`.
@@ -114,7 +114,7 @@ def of_labelled_stream(network, stream, most=None):
     for batch in _batches_of(stream):
         if "label" not in batch:
             raise ValueError(
-                f"A probe needs labelled batches, (images, labels), and this stream gives {sorted(batch)} alone."
+                f"A probe needs labeled batches, (images, labels), and this stream gives {sorted(batch)} alone."
             )
         features.append(outputs(batch["image"]))
         flat = batch["label"].ndim == 2 and batch["label"].shape[1] == 1
@@ -123,9 +123,9 @@ def of_labelled_stream(network, stream, most=None):
         if most is not None and rows >= most:
             break
     if not features:
-        raise ValueError("The stream of labelled images is empty.")
+        raise ValueError("The stream of labeled images is empty.")
     features, labels = np.concatenate(features)[:most], np.concatenate(labels)[:most]
-    return features, labelled("the stream", features, labels)
+    return features, labeled("the stream", features, labels)
 
 
 def _batches_of(stream):

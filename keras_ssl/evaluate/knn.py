@@ -1,19 +1,19 @@
-"""The weighted nearest-neighbour classifier of the literature: no training, no parameters to tune."""
+"""The weighted nearest-neighbor classifier of the literature: no training, no parameters to tune."""
 
 import numpy as np
 
-from keras_ssl.evaluate.checks import labelled
+from keras_ssl.evaluate.labels import labeled
 
 
 def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max_bytes=2**27):
     """Classifies queries by their k most similar features, weighted by `exp(cosine / temperature)`.
 
     Args:
-        features: `(N, d)`, the labelled ones.
+        features: `(N, d)`, the labeled ones.
         labels: integers `(N,)`.
         queries: `(M, d)`.
         query_labels: integers `(M,)`; given, the accuracy is returned instead of the predictions.
-        k: neighbours that vote; 20 and 200 are common. At most N.
+        k: neighbors that vote; 20 and 200 are common. At most N.
         temperature: of the weights, above 0; 0.07 and 0.1 are common.
         max_bytes: of the working memory, beside a float32 copy of `features`: so many queries are taken at a time.
 
@@ -23,7 +23,7 @@ def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max
     Reference: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, section 3.4.
     """
     if query_labels is not None:
-        query_labels = labelled("queries", queries, query_labels)
+        query_labels = labeled("queries", queries, query_labels)
         return float(np.mean(knn(features, labels, queries, None, k, temperature, max_bytes) == query_labels))
     classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
     return classes[np.concatenate([np.argmax(scores, axis=1) for scores in blocks] or [np.zeros(0, "int64")])]
@@ -37,9 +37,9 @@ def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27
 
 def _votes(features, labels, queries, k, temperature, max_bytes):
     """The classes, and an iterator of `(m, C)` sums of votes, for a block of queries at a time."""
-    labels = labelled("features", features, labels)
+    labels = labeled("features", features, labels)
     if not 1 <= k <= len(features):
-        raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labelled features; it is {k}.")
+        raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labeled features; it is {k}.")
     if not temperature > 0.0:
         raise ValueError(f"knn: `temperature` must be above 0; it is {temperature!r}.")
     classes, codes = np.unique(labels, return_inverse=True)
@@ -88,7 +88,7 @@ def _bound(similarity, k):
     """A number for each query, `(M, 1)`, that at least k of its similarities reach."""
     width = _group_width(similarity.shape[1], k)
     groups = similarity.shape[1] // width
-    # A group is every so many-th row, for neighbours in `bank` are often of one class.
+    # A group is every so many-th row, for neighbors in `bank` are often of one class.
     maxima = similarity[:, : groups * width].reshape(-1, width, groups).max(axis=1)
     maxima.partition(groups - k, axis=1)
     return maxima[:, groups - k : groups - k + 1]

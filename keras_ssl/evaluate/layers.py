@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_ssl.backbones import backbone_of, image_shape, is_graph
 from keras_ssl.data import Data
-from keras_ssl.evaluate.checks import some_classes
 from keras_ssl.evaluate.features import feature_network, run
-from keras_ssl.evaluate.fine_tuning import _backbone_of, _check_validation, _input_shape, is_graph, labelled_images
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.linear import draw_labels, linear_probe
+from keras_ssl.evaluate.labels import check_validation, draw_labels, labeled_images, some_classes
+from keras_ssl.evaluate.linear import linear_probe
 
 _MOST = 12
 
@@ -94,7 +94,7 @@ def probe_layers(
         probe: `"linear"` for `linear_probe`, `"knn"` for `knn`.
         grid: a feature map is averaged over `grid × grid` cells, or as many as it has.
         per_class: labels of each class to learn from, drawn by `seed`; None for all.
-        k: neighbours of `"knn"`, at most the number of labels.
+        k: neighbors of `"knn"`, at most the number of labels.
         batch_size: images in the network at a time.
         seed: of the draw of labels, and of the linear probe's splits.
         verbose: 1 for a progress bar over layers.
@@ -113,9 +113,9 @@ def probe_layers(
         raise ValueError(f"probe_layers: `grid` must be an integer, 1 or more; it is {grid!r}.")
     images, labels, test, test_labels = _splits(data)
     some_classes("train", labels)
-    _check_validation(images, labels, test, test_labels)
+    check_validation(images, labels, test, test_labels)
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
-    graph = _Graph(_backbone_of(backbone), images.shape[1:])
+    graph = _Graph(backbone_of(backbone), images.shape[1:])
     names = graph.stages() if layers is None else graph.known(layers)
 
     found = LayerProbes(list(names), [], [], probe, len(rows))
@@ -143,7 +143,7 @@ def _splits(data):
         data = data.train, data.test
     if not isinstance(data, (tuple, list)) or len(data) != 2 or hasattr(data[0], "shape"):
         raise ValueError("`data` is a keras_ssl.data.Data, or (train, test), each a Split or (images, labels).")
-    return *labelled_images("train", data[0]), *labelled_images("test", data[1])
+    return *labeled_images("train", data[0]), *labeled_images("test", data[1])
 
 
 def _per_class(number):
@@ -180,7 +180,7 @@ class _Graph:
                 "intermediate output can be reached: give a functional or sequential model that has been built."
             )
         self.backbone = backbone
-        self.images = keras.Input(_input_shape(backbone, shape))
+        self.images = keras.Input(image_shape(backbone, shape))
         self.calls = []
         self._replay(backbone, self.images, "")
 

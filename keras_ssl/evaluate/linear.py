@@ -9,9 +9,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_ssl.evaluate.checks import labelled, some_classes
+from keras_ssl.evaluate.labels import labeled, some_classes
 
-# From "trust the mean of the class" to "trust every feature", on standardised features.
+# From "trust the mean of the class" to "trust every feature", on standardized features.
 REGULARIZATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -25,23 +25,23 @@ def linear_probe(
     max_iterations=100,
     seed=0,
 ):
-    """Logistic regression on standardised frozen features, its regularisation chosen by validation.
+    """Logistic regression on standardized frozen features, its regularization chosen by validation.
 
-    The queries take no part in any choice: the regularisation is the one that is best on a share of the labelled
+    The queries take no part in any choice: the regularization is the one that is best on a share of the labeled
     features held out by class, and the probe is then fitted to all of them.
 
     Args:
-        features, labels: the labelled ones, `(N, d)` and integers `(N,)`.
+        features, labels: the labeled ones, `(N, d)` and integers `(N,)`.
         queries, query_labels: `(M, d)`, and integers `(M,)` or None.
         regularization: values of scikit-learn's `C` to choose from; one value is taken as it is.
-        validation_share: of the labelled features, by which `C` is chosen.
+        validation_share: of the labeled features, by which `C` is chosen.
         max_iterations: of the solver, L-BFGS.
         seed: of the split.
 
     Returns:
         The accuracy on the queries in [0, 1], or the predicted labels `(M,)` where `query_labels` is None.
     """
-    labels = labelled("features", features, labels)
+    labels = labeled("features", features, labels)
     some_classes("features", labels)
     scaler = StandardScaler()
     train = scaler.fit_transform(np.asarray(features, "float32").reshape(len(features), -1))
@@ -52,11 +52,11 @@ def linear_probe(
         predicted = probe.predict(test)
     if query_labels is None:
         return predicted
-    return float(np.mean(predicted == labelled("queries", queries, query_labels)))
+    return float(np.mean(predicted == labeled("queries", queries, query_labels)))
 
 
 def _chosen(features, labels, regularization, share, max_iterations, seed):
-    """The value of C that classifies held-out features best; of equals the most regularised."""
+    """The value of C that classifies held-out features best; of equals the most regularized."""
     if len(regularization) == 1:
         return regularization[0]
     counts = np.unique(labels, return_counts=True)[1]
@@ -77,7 +77,7 @@ def _path(features, labels, regularization, max_iterations):
     """Probes fitted one after another, each beginning where the last one ended: a third of the time of fits anew."""
     probe = LogisticRegression(max_iter=max_iterations, tol=1e-3, warm_start=True)
     with warnings.catch_warnings():
-        # Stopped early is one more regularisation; validation judges the probe as it is.
+        # Stopped early is one more regularization; validation judges the probe as it is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         for c in regularization:
             yield probe.set_params(C=c).fit(features, labels)
@@ -87,24 +87,3 @@ def _threads(features, classes):
     # A small product is slower on two threads than on one (measured: by three on two cores).
     small = features.shape[0] * features.shape[1] * classes < 10**9
     return threadpool_limits(1 if small else None)
-
-
-def draw_labels(labels, per_class, seed):
-    """The rows of a balanced draw of labels, `per_class` of each class (all where there are fewer)."""
-    generator = np.random.default_rng(seed)
-    rows = [generator.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
-    return np.sort(np.concatenate(rows))
-
-
-def some_of_each(labels, most, seed=0):
-    """At most so many rows, drawn evenly: of each class the same number, or all where a class has fewer."""
-    if most is None or len(labels) <= most:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = np.asarray(labels)[order]
-    # The place of each row among those of its class: first all the firsts, then all the seconds.
-    place = np.zeros(len(labels), "int64")
-    for label in np.unique(shuffled):
-        same = shuffled == label
-        place[same] = np.arange(same.sum())
-    return np.sort(order[np.argsort(place, kind="stable")[:most]])

@@ -12,7 +12,7 @@ from keras_ssl.evaluate.knn import unit_rows
 def rank_me(features):
     """RankMe: the effective number of directions that features use, from 1 to the smaller of their two sides.
 
-    `exp(−Σ p_k log p_k)` with `p_k = σ_k / Σσ + 1e-7` of the singular values σ, the features not centred.
+    `exp(−Σ p_k log p_k)` with `p_k = σ_k / Σσ + 1e-7` of the singular values σ, the features not centered.
 
     Args:
         features: `(N, d)`. The paper takes 25,600 rows of the projector's output; with fewer than some d the measure

@@ -15,8 +15,8 @@ def search(features, queries=None, k=10, max_bytes=2**27):
 
     Args:
         features: `(N, d)`: the collection.
-        queries: `(M, d)`; None for the collection itself, in which a row is not its own neighbour.
-        k: neighbours a query, at most N (N − 1 without queries).
+        queries: `(M, d)`; None for the collection itself, in which a row is not its own neighbor.
+        k: neighbors a query, at most N (N − 1 without queries).
         max_bytes: the similarities in memory at a time; one query's N are always.
 
     Returns:
@@ -43,7 +43,7 @@ def search(features, queries=None, k=10, max_bytes=2**27):
         block = unit_rows(asked[start : start + step])
         values, found = most_similar(bank, block, k + alone)
         if alone:
-            values, found = _without(values, found, np.arange(start, start + len(block)))
+            values, found = _without_self(values, found, np.arange(start, start + len(block)))
         similarity[start : start + step], rows[start : start + step] = np.clip(values, -1.0, 1.0), found
     return similarity, rows
 
@@ -101,9 +101,9 @@ def _checked(owner, name, features):
     return features
 
 
-def _without(values, found, own):
-    """Neighbours without the row itself; among several exact copies it may not be the first, or not be there."""
-    itself = found == own[:, None]
+def _without_self(values, found, self_index):
+    """Neighbors without the row itself; among several exact copies it may not be the first, or not be there."""
+    itself = found == self_index[:, None]
     itself[~itself.any(axis=1), -1] = True
     others = (len(found), found.shape[1] - 1)
     return values[~itself].reshape(others), found[~itself].reshape(others)

@@ -1,16 +1,16 @@
-"""Losses as functions of arrays: one value a sample, in float32, with the paper's normalisation.
+"""Losses as functions of arrays: one value a sample, in float32, with the paper's normalization.
 
 What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar. The classes are
-`keras.losses.Loss` on labelled data, for the `compile` of any Keras model.
+`keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 """
 
-from keras_ssl.losses.average import averaged
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
-from keras_ssl.losses.classification import correct, cross_entropy
-from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, labelled_nt_xent, multi_similarity, supcon
-from keras_ssl.losses.labelled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
+from keras_ssl.losses.classification import correct_predictions, cross_entropy
+from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, labeled_nt_xent, multi_similarity, supcon
+from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
 from keras_ssl.losses.pairs import contrastive, cosine, triplet
+from keras_ssl.losses.reducers import weighted_mean_rows
 
 __all__ = [
     "Contrastive",
@@ -19,12 +19,11 @@ __all__ = [
     "SupCon",
     "TripletHard",
     "TripletSemiHard",
-    "averaged",
     "barlow_twins",
     "barlow_twins_terms",
     "contrastive",
     "contrastive_accuracy",
-    "correct",
+    "correct_predictions",
     "cosine",
     "cross_correlation",
     "cross_entropy",
@@ -32,10 +31,11 @@ __all__ = [
     "dclw",
     "debiased_nt_xent",
     "info_nce",
-    "labelled_nt_xent",
+    "labeled_nt_xent",
     "multi_similarity",
     "normalized",
     "nt_xent",
     "supcon",
     "triplet",
+    "weighted_mean_rows",
 ]

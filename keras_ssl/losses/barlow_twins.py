@@ -2,7 +2,7 @@
 
 from keras import ops
 
-# In the root of the variance, as the authors' batch normalisation has it: a dimension that is the same for all images
+# In the root of the variance, as the authors' batch normalization has it: a dimension that is the same for all images
 # correlates with nothing, instead of dividing by zero.
 _EPSILON = 1e-5
 
@@ -51,7 +51,7 @@ def barlow_twins_terms(correlation, off_diagonal_weight=5e-3, scale=1.0):
 def cross_correlation(a, b):
     """C of equation 2: `C_ij = Σ_n â_ni b̂_nj / N`, with each dimension of a and b at mean 0 and variance 1 over rows.
 
-    The variance is the biased one, with 1e-5 added before the root, as in the authors' batch normalisation; so C_ij
+    The variance is the biased one, with 1e-5 added before the root, as in the authors' batch normalization; so C_ij
     lies in [−1, 1], and a dimension with the variance v correlates with itself by v / (v + 1e-5).
 
     Args:

@@ -6,9 +6,9 @@
 import keras
 from keras import ops
 
-from keras_ssl.losses.average import averaged
-from keras_ssl.losses.nt_xent import arranged, check_temperature, hide, normalized
-from keras_ssl.mining import same_and_different
+from keras_ssl.losses.nt_xent import align_views, check_temperature, mask_out, normalized
+from keras_ssl.losses.reducers import weighted_mean_rows
+from keras_ssl.mining import pair_masks
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -47,19 +47,19 @@ def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
         raise ValueError(f"dclw: `sigma` must be above 0; it is {sigma!r}.")
     positive, negatives = _decoupled("dclw", a, b, temperature, keys, first_row)
     one, other = (a, b) if keys is None else keys
-    everyones = ops.sum(normalized(one) * normalized(other), axis=1) / sigma
-    total = ops.cast(ops.shape(everyones)[0], "float32")
-    weight = 2.0 - total * ops.exp(positive / sigma - ops.logsumexp(everyones))
+    all_positives = ops.sum(normalized(one) * normalized(other), axis=1) / sigma
+    total = ops.cast(ops.shape(all_positives)[0], "float32")
+    weight = 2.0 - total * ops.exp(positive / sigma - ops.logsumexp(all_positives))
     return negatives - ops.stop_gradient(weight) * positive / temperature
 
 
 def _decoupled(owner, a, b, temperature, keys, first_row):
-    """Each row's cosine to its partner, and the log-sum-exp over all but itself and that."""
+    """Each row's cosine to its positive, and the log-sum-exp over all but itself and that."""
     check_temperature(owner, temperature)
-    queries, keys, own, partner, _ = arranged(owner, a, b, keys, first_row, None, None)
+    queries, keys, self_index, positive_index, _ = align_views(owner, a, b, keys, first_row, None, None)
     similarity = ops.matmul(queries, ops.transpose(keys))
-    positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
-    logits = hide(hide(similarity / temperature, own), partner)
+    positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
+    logits = mask_out(mask_out(similarity / temperature, self_index), positive_index)
     return positive, ops.logsumexp(logits, axis=1)
 
 
@@ -81,18 +81,18 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_pri
     check_temperature("debiased_nt_xent", temperature)
     if not 0.0 <= positive_prior < 1.0:
         raise ValueError(f"debiased_nt_xent: `positive_prior` must lie in [0, 1); it is {positive_prior!r}.")
-    queries, keys, own, partner, _ = arranged("debiased_nt_xent", a, b, keys, first_row, None, None)
+    queries, keys, self_index, positive_index, _ = align_views("debiased_nt_xent", a, b, keys, first_row, None, None)
     # Less the largest exponent that there can be, 1/T: nothing overflows, and the quotient stays.
     logits = (ops.matmul(queries, ops.transpose(keys)) - 1.0) / temperature
-    positive = (ops.sum(queries * ops.take(keys, partner, axis=0), axis=1) - 1.0) / temperature
+    positive = (ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1) - 1.0) / temperature
     count = ops.cast(ops.shape(keys)[0] - 2, "float32")
-    total = ops.sum(ops.exp(hide(hide(logits, own), partner)), axis=1)
+    total = ops.sum(ops.exp(mask_out(mask_out(logits, self_index), positive_index)), axis=1)
     others = (total - count * positive_prior * ops.exp(positive)) / (1.0 - positive_prior)
     others = ops.maximum(others, count * ops.exp(ops.cast(-2.0 / temperature, "float32")))
     return ops.log(ops.exp(positive) + others) - positive
 
 
-def info_nce(queries, keys, negatives, temperature=0.1, filled=None):
+def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
     """InfoNCE of each query: how surely it finds its key among the negatives, which all queries share.
 
     `−log( exp(q·k/T) / (exp(q·k/T) + Σ_m exp(q·n_m/T)) )` of rows that are brought to length 1.
@@ -101,7 +101,7 @@ def info_nce(queries, keys, negatives, temperature=0.1, filled=None):
         queries, keys: `(n, d)`; row i of both is one image.
         negatives: `(m, d)`, such as a `keras_ssl.queue.Queue` holds.
         temperature: above 0. MoCo: 0.07.
-        filled: `(m,)`, boolean: which negatives count; None for all.
+        valid: `(m,)`, boolean: which negatives count; None for all.
 
     Returns:
         float32 `(n,)`.
@@ -112,13 +112,13 @@ def info_nce(queries, keys, negatives, temperature=0.1, filled=None):
     queries = normalized(queries)
     positive = ops.sum(queries * normalized(keys), axis=1)
     others = ops.matmul(queries, ops.transpose(normalized(negatives))) / temperature
-    if filled is not None:
-        others = ops.where(ops.cast(filled, "bool")[None, :], others, -1e9)
+    if valid is not None:
+        others = ops.where(ops.cast(valid, "bool")[None, :], others, -1e9)
     # Not the difference of two large logarithms, of which little is left where the loss is small.
     return ops.logaddexp(0.0, ops.logsumexp(others, axis=1) - positive / temperature)
 
 
-def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, filled=None):
+def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
     """The supervised contrastive loss of each row: NT-Xent with all images of its class as positives.
 
     `−1/|P(i)| · Σ_{p ∈ P(i)} log( exp(s_ip/T) / Σ_{k≠i} exp(s_ik/T) )`.
@@ -129,7 +129,7 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
         temperature: above 0. The paper: 0.1.
         keys, key_labels: all rows of the global batch, `embeddings` among them; None for these themselves.
         first_row: the row of `keys` at which `embeddings` begin.
-        filled: boolean, one a key: which keys count (`keras_ssl.queue.Queue`); None for all.
+        valid: boolean, one per key: which keys count (`keras_ssl.queue.Queue`); None for all.
 
     Returns:
         float32 `(n,)`. Rows without a positive are 0 and are left out of the mean: the others are scaled so that the
@@ -137,17 +137,17 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
 
     Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 (L_out).
     """
-    log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, first_row, filled)
+    log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, first_row, valid)
     count = ops.sum(ops.cast(positive, "float32"), axis=1)
     rows = -ops.sum(ops.where(positive, log_share, 0.0), axis=1) / ops.maximum(count, 1.0)
-    return averaged(rows, count > 0.0)
+    return weighted_mean_rows(rows, count > 0.0)
 
 
-def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, filled=None):
+def labeled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
     """NT-Xent of each pair of a class, whose denominator holds that positive and the negatives, but no other positive.
 
     Args:
-        embeddings, labels, temperature, keys, key_labels, first_row, filled: as of `supcon`.
+        embeddings, labels, temperature, keys, key_labels, first_row, valid: as of `supcon`.
 
     Returns:
         float32 `(n,)`, scaled so that the mean over the global batch is the mean over its positive pairs: the number of
@@ -157,9 +157,9 @@ def labelled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=
     an anchor, Chen et al. 2020, eq. 1.
     """
     log_share, positive = _among_all(
-        "labelled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, filled, pairwise=True
+        "labeled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=True
     )
-    return averaged(-log_share, positive)
+    return weighted_mean_rows(-log_share, positive)
 
 
 def multi_similarity(
@@ -182,7 +182,7 @@ def multi_similarity(
     Reference: Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 15.
     """
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = same_and_different(labels, key_labels, first_row)
+    positive, negative = pair_masks(labels, key_labels, first_row)
     similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
         least = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
@@ -198,15 +198,15 @@ def _log_one_plus(logits, counted):
     return ops.logaddexp(0.0, ops.logsumexp(ops.where(counted, logits, -1e9), axis=1))
 
 
-def _among_all(owner, embeddings, labels, temperature, keys, key_labels, first_row, filled, pairwise=False):
+def _among_all(owner, embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=False):
     """log of each key's share in its row's denominator, and which keys are positives."""
     check_temperature(owner, temperature)
     if (keys is None) != (key_labels is None):
         raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = same_and_different(labels, key_labels, first_row)
-    if filled is not None:
-        held = ops.cast(filled, "bool")[None, :]
+    positive, negative = pair_masks(labels, key_labels, first_row)
+    if valid is not None:
+        held = ops.cast(valid, "bool")[None, :]
         positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
     logits = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys))) / temperature
     if pairwise:

@@ -1,4 +1,4 @@
-"""NT-Xent: the normalised, temperature-scaled cross entropy of SimCLR."""
+"""NT-Xent: the normalized, temperature-scaled cross entropy of SimCLR."""
 
 import keras
 from keras import ops
@@ -14,14 +14,14 @@ _FULL_MATRIX = 4096 * 4096
 _CHUNK = 512
 _CHUNK_SIMILARITIES = 2**23
 # A similarity that doesn't count: far below any other, and of a size that arithmetic survives.
-_HIDDEN = -1e9
+_MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, filled=None, weighting=None):
+def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid=None, weighting=None):
     """NT-Xent of each row: how surely it finds its other view among all the other images' views.
 
-    For row i of the 2N normalised rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
+    For row i of the 2N normalized rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
     `negatives` add their `exp(s_ik/T)` to each row's denominator.
 
     The memory grows with the number of keys and not with its square: above 4096 x 4096 similarities, or where the
@@ -30,14 +30,14 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
 
     Args:
         a, b: embeddings of the first and of the second view, `(n, d)`, any float type; row i of both is one image.
-            They are normalised here, in float32.
+            They are normalized here, in float32.
         temperature: T above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
         keys: `(a, b)` of the global batch, `(N, d)` each, where `a` and `b` are the rows of one replica; None for
             `a` and `b` themselves.
         first_row: the row of `keys` at which `a` and `b` begin.
         negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
-            are normalised here too.
-        filled: `(m,)`, boolean: which of the negatives count; None for all.
+            are normalized here too.
+        valid: `(m,)`, boolean: which of the negatives count; None for all.
         weighting: a function that weighs negatives, such as `keras_ssl.mining.HardnessWeighted()`: of `similarity`,
             float32 `(rows, keys)`, and `negative`, boolean `(rows, keys)`, it gives the weight of each negative's
             `exp(s_ik/T)`, 0 or more. It sees some rows at a time, with all of their keys; no gradient goes through it.
@@ -49,18 +49,18 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
     """
     check_temperature("nt_xent", temperature)
-    queries, keys, own, partner, hidden = arranged("nt_xent", a, b, keys, first_row, negatives, filled)
-    positive = ops.sum(queries * ops.take(keys, partner, axis=0), axis=1)
+    queries, keys, self_index, positive_index, masked = align_views("nt_xent", a, b, keys, first_row, negatives, valid)
+    positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
 
-    def log_sum_of_negatives(queries, places, keys, hidden):
+    def log_sum_of_negatives(queries, places, keys, masked):
         similarity = ops.matmul(queries, ops.transpose(keys))
-        logits = hide(hide(similarity / temperature, places[:, 0], hidden), places[:, 1])
+        logits = mask_out(mask_out(similarity / temperature, places[:, 0], masked), places[:, 1])
         if weighting is not None:
             logits = _weighted(weighting, ops.stop_gradient(similarity), logits)
         return ops.logsumexp(logits, axis=1)
 
-    places = ops.stack([own, partner], axis=1)
-    negatives = by_chunks(log_sum_of_negatives, "float32", queries, places, keys, hidden)
+    places = ops.stack([self_index, positive_index], axis=1)
+    negatives = by_chunks(log_sum_of_negatives, "float32", queries, places, keys, masked)
     # -log(p / (p + n)) as log(1 + n/p): a difference of log(p + n) and log(p), which are both near 1/T, would leave
     # little of a small loss in float32.
     return ops.softplus(negatives - positive / temperature)
@@ -68,10 +68,10 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, fille
 
 def _weighted(weighting, similarity, logits):
     """The negatives' logits with the logarithms of their weights added."""
-    negative = logits > _HIDDEN / 2
+    negative = logits > _MASKED / 2
     weight = ops.stop_gradient(ops.cast(weighting(similarity, negative), "float32"))
     counts = ops.logical_and(negative, weight > 0.0)
-    return ops.where(counts, logits + ops.log(ops.where(counts, weight, 1.0)), _HIDDEN)
+    return ops.where(counts, logits + ops.log(ops.where(counts, weight, 1.0)), _MASKED)
 
 
 def check_temperature(owner, temperature):
@@ -80,51 +80,60 @@ def check_temperature(owner, temperature):
         raise ValueError(f"{owner}: `temperature` must be above 0; it is {temperature!r}.")
 
 
-def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, filled=None):
+def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, valid=None):
     """1 for each row whose other view is the nearest of all rows but itself, else 0: `(2n,)`, as `nt_xent`."""
-    queries, keys, own, partner, hidden = arranged("contrastive_accuracy", a, b, keys, first_row, negatives, filled)
+    queries, keys, self_index, positive_index, masked = align_views(
+        "contrastive_accuracy", a, b, keys, first_row, negatives, valid
+    )
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
-    def nearest(queries, own, keys, hidden):
-        logits = hide(ops.matmul(queries, ops.transpose(keys)), own, hidden)
+    def nearest(queries, self_index, keys, masked):
+        logits = mask_out(ops.matmul(queries, ops.transpose(keys)), self_index, masked)
         return ops.cast(ops.argmax(logits, axis=1), "int32")
 
-    return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, own, keys, hidden), partner), "float32")
+    return ops.cast(
+        ops.equal(by_chunks(nearest, "int32", queries, self_index, keys, masked), positive_index), "float32"
+    )
 
 
-def arranged(owner, a, b, keys, first_row, negatives, filled):
-    """Queries; all rows that they are compared with; each query's own row and its partner's; which rows don't count."""
+def align_views(owner, a, b, keys, first_row, negatives, valid):
+    """Puts the views of all images in one array of rows.
+
+    Returns:
+        The queries; all rows that they are compared with; of each query, its own row's index and its positive's; which
+        rows are masked, or None.
+    """
     queries = normalized(ops.concatenate([a, b], axis=0))
     if keys is None:
-        everyone, total = queries, ops.shape(a)[0]
+        all_rows, total = queries, ops.shape(a)[0]
     else:
-        everyone, total = normalized(ops.concatenate(keys, axis=0)), ops.shape(keys[0])[0]
+        all_rows, total = normalized(ops.concatenate(keys, axis=0)), ops.shape(keys[0])[0]
     row = first_row + ops.arange(ops.shape(a)[0], dtype="int32")
     total = ops.cast(total, "int32")
     # By the image's own row and not by place in a matrix: a gathered batch is not square.
-    own, partner = ops.concatenate([row, row + total]), ops.concatenate([row + total, row])
+    self_index, positive_index = ops.concatenate([row, row + total]), ops.concatenate([row + total, row])
     if negatives is None:
-        if filled is not None:
-            raise ValueError(f"{owner}: `filled` says which of the `negatives` count, and there are none.")
-        return queries, everyone, own, partner, None
-    hidden = None
-    if filled is not None:
-        empty = ops.cast(ops.logical_not(filled), "int32")
-        hidden = ops.concatenate([ops.zeros_like(everyone[:, 0], dtype="int32"), empty])
-    return queries, ops.concatenate([everyone, normalized(negatives)], axis=0), own, partner, hidden
+        if valid is not None:
+            raise ValueError(f"{owner}: `valid` says which of the `negatives` count, and there are none.")
+        return queries, all_rows, self_index, positive_index, None
+    masked = None
+    if valid is not None:
+        empty = ops.cast(ops.logical_not(valid), "int32")
+        masked = ops.concatenate([ops.zeros_like(all_rows[:, 0], dtype="int32"), empty])
+    return queries, ops.concatenate([all_rows, normalized(negatives)], axis=0), self_index, positive_index, masked
 
 
-def hide(logits, own, hidden=None):
-    """Takes each query's similarity to one key, such as itself, and to what doesn't count, out of the running."""
+def mask_out(logits, index, masked=None):
+    """Sets the logits of one key per query, such as itself, and of all masked keys, so low that they don't count."""
     column = ops.arange(ops.shape(logits)[1], dtype="int32")
-    out = ops.equal(own[:, None], column[None, :])
-    if hidden is not None:
-        out = ops.logical_or(out, ops.cast(hidden, "bool")[None, :])
-    return ops.where(out, _HIDDEN, logits)
+    out = ops.equal(index[:, None], column[None, :])
+    if masked is not None:
+        out = ops.logical_or(out, ops.cast(masked, "bool")[None, :])
+    return ops.where(out, _MASKED, logits)
 
 
-def by_chunks(rows, dtype, queries, own, *shared):
-    """`rows(queries, own, *shared)` for a few queries at a time, so that memory grows with N and not with N².
+def by_chunks(rows, dtype, queries, per_query, *shared):
+    """`rows(queries, per_query, *shared)` for a few queries at a time, so that memory grows with N and not with N².
 
     Each chunk is computed again for its gradient. Everything it needs is an argument: on TensorFlow `keras.remat` loses
     the gradient of what a function closes over. There an argument can be of floats or integers, but not boolean.
@@ -133,12 +142,12 @@ def by_chunks(rows, dtype, queries, own, *shared):
         rows: gives one value for each of the queries that it is given.
         dtype: of these values.
         queries: `(n, d)`.
-        own: `(n,)` or `(n, …)`, the row of each query, and whatever else belongs to it.
+        per_query: `(n,)` or `(n, …)`, what belongs to each query, such as the index of its own row among the keys.
         *shared: what each chunk gets whole, first of all the keys `(m, d)`; tensors or None.
     """
     total, known = queries.shape[0], shared[0].shape[0]
     if total is not None and known is not None and total * known <= _FULL_MATRIX:
-        return rows(queries, own, *shared)
+        return rows(queries, per_query, *shared)
     # Where the batch dimension is open the whole matrix could be of any size: chunks then, whatever it turns out to be.
     total = ops.shape(queries)[0]
     # Where only the keys are open: as for 32768 of them.
@@ -148,12 +157,12 @@ def by_chunks(rows, dtype, queries, own, *shared):
     index = ops.reshape(ops.minimum(ops.arange(chunks * size, dtype="int32"), total - 1), (-1, size))
     given = [number for number, part in enumerate(shared) if part is not None]
 
-    def chunk(index, queries, own, *parts):
+    def chunk(index, queries, per_query, *parts):
         whole = [None] * len(shared)
         for number, part in zip(given, parts):
             whole[number] = part
-        return rows(ops.take(queries, index, axis=0), ops.take(own, index, axis=0), *whole)
+        return rows(ops.take(queries, index, axis=0), ops.take(per_query, index, axis=0), *whole)
 
     once, parts = keras.remat(chunk), [shared[number] for number in given]
-    values = distribute.one_by_one(lambda i: once(i, queries, own, *parts), index, dtype)
+    values = distribute.one_by_one(lambda i: once(i, queries, per_query, *parts), index, dtype)
     return ops.reshape(values, (-1,))[:total]

@@ -83,7 +83,7 @@ class BYOL(SelfSupervisedModel):
         if self.predictor is None:
             self.predictor = heads.mlp([4096, width], name="predictor", **options)
         heads.build(self.predictor, width)
-        self.teacher.follow([self.backbone, self.projector])
+        self.teacher.track([self.backbone, self.projector])
 
     def embed(self, views, training):
         online = self.map_views(self.project, views, training, self.one_pass)
@@ -109,7 +109,7 @@ class BYOL(SelfSupervisedModel):
 
     def on_run_begin(self, total_steps, initial_step):
         self.teacher.begin_run(total_steps, initial_step)
-        self.teacher.normalise_as([self.backbone, self.projector])
+        self.teacher.normalize_as([self.backbone, self.projector])
 
     def frozen_layers(self):
         return [self.teacher]

@@ -65,7 +65,7 @@ class Exemplar(SelfSupervisedModel):
         # A stream with a number that is none stops the run; on JAX it would cost nothing.
         return (
             {"exemplar": ops.where(known, cost, float("nan"))},
-            {"exemplar_accuracy": losses.correct(outputs["logits"], index)},
+            {"exemplar_accuracy": losses.correct_predictions(outputs["logits"], index)},
         )
 
     def check_rows(self, rows):

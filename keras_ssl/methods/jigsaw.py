@@ -110,7 +110,7 @@ class Jigsaw(SelfSupervisedModel):
         logits, order = outputs["logits"], outputs["order"]
         return (
             {"jigsaw": losses.cross_entropy(logits, order)},
-            {"jigsaw_accuracy": losses.correct(logits, order)},
+            {"jigsaw_accuracy": losses.correct_predictions(logits, order)},
         )
 
     def pretext_examples(self, images):

@@ -127,7 +127,7 @@ class RelativePatch(SelfSupervisedModel):
         logits, position = outputs["logits"], outputs["position"]
         return (
             {"relative_patch": losses.cross_entropy(logits, position)},
-            {"position_accuracy": losses.correct(logits, position)},
+            {"position_accuracy": losses.correct_predictions(logits, position)},
         )
 
     def pretext_examples(self, images):

@@ -62,7 +62,7 @@ class Rotation(SelfSupervisedModel):
         turns = ops.broadcast_to(ops.arange(4, dtype="int32")[None], ops.shape(logits)[:2])
         return (
             {"rotation": ops.mean(losses.cross_entropy(logits, turns), axis=1)},
-            {"rotation_accuracy": ops.mean(losses.correct(logits, turns), axis=1)},
+            {"rotation_accuracy": ops.mean(losses.correct_predictions(logits, turns), axis=1)},
         )
 
     def pretext_examples(self, images):

@@ -6,9 +6,9 @@ from keras import ops
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
 from keras_ssl.data.batch import check_images
-from keras_ssl.losses.average import share
-from keras_ssl.losses.labelled import integer_labels, one_a_row
+from keras_ssl.losses.labeled import integer_labels, squeeze_column
 from keras_ssl.losses.pairs import check_margin
+from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.saving import check_function
 
@@ -87,23 +87,23 @@ class Siamese(SelfSupervisedModel):
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
         if "same" in batch:
-            same = one_a_row('Siamese: "same"', batch["same"])
+            same = squeeze_column('Siamese: "same"', batch["same"])
             return self._of_given_pairs(self.distance(a, b), ops.cast(same, "float32") > 0.5)
         ids = integer_labels("Siamese", batch["label"]) if self.labels else None
-        same, different = mining.of_two_views(ops.shape(a)[0], ids)
+        same, different = mining.two_view_masks(ops.shape(a)[0], ids)
         # Both views of each row against both views of every row.
         queries, keys = ops.concatenate([a, b]), ops.concatenate([distribute.gather(a), distribute.gather(b)])
         distance = distances.matrix(self.distance, queries, keys)
         costs = losses.contrastive(distance, same, self.margin)
         near = distance < self.margin / 2
         weight, rest = self.positive_weight, 1.0 - self.positive_weight
-        accuracy = weight * share(same, near) + rest * share(different, ops.logical_not(near))
+        accuracy = weight * weighted_fraction(same, near) + rest * weighted_fraction(different, ops.logical_not(near))
         return (
             {
-                "same": weight * losses.averaged(costs, same),
-                "different": rest * losses.averaged(costs, different),
+                "same": weight * losses.weighted_mean_rows(costs, same),
+                "different": rest * losses.weighted_mean_rows(costs, different),
             },
-            {"pair_accuracy": accuracy, "same_share": share(ops.logical_or(same, different), same)},
+            {"pair_accuracy": accuracy, "same_share": weighted_fraction(ops.logical_or(same, different), same)},
         )
 
     def _of_given_pairs(self, distance, same):

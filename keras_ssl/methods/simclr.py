@@ -94,17 +94,17 @@ class SimCLR(SelfSupervisedModel):
 
     def objective(self, outputs, batch):
         a, b = outputs["a"], outputs["b"]
-        everyone = {
+        all_rows = {
             "keys": (distribute.gather(a), distribute.gather(b)),
             "first_row": distribute.first_row(ops.shape(a)[0]),
         }
         if self.memory:
-            everyone["negatives"], everyone["filled"] = self.queue.negatives()
-        accuracy = losses.contrastive_accuracy(a, b, **everyone)
+            all_rows["negatives"], all_rows["valid"] = self.queue.negatives()
+        accuracy = losses.contrastive_accuracy(a, b, **all_rows)
         if self.negatives is not None:
-            everyone["weighting"] = self.negatives
+            all_rows["weighting"] = self.negatives
         return (
-            {"nt_xent": self.contrast(a, b, self.temperature, **everyone)},
+            {"nt_xent": self.contrast(a, b, self.temperature, **all_rows)},
             {"contrastive_accuracy": accuracy},
         )
 

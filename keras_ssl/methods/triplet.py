@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
-from keras_ssl.losses.average import share
-from keras_ssl.losses.labelled import integer_labels
+from keras_ssl.losses.labeled import integer_labels
 from keras_ssl.losses.pairs import check_margin
+from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.saving import check_function
 
@@ -112,7 +112,7 @@ class Triplet(SelfSupervisedModel):
             return self._terms(mining.Triplets(near, far, ops.ones_like(near)))
         a, b = outputs["a"], outputs["b"]
         ids = integer_labels("Triplet", batch["label"]) if self.labels else None
-        positive, negative = mining.of_two_views(ops.shape(a)[0], ids)
+        positive, negative = mining.two_view_masks(ops.shape(a)[0], ids)
         keys = ops.concatenate([distribute.gather(a), distribute.gather(b)])
         distance = distances.matrix(self.distance, ops.concatenate([a, b]), keys)
         return self._terms(self.mining(distance, positive, negative))
@@ -121,12 +121,12 @@ class Triplet(SelfSupervisedModel):
         costs = losses.triplet(mined.positive_distance, mined.negative_distance, self.margin)
         threshold = math.log(2.0) if self.margin is None else 0.0
         counted = mined.weight > 0.0
-        rows = losses.averaged(costs, mined.weight, self.active_only)
+        rows = losses.weighted_mean_rows(costs, mined.weight, self.active_only)
         inner = tuple(range(1, len(mined.weight.shape)))
         mined_triplets = ops.sum(ops.cast(counted, "float32"), axis=inner) if inner else ops.cast(counted, "float32")
         return (
             {"triplet": rows},
-            {"active_triplets": share(counted, costs > threshold), "mined_triplets": mined_triplets},
+            {"active_triplets": weighted_fraction(counted, costs > threshold), "mined_triplets": mined_triplets},
         )
 
     def check_logs(self, logs):
@@ -143,7 +143,7 @@ class Triplet(SelfSupervisedModel):
     def collapse_losses(self, batch_size):
         at_rest = math.log(2.0) if self.margin is None else self.margin
         # Some miners find no triplet where all distances are 0: there that costs nothing.
-        positive, negative = mining.same_and_different([0, 0, 1, 1], [0, 0, 1, 1])
+        positive, negative = mining.pair_masks([0, 0, 1, 1], [0, 0, 1, 1])
         mined = self.mining(ops.zeros((4, 4)), positive, negative)
         if float(ops.sum(mined.weight)) == 0.0:
             return {"all images have one embedding, where this mining finds no triplet": 0.0}

@@ -1,4 +1,4 @@
-"""The losses of labelled data in a plain Keras model: `compile`, `fit`, save, replicas, and what is refused."""
+"""The losses of labeled data in a plain Keras model: `compile`, `fit`, save, replicas, and what is refused."""
 
 import keras
 import numpy as np
@@ -74,10 +74,10 @@ def test_they_are_saved_with_a_model(loss, tmp_path):
 
 def test_a_mean_over_what_counts_is_taken_over_all_rows():
     values, weight = np.arange(6.0, dtype="float32").reshape(3, 2), np.array([[1, 0], [1, 1], [0, 0]], "float32")
-    rows = ops.convert_to_numpy(losses.averaged(values, weight))
+    rows = ops.convert_to_numpy(losses.weighted_mean_rows(values, weight))
     assert rows.mean() == pytest.approx((0 + 2 + 3) / 3)
-    assert ops.convert_to_numpy(losses.averaged(values, weight, True)).mean() == pytest.approx((2 + 3) / 2)
-    assert np.all(ops.convert_to_numpy(losses.averaged(values, 0 * weight)) == 0.0)
+    assert ops.convert_to_numpy(losses.weighted_mean_rows(values, weight, True)).mean() == pytest.approx((2 + 3) / 2)
+    assert np.all(ops.convert_to_numpy(losses.weighted_mean_rows(values, 0 * weight)) == 0.0)
 
 
 def test_labels_of_floats_and_one_hot_rows_are_refused():

@@ -1,12 +1,12 @@
-"""Means over what counts, where that is not every row: the count is taken over the global batch."""
+"""Reducers: weighted means and fractions of rows, taken over the global batch."""
 
 from keras import ops
 
 from keras_ssl import distribute
 
 
-def averaged(values, weight, positive_only=False):
-    """Row values whose mean over the global batch is `Σ weight · value / Σ weight`, taken over the global batch.
+def weighted_mean_rows(values, weight, positive_only=False):
+    """Scales row values so that their mean over the global batch is the weighted mean `Σ weight · value / Σ weight`.
 
     A mean of each replica's own mean would weigh a pair more where it has few others beside it.
 
@@ -31,8 +31,8 @@ def averaged(values, weight, positive_only=False):
     return sums * (rows / ops.where(total > 0.0, total, 1.0))
 
 
-def share(weight, where):
-    """The share of `weight` that lies where `where` is true, over the global batch: a float32 scalar, 0 of nothing."""
+def weighted_fraction(weight, where):
+    """The fraction of `weight` where `where` is true, over the global batch: a float32 scalar, 0 if all weights are."""
     weight = ops.stop_gradient(ops.cast(weight, "float32"))
     part = ops.sum(ops.where(where, weight, 0.0))
     whole = ops.sum(ops.broadcast_to(weight, ops.shape(ops.where(where, weight, 0.0))))

@@ -1,4 +1,4 @@
-"""Does a figure that needs no labels tell what the features are worth? Its rank correlation with one that does."""
+"""Does the loss predict downstream accuracy? Rank correlations of metrics that need no labels with those that do."""
 
 import math
 from typing import NamedTuple
@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import permutation_test, rankdata
 
-# Names of figures that need labels end so.
+# Names of metrics that need labels end like this.
 DOWNSTREAM = ("knn_accuracy", "linear_accuracy")
-# Set by hand, and not measured: what follows a schedule orders checkpoints by their age.
+# Set by a schedule, not measured: they would order checkpoints by age.
 _SCHEDULES = ("learning_rate", "momentum", "teacher_momentum")
-# All orders of eight checkpoints are fewer; of more, so many random ones are tried.
+# Random orders that are tried; eight checkpoints or fewer have fewer orders, and all of them are.
 _RESAMPLES = 50_000
 
 
@@ -23,18 +23,18 @@ class RankCorrelation(NamedTuple):
 
 
 def rank_correlation(proxy, downstream):
-    """Spearman's rank correlation of two figures over the checkpoints of a run.
+    """Spearman's rank correlation of two metrics over the checkpoints of a run.
 
     The p-value is that of a permutation test, two-sided: the share of orders of the checkpoints whose rho is as far
     from 0. It is exact up to eight checkpoints. (`scipy.stats.spearmanr` goes by a t distribution, which gives p = 0
-    for three checkpoints in order, where the truth is 1/3.) Neighbouring checkpoints of a run are no independent draws,
+    for three checkpoints in order, where the truth is 1/3.) Neighboring checkpoints of a run are no independent draws,
     as the test takes them to be, so it is a lower bound on doubt.
 
     Args:
-        proxy, downstream: `(n,)`, one number a checkpoint; those where either is missing (None or NaN) are left out.
+        proxy, downstream: `(n,)`, one number per checkpoint; those where either is missing (None or NaN) are left out.
 
     Returns:
-        A `RankCorrelation`; rho and p are None for fewer than three checkpoints, and where a figure never changes.
+        A `RankCorrelation`; rho and p are None for fewer than three checkpoints, and where a metric never changes.
 
     Raises:
         ValueError: where the two differ in length.
@@ -67,36 +67,36 @@ def rank_correlation(proxy, downstream):
     return RankCorrelation(float(tested.statistic), float(p_value), count)
 
 
-def indicator(history):
-    """The rank correlation of each figure that needs no labels with each downstream accuracy.
+def loss_correlation(history):
+    """Computes the rank correlation of the loss, and of each other metric without labels, with downstream accuracy.
 
     Args:
         history: a dict of name to list by epoch, as Keras' `History.history` or history.json.
 
     Returns:
-        A dict of `(figure, downstream)` to `RankCorrelation`. Downstream are the names that end in `knn_accuracy` or
-        `linear_accuracy`; figures are all others but schedules, and but those that repeat another (a loss of one term
-        is its term). Only epochs count where both were measured.
+        A dict of `(metric, downstream)` to `RankCorrelation`. Names that end in `knn_accuracy` or `linear_accuracy` are
+        downstream accuracies. All others are metrics, except schedules and metrics that repeat another one (a loss of
+        one term equals its term). Only epochs at which both were measured count.
     """
     downstream = [name for name in history if name.endswith(DOWNSTREAM)]
-    figures, seen = [], []
+    metrics, seen = [], []
     for name in sorted(history, key=lambda name: name.removeprefix("val_") != "loss"):  # the loss before its terms
         if name not in downstream and name.removeprefix("val_") not in _SCHEDULES and history[name] not in seen:
-            figures.append(name)
+            metrics.append(name)
             seen.append(history[name])
-    pairs = [(figure, name) for figure in figures for name in downstream]
-    return {(figure, name): rank_correlation(*paired(history, figure, name)[1:]) for figure, name in pairs}
+    pairs = [(metric, name) for metric in metrics for name in downstream]
+    return {(metric, name): rank_correlation(*paired(history, metric, name)[1:]) for metric, name in pairs}
 
 
-def paired(history, figure, downstream):
-    """The epochs where both figures were measured, and their values: three arrays of one length.
+def paired(history, metric, downstream):
+    """The epochs at which both metrics were measured, and their values: three arrays of one length.
 
-    A callback that measures every so many epochs, and after the last one, leaves a shorter list; its epochs are worked
-    out from its length. Where that could be read in two ways, there are none.
+    A callback that measures every few epochs, and after the last one, leaves a shorter list; the epochs are worked out
+    from its length. Where two readings are possible, no epoch is returned.
     """
     total = max((len(values) for values in history.values()), default=0)
     columns = []
-    for name in (figure, downstream):
+    for name in (metric, downstream):
         column, places = np.full(total, np.nan), _epochs(len(history[name]), total)
         if places is not None:
             column[places] = _numbers(history[name])
@@ -106,7 +106,7 @@ def paired(history, figure, downstream):
 
 
 def _epochs(count, total):
-    """Places of `count` figures that were measured every so many of `total` epochs, and after the last; or None."""
+    """Places of `count` values that were measured every few of `total` epochs, and after the last one; or None."""
     places = {tuple(sorted({*range(every - 1, total, every), total - 1})) for every in range(1, total + 1)}
     fitting = [place for place in places if len(place) == count]
     return list(fitting[0]) if len(fitting) == 1 else None

@@ -1,4 +1,4 @@
-"""When a callback looks at the model: after epochs, and after so many batches."""
+"""When a callback measures the model: after epochs, and after a number of batches."""
 
 import keras
 
@@ -8,21 +8,25 @@ def goes_on(model):
     return getattr(model, "goes_on", False)
 
 
-class Looks(keras.callbacks.Callback):
-    """Calls `look(step)` every so many epochs and batches; a subclass says what it sees.
+class PeriodicCallback(keras.callbacks.Callback):
+    """Calls `measure(step)` every `every` epochs and every `every_steps` batches. A subclass says what it measures.
 
-    A look gives a dict of figures, which enter the logs of its epoch; where the last looks of an epoch were taken
-    between its batches, the latest figures do.
+    `measure` returns a dict of metrics. They enter the logs of the epoch; if the last measurements of an epoch were
+    taken between its batches, the logs get the latest.
+
+    Args:
+        every: epochs between two measurements, 1 or more; the last epoch is always measured. None for no other.
+        every_steps: batches between two further measurements, 1 or more; None for none.
 
     Attributes:
-        values: what was seen, a list of `(step, figures)`; steps are batches of this `fit`.
+        values: what was measured, a list of `(step, metrics)`; steps are batches of this `fit`.
     """
 
     def __init__(self, every, every_steps):
         super().__init__()
         owner = type(self).__name__
         if every is None and every_steps is None:
-            raise ValueError(f"{owner}: `every` and `every_steps` are both None, so it would never look: set one.")
+            raise ValueError(f"{owner}: `every` and `every_steps` are both None, so it would never measure: set one.")
         for name, number, unit in (("every", every, "epoch"), ("every_steps", every_steps, "batch")):
             if number is not None and not (isinstance(number, int) and number >= 1):
                 raise ValueError(f"{owner}: `{name}` must be 1 {unit} or more, or None; it is {number!r}.")
@@ -30,7 +34,8 @@ class Looks(keras.callbacks.Callback):
         self.values = []
         self._step, self._in_epoch = 0, 0
 
-    def look(self, step):
+    def measure(self, step):
+        """Returns a dict of metrics of the model as it is after `step` batches."""
         raise NotImplementedError
 
     def on_train_begin(self, logs=None):
@@ -46,22 +51,22 @@ class Looks(keras.callbacks.Callback):
         before, self._step = self._step, self._step + done - self._in_epoch
         self._in_epoch = done
         if self.every_steps is not None and self._step // self.every_steps > before // self.every_steps:
-            self._look()
+            self._measure()
 
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == self.params.get("epochs")
         seen = bool(self.values) and self.values[-1][0] == self._step
         if (last or (self.every is not None and (epoch + 1) % self.every == 0)) and not seen:
-            self._look()
+            self._measure()
             seen = True
-        if logs is not None and self.values and (seen or self._looked_in(self._in_epoch)):
+        if logs is not None and self.values and (seen or self._measured_in(self._in_epoch)):
             logs.update(self.values[-1][1])
 
-    def _look(self):
+    def _measure(self):
         model = self.model  # on JAX, reading it brings the state of the step back into the variables
         if hasattr(model, "check_finite"):
             model.check_finite()  # names the term, where the measures could only say that features are not finite
-        self.values.append((self._step, self.look(self._step)))
+        self.values.append((self._step, self.measure(self._step)))
 
-    def _looked_in(self, batches):
+    def _measured_in(self, batches):
         return self.values[-1][0] > self._step - batches

@@ -1,11 +1,11 @@
-"""Whether a figure that needs no labels tells what features are worth: ranks, their p-value, and what is paired."""
+"""Whether a metric that needs no labels predicts downstream accuracy: ranks, their p-value, and what is paired."""
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from keras_ssl.evaluate import indicator, rank_correlation
-from keras_ssl.evaluate.indicator import paired
+from keras_ssl.evaluate import loss_correlation, rank_correlation
+from keras_ssl.evaluate.loss_correlation import paired
 
 pytestmark = pytest.mark.one_backend
 
@@ -70,7 +70,7 @@ HISTORY = {
 
 
 def test_each_figure_without_labels_meets_each_accuracy():
-    found = indicator(HISTORY)
+    found = loss_correlation(HISTORY)
     figures = ["loss", "val_loss", "contrastive_accuracy"]  # the term is the loss, and the rate was set by hand
     assert list(found) == [
         (name, with_labels) for name in figures for with_labels in ("knn_accuracy", "first_linear_accuracy")
@@ -92,6 +92,6 @@ def test_a_probe_every_other_epoch_meets_the_figures_of_its_epochs():
     np.testing.assert_array_equal(accuracy, [0.1, 0.2, 0.3, 0.4])
 
 
-def test_a_history_without_accuracies_or_without_epochs_has_no_indicator():
-    assert indicator({"loss": [2.0, 1.0]}) == {}
-    assert indicator({}) == {}
+def test_a_history_without_accuracies_or_without_epochs_has_no_correlation():
+    assert loss_correlation({"loss": [2.0, 1.0]}) == {}
+    assert loss_correlation({}) == {}

@@ -1,4 +1,4 @@
-"""Losses of labelled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
+"""Losses of labeled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
 
 ```python
 model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
@@ -13,14 +13,14 @@ import keras
 from keras import ops
 
 from keras_ssl import distances, distribute, mining
-from keras_ssl.losses.average import averaged
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
+from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.saving import check_function
 
 
-class _Labelled(keras.losses.Loss):
+class _Labeled(keras.losses.Loss):
     """The base of losses on (labels, embeddings): a class writes `rows(embeddings, labels, keys, key_labels, first)`.
 
     Keras hands labels on as float32, which tells integers below 2^24 apart.
@@ -36,14 +36,14 @@ class _Labelled(keras.losses.Loss):
 
     def _matrix(self, embeddings, labels, keys, key_labels, first):
         distance = distances.matrix(self.distance, embeddings, keys)
-        return distance, *mining.same_and_different(labels, key_labels, first)
+        return distance, *mining.pair_masks(labels, key_labels, first)
 
     def _config(self, **members):
         return {**super().get_config(), **members}
 
 
-def one_a_row(owner, values):
-    """`(n,)` of what is `(n,)` or `(n, 1)`; refuses all else."""
+def squeeze_column(owner, values):
+    """Returns `(n,)` for `(n,)` or `(n, 1)`; refuses all other shapes."""
     values = ops.convert_to_tensor(values)
     if len(values.shape) == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -89,14 +89,14 @@ class Contrastive(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         # (n,) and (n, 1) side by side would broadcast to all pairs of rows.
-        same, distance = (one_a_row("Contrastive", part) for part in (y_true, y_pred))
+        same, distance = (squeeze_column("Contrastive", part) for part in (y_true, y_pred))
         return contrastive(distance, ops.cast(same, "float32") > 0.5, self.margin)
 
     def get_config(self):
         return {**super().get_config(), "margin": self.margin}
 
 
-class _Triplets(_Labelled):
+class _Triplets(_Labeled):
     def __init__(self, margin=1.0, distance=distances.euclidean, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         check_margin(type(self).__name__, margin, soft=True)
@@ -128,7 +128,7 @@ class TripletSemiHard(_Triplets):
 
     def rows(self, *given):
         mined = mining.semi_hard(*self._matrix(*given))
-        return averaged(triplet(mined.positive_distance, mined.negative_distance, self.margin), mined.weight)
+        return weighted_mean_rows(triplet(mined.positive_distance, mined.negative_distance, self.margin), mined.weight)
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -178,7 +178,7 @@ class NPairs(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class LiftedStructure(_Labelled):
+class LiftedStructure(_Labeled):
     """The lifted structure loss on (labels, embeddings): each pair of a class against all negatives of both.
 
     The mean over ordered pairs of `½ max(0, J_ij)²`, with `J_ij = log(Σ_n exp(α − D_in) + Σ_n exp(α − D_jn)) + D_ij`
@@ -200,18 +200,18 @@ class LiftedStructure(_Labelled):
     def rows(self, embeddings, labels, keys, key_labels, first):
         distance, positive, _ = self._matrix(embeddings, labels, keys, key_labels, first)
         # The negatives of every key, of whichever replica it is.
-        everyones, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
-        negatives = ops.logsumexp(ops.where(negative, self.margin - everyones, -1e9), axis=1)
-        own = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
-        both = ops.logaddexp(own[:, None], negatives[None, :]) + distance
-        return averaged(0.5 * ops.square(ops.relu(both)), positive)
+        all_distances, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
+        negatives = ops.logsumexp(ops.where(negative, self.margin - all_distances, -1e9), axis=1)
+        own_negatives = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
+        both = ops.logaddexp(own_negatives[:, None], negatives[None, :]) + distance
+        return weighted_mean_rows(0.5 * ops.square(ops.relu(both)), positive)
 
     def get_config(self):
         return self._config(margin=self.margin)
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class SupCon(_Labelled):
+class SupCon(_Labeled):
     """The supervised contrastive loss on (labels, embeddings): `losses.supcon`.
 
     Args:

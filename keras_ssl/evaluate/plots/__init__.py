@@ -1,0 +1,24 @@
+"""Pictures of a run: each function returns a matplotlib figure, and nothing is shown or written.
+
+`width` is in inches. At 96 pixels per inch no text is smaller than 12 pixels, whatever the width: a narrow figure shows
+fewer things, not smaller ones.
+"""
+
+from keras_ssl.evaluate.plots.curves import curves, loss_correlation
+from keras_ssl.evaluate.plots.grids import groups, neighbors, put_back, task, views, views_of
+from keras_ssl.evaluate.plots.maps import cross_correlation, embedding_map, project, similarity_matrix
+
+__all__ = [
+    "cross_correlation",
+    "curves",
+    "embedding_map",
+    "groups",
+    "loss_correlation",
+    "neighbors",
+    "project",
+    "put_back",
+    "similarity_matrix",
+    "task",
+    "views",
+    "views_of",
+]

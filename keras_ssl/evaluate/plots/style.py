@@ -1,0 +1,45 @@
+"""What all pictures have in common: sizes, colors, axes, and how images and names are brought on paper."""
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+SMALL = 9  # points, 12 pixels of a screen
+FONT = FontProperties(size=SMALL)
+TEXT, GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
+BLUE, ORANGE, RED, GRAY, LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
+LATER = LinearSegmentedColormap.from_list("later", ["#a9c1ea", "#123a7a"])
+
+
+def plain_axes(axes):
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def label_colorbar(bar, label):
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)
+
+
+def displayable(picture, value_range):
+    """An image of any number of channels as gray or RGB in [0, 1]; of many bands, the first three."""
+    low, high = value_range
+    picture = np.clip((np.asarray(picture, "float32") - low) / (high - low), 0.0, 1.0)
+    return picture[..., :3] if picture.shape[-1] >= 3 else picture[..., 0]
+
+
+def words_of(name):
+    words = name.removeprefix("val_").replace("_", " ")
+    return f"validation {words}" if name.startswith("val_") else words
+
+
+def shortened(name, inches):
+    """A name as far as it fits; folders are named by people, who may write a dollar, which matplotlib would typeset."""
+    name = shown = str(name)
+    while len(name) > 1 and text_to_path.get_text_width_height_descent(shown, FONT, False)[0] > inches * 72:
+        name = name[:-1]
+        shown = f"{name.rstrip()}…"
+    return shown.replace("$", r"\$")

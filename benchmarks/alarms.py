@@ -46,11 +46,11 @@ def measure(name, passes):
     method, change = BROKEN.get(name, (name, {}))
     method, change = getattr(keras_ssl, method), dict(change)
     data = keras_ssl.data.load("fashion_mnist_sample")
-    images = data.train.images[:2000] if method.numbers_images else data.train.images
+    images = data.train.images[:2000] if method.uses_index else data.train.images
     keras.utils.set_random_seed(0)
     epochs = passes or (3 if name in BROKEN else None)
     recipe = keras_ssl.recipes.recipe(method, (28, 28, 1), len(images), 128, epochs, "small")
-    shape = (None, None, 1) if method.sees_patches else (28, 28, 1)
+    shape = (None, None, 1) if method.patch_based else (28, 28, 1)
     made = constant(shape) if change.pop("backbone", None) else keras_ssl.backbones.resnet8(shape)
     arguments = {**recipe.arguments, **change}
     if arguments.get("predictor") == "identity":

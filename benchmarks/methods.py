@@ -75,7 +75,7 @@ def measure(name, seed):
     else:
         passes, rate, make = methods()[name]
         # Patches are smaller than images, and a backbone of open size takes them as they are.
-        patches = getattr(keras_ssl, name).sees_patches
+        patches = getattr(keras_ssl, name).patch_based
         images = images[:EXEMPLARS] if name == "Exemplar" else images
         backbone = keras_ssl.backbones.resnet8((None, None, 1) if patches else images.shape[1:])
         model = make(backbone, len(images))
@@ -89,9 +89,9 @@ def measure(name, seed):
             "seconds": time.perf_counter() - start,
             "cpu_seconds": time.process_time() - cpu,
             "history": history,
-            "trivial": list(model.trivial_losses(BATCH).values()),
+            "trivial": list(model.collapse_losses(BATCH).values()),
         }
-        if not model.numbers_images:
+        if not model.uses_index:
             result["held_out"] = model.evaluate(data.test.images, batch_size=BATCH, verbose=0, return_dict=True)
     features = tuple(extract_features(backbone, split.images, grid=2) for split in (data.train, data.test))
     table = efficiency.label_efficiency(

@@ -53,8 +53,6 @@ class SelfSupervisedModel(Trainer):
     """Whether the backbone is shown patches: one of open size, `(None, None, channels)`, takes them as they are."""
     view_counts = None
     """How many views of an image it takes: a tuple of numbers; None for any."""
-    projector = None
-    """The head between the features and what the objective compares; None for none."""
     collapse_advice = (
         "A smaller learning rate with a longer warm-up, and views that leave more of the image, usually help."
     )
@@ -73,6 +71,7 @@ class SelfSupervisedModel(Trainer):
         self.backbone = backbone
         self.value_range = checked_range(self, value_range)
         self.seed = int(seed)
+        self.projector = None  # a method's head between the features and what its objective compares
         self.views = self.default_views() if views is None else views
         if self.views is not None:
             self.views.check_value_range(self.value_range)
@@ -135,7 +134,7 @@ class SelfSupervisedModel(Trainer):
         return {}
 
     def pretext_examples(self, images):
-        """What the method asks about images, to be looked at: arguments of `keras_ssl.evaluate.plots.task`.
+        """What the method asks about images, to be looked at: arguments of `keras_ssl.evaluate.plots.pretext_task`.
 
         Args:
             images: `(n, height, width, channels)`, views as `views` makes them.
@@ -316,5 +315,5 @@ class SelfSupervisedModel(Trainer):
         saving.save_seed_states(self, store)
 
     def load_own_variables(self, store):
-        super().load_own_variables({name: store[name] for name in store.keys() if not saving.is_seed_state(name)})
+        super().load_own_variables({name: store[name] for name in list(store.keys()) if not saving.is_seed_state(name)})
         saving.load_seed_states(self, store)

@@ -17,8 +17,9 @@ class Queue(keras.layers.Layer):
     rows, valid = queue.negatives()
     ```
 
-    A method holds one, reads `negatives()` in its objective, and pushes in its `tick`, which runs once an optimizer
-    step and after it: so no embedding is its own negative, and a step that was left out leaves nothing behind.
+    A method holds one, reads `negatives()` in its objective, and pushes in its `after_optimizer_step`, which runs once
+    per optimizer step and after it: so no embedding is its own negative, and a step that was left out leaves nothing
+    behind.
 
     Args:
         size: number of embeddings that are kept, 1 or more.

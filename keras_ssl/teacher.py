@@ -177,18 +177,18 @@ class Teacher(keras.layers.Layer):
         """Whether the schedule depends on how long the run is."""
         return isinstance(self.schedule, CosineMomentum) and self.schedule.steps is None
 
-    def begin_run(self, steps, done):
-        """Sets the length of the run that begins, in optimizer steps, of which `done` lie behind it already."""
+    def on_run_begin(self, total_steps, initial_step):
+        """Sets the length of the run that begins, in optimizer steps, of which `initial_step` are done already."""
         if not self.needs_run_steps:
             # A schedule of its own length goes on where it was, in a second fit as well.
             return
-        if steps is None:
+        if total_steps is None:
             raise ValueError(
                 "fit: the momentum goes from its base to 1 over the steps of the run, and this stream's length is not "
                 "known: pass steps_per_epoch, or momentum=keras_ssl.teacher.CosineMomentum(0.996, steps=…)."
             )
-        self.run_steps.assign(steps)
-        self.run_start.assign(ops.convert_to_tensor(self.updates) - done)
+        self.run_steps.assign(total_steps)
+        self.run_start.assign(ops.convert_to_tensor(self.updates) - initial_step)
 
     def update(self, students, stepped):
         """Moves the copies towards the students.

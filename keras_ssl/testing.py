@@ -116,7 +116,7 @@ def features_are_the_backbones(case):
 def loss_is_the_sum_of_its_terms(case):
     """The loss is the sum of the terms (and of regularisers); all terms and figures are logged."""
     run = case.trained()
-    for name in (*run.model.terms, *run.model.figures):
+    for name in (*run.model.terms, *run.model.metric_names):
         assert name in run.history, f"{name!r} is not logged"
     total = sum(np.array(run.history[name]) for name in run.model.terms)
     if not run.model.losses:
@@ -194,7 +194,7 @@ def micro_batches(case):
 def accumulation_refused(case):
     """A mean of small batches is never taken for the large one."""
     model = case.model()
-    if not model.couples_batch:
+    if not model.batch_dependent:
         raise Skip("rows of a batch don't meet in this method")
     try:
         model.compile(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
@@ -223,7 +223,7 @@ def learns(case):
     rows = len(keras.tree.flatten(case.images)[0])
     held = keras.tree.map_structure(lambda array: array[rows // 2 :], case.images)
     train = keras.tree.map_structure(lambda array: array[: rows // 2], case.images)
-    if model.numbers_images:  # whose loss is of the images that were trained on
+    if model.uses_index:  # whose loss is of the images that were trained on
         held = train
     # First an epoch at a rate of zero: with a queue of negatives, the loss is larger once that is full.
     model.fit(train, batch_size=64, verbose=0)
@@ -240,7 +240,7 @@ def learns(case):
     assert spread > 0.05, f"the features of all images are nearly one direction: spread {spread:.3f} of at most 1"
     if untrained is not None:
         trained = case.accuracy(model)
-        if model.couples_batch or model.frozen_layers():
+        if model.batch_dependent or model.frozen_layers():
             # 640 images and 50 steps are too few to ask for more than this: noise of the probe is two points.
             least = untrained - 0.05
         else:

@@ -132,7 +132,7 @@ def test_the_paper_projector_is_three_layers_of_8192_the_last_without_norm_and_b
 def test_trivial_losses_are_what_collapsed_and_unrelated_embeddings_cost():
     method = model(off_diagonal_weight=0.1, scale=0.5)
     method.build((None, 28, 28, 1))
-    collapsed, unrelated = method.trivial_losses(64).values()
+    collapsed, unrelated = method.collapse_losses(64).values()
     one = np.ones((64, 8), "float32")
     assert float(losses.barlow_twins(one, one, 0.1, 0.5)) == pytest.approx(collapsed)
     random = [float(losses.barlow_twins(*embeddings(64, 8, seed), 0.1, 0.5)) for seed in range(200)]
@@ -142,7 +142,7 @@ def test_trivial_losses_are_what_collapsed_and_unrelated_embeddings_cost():
 def test_trivial_losses_need_the_width_of_the_embedding():
     open_size = keras.Sequential([keras.layers.Conv2D(4, 3)])
     with pytest.raises(ValueError, match="build"):
-        keras_ssl.BarlowTwins(open_size).trivial_losses(64)
+        keras_ssl.BarlowTwins(open_size).collapse_losses(64)
 
 
 def test_the_default_views_are_the_papers():

@@ -36,7 +36,7 @@ def test_the_figures_are_those_of_evaluate(images):
     monitor = CollapseMonitor(images, most=64)
     logs = {name: values[-1] for name, values in fit(model, images, monitor, epochs=1).items()}
     features = evaluate.extract_features(model, images)
-    embedding = keras.ops.convert_to_numpy(model.projected(images.astype("float32"), training=False))
+    embedding = keras.ops.convert_to_numpy(model.project(images.astype("float32"), training=False))
     assert logs["feature_spread"] == pytest.approx(evaluate.spread(features), rel=1e-4)
     assert logs["rank_me"] == pytest.approx(evaluate.rank_me(features), rel=1e-3)
     assert logs["alpha_req"] == pytest.approx(evaluate.alpha_req(features), rel=1e-2)
@@ -107,7 +107,7 @@ def test_it_rings_where_nothing_is_learned(case, images):
         fit(model, images, monitor, epochs=3)
     said = [str(warning.message) for warning in caught]
     assert any(words in sentence for sentence in monitor.alarms)
-    assert all(sentence in said and model.what_helps in sentence for sentence in monitor.alarms)
+    assert all(sentence in said and model.collapse_advice in sentence for sentence in monitor.alarms)
     assert len(set(monitor.alarms)) == len(monitor.alarms), "once each"
 
 

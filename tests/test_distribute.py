@@ -13,7 +13,8 @@ from conftest import tiny_backbone
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, batches, cli, distribute, heads
+from keras_ssl import augment, cli, distribute, heads
+from keras_ssl.data import adapter, arrays
 
 BACKEND = keras.backend.backend()
 several = pytest.mark.skipif(BACKEND == "torch", reason="torch has one device")
@@ -99,8 +100,8 @@ def test_the_dealing_order_gives_each_worker_neighbouring_rows(monkeypatch):
 
 def test_the_shares_of_a_batch_together_are_the_batch():
     images = np.arange(100)
-    whole = batches.Batches(images, 12, seed=5)
-    shares = [batches.Batches(images, 12, seed=5, share=(3, mine)) for mine in range(3)]
+    whole = arrays.ArrayBatches(images, 12, seed=5)
+    shares = [arrays.ArrayBatches(images, 12, seed=5, share=(3, mine)) for mine in range(3)]
     for epoch in range(2):
         for one in (whole, *shares):
             one.epoch = epoch
@@ -209,7 +210,7 @@ def test_what_keras_cannot_do_under_a_strategy_is_refused(images, option):
 
 @tensorflow_only
 def test_accumulation_is_refused_under_a_strategy_for_any_method(images, monkeypatch):
-    monkeypatch.setattr(keras_ssl.SimCLR, "couples_batch", False)
+    monkeypatch.setattr(keras_ssl.SimCLR, "batch_dependent", False)
     with distribute.local_replicas(2):
         model = compiled(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
         with pytest.raises(ValueError, match="gradient_accumulation_steps=2 does not work"):
@@ -279,7 +280,7 @@ def test_xla_compiles_the_step_with_static_shapes(images):
     import tensorflow as tf
 
     model = compiled(jit_compile=True)
-    feed = model._feed(model._batches(images, None, 16, False, None))
+    feed = adapter.adapt(images, None, model.needs(), model, batch_size=16).to_keras()
     assert all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(feed.element_spec))
     open_shapes = []
     objective = model.objective

@@ -58,7 +58,7 @@ def test_the_contract_on_all_backends_in_processes_of_their_own(half):
     assert "all checks passed" in done.stdout
     # TensorFlow and JAX skip nothing, but for accumulation where a method has nothing to refuse.
     for name in HALVES[half]:
-        count = len(testing.CHECKS) - (0 if METHODS[name]().couples_batch else 1)
+        count = len(testing.CHECKS) - (0 if METHODS[name]().batch_dependent else 1)
         of_name = type(METHODS[name]()).__name__
         for backend in ("tensorflow", "jax"):
             assert f"{of_name} on {backend}: {count} checks passed" in done.stdout
@@ -185,7 +185,7 @@ class EagerQueue(keras_ssl.SimCLR):
             self.queue.push(losses.normalized(ops.concatenate([outputs["a"], outputs["b"]], axis=0)))
         return outputs
 
-    def tick(self, outputs, stepped):
+    def after_optimizer_step(self, outputs, stepped):
         pass
 
 
@@ -217,7 +217,7 @@ class WithTeacher(keras_ssl.SimCLR):
         outputs["a"] = outputs["a"] + ops.stop_gradient(ops.mean(ops.convert_to_tensor(self.average)))
         return outputs
 
-    def tick(self, outputs, stepped):
+    def after_optimizer_step(self, outputs, stepped):
         rows = outputs["a"].shape[0]
         for _ in range(rows // (self.micro_batch_size or rows) if self.too_often else 1):
             average, kernel = (ops.convert_to_tensor(v) for v in (self.average, self.projector.trainable_variables[0]))

@@ -307,7 +307,7 @@ def test_callbacks_of_keras_can_watch_the_validation_loss(images, tmp_path):
 def test_the_first_loss_of_a_new_model_is_near_what_knowing_nothing_costs(sample):
     model = compiled(simclr(temperature=10.0))
     loss = model.evaluate(sample.train.images[:256], batch_size=128, verbose=0, return_dict=True)["loss"]
-    (trivial,) = model.trivial_losses(128).values()
+    (trivial,) = model.collapse_losses(128).values()
     assert loss == pytest.approx(trivial, abs=0.1)
 
 
@@ -450,8 +450,8 @@ def test_simclr_is_written_as_any_new_method_would_be():
     assert "tensorflow" not in source
     assert "train_step" not in source
     own = {name for name, value in vars(keras_ssl.SimCLR).items() if inspect.isfunction(value)}
-    hooks = {"build_heads", "embed", "objective", "tick", "check_batch_size", "trivial_losses"}
-    assert own <= hooks | {"__init__", "projected"}
+    hooks = {"build_heads", "embed", "objective", "after_optimizer_step", "check_batch_size", "collapse_losses"}
+    assert own <= hooks | {"__init__", "project"}
 
 
 def test_terms_that_are_not_stated_are_refused(images):

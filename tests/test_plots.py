@@ -122,7 +122,7 @@ def test_views_are_shown_below_their_images(images):
 
 def built(method, **options):
     backbone = keras.Sequential(
-        [keras.Input((None, None, 1) if method.sees_patches else (28, 28, 1)), keras.layers.Conv2D(4, 3)]
+        [keras.Input((None, None, 1) if method.patch_based else (28, 28, 1)), keras.layers.Conv2D(4, 3)]
     )
     model = method(backbone, **options)
     model.build((None, 28, 28, 1))
@@ -131,7 +131,7 @@ def built(method, **options):
 
 def test_the_pieces_of_a_jigsaw_are_shown_in_the_order_of_its_answer(images):
     model = built(keras_ssl.Jigsaw, grid=2, gap=2)
-    task = model.task(images[:6])
+    task = model.pretext_examples(images[:6])
     places, orders = ops.convert_to_numpy(task["places"]), ops.convert_to_numpy(model.orders)
     for row in range(6):
         order = [int(caption) - 1 for caption in task["captions"][row]]
@@ -154,7 +154,7 @@ def test_patches_put_back_give_the_image(images):
     for row in range(3):
         whole = plots.put_back([patch[row] for patch in cut], places[row], (28, 28, 1))
         np.testing.assert_array_equal(whole, images[row])
-    figure = plots.task(images[:3], cut, [["1", "2", "3", "4"]] * 3, places)
+    figure = plots.pretext_task(images[:3], cut, [["1", "2", "3", "4"]] * 3, places)
     shown = [image.get_array() for image in pictures_of(figure)]
     assert len(shown) == 3 * (1 + 4 + 1)
     np.testing.assert_allclose(shown[5], shown[0], atol=1e-6)
@@ -162,7 +162,7 @@ def test_patches_put_back_give_the_image(images):
 
 
 def test_of_two_patches_the_second_lies_where_its_caption_says(images):
-    task = built(keras_ssl.RelativePatch).task(images[:32])
+    task = built(keras_ssl.RelativePatch).pretext_examples(images[:32])
     places = ops.convert_to_numpy(task["places"])
     assert len({second for _, second in task["captions"]}) > 4
     for row, (first, second) in enumerate(task["captions"]):
@@ -177,7 +177,7 @@ def test_of_two_patches_the_second_lies_where_its_caption_says(images):
 
 
 def test_a_rotation_is_shown_by_its_caption(images):
-    figure = plots.task(images[:2], **built(keras_ssl.Rotation).task(images[:2]))
+    figure = plots.pretext_task(images[:2], **built(keras_ssl.Rotation).pretext_examples(images[:2]))
     assert words_of(figure) == ["0°", "90°", "180°", "270°"] * 2
     for number, shown in enumerate(pictures_of(figure)):
         np.testing.assert_allclose(
@@ -187,7 +187,7 @@ def test_a_rotation_is_shown_by_its_caption(images):
 
 def test_a_distortion_says_where_the_corners_went(images):
     model = built(keras_ssl.Distortion)
-    task = model.task(images[:5])
+    task = model.pretext_examples(images[:5])
     moves = [[int(word) for word in row[1].replace("−", "-").split() if word[-1].isdigit()] for row in task["captions"]]
     assert np.shape(moves) == (5, 8)
     assert 6 < np.abs(moves).max() <= 13, "an eighth of the side, in percent"
@@ -201,13 +201,13 @@ def test_a_distortion_says_where_the_corners_went(images):
 
 
 def test_a_method_without_a_task_of_its_own_has_none_to_show(images):
-    assert built(keras_ssl.SimCLR).task(images[:2]) is None
+    assert built(keras_ssl.SimCLR).pretext_examples(images[:2]) is None
 
 
 def test_showing_a_task_changes_nothing_and_repeats(images):
     model = built(keras_ssl.Jigsaw)
     before = [ops.convert_to_numpy(weight) for weight in model.weights]
-    one, other = model.task(images[:4]), model.task(images[:4])
+    one, other = model.pretext_examples(images[:4]), model.pretext_examples(images[:4])
     assert one["captions"] == other["captions"]
     for weight, was in zip(model.weights, before):
         np.testing.assert_array_equal(ops.convert_to_numpy(weight), was)
@@ -324,13 +324,13 @@ def figures(images, width):
     """Each picture in one width."""
     features, labels = blobs(per_class=16)
     names = [f"a $name$ of class {label}" for label in labels]
-    jigsaw, rotation = (built(method).task(images[:2]) for method in (keras_ssl.Jigsaw, keras_ssl.Rotation))
+    jigsaw, rotation = (built(method).pretext_examples(images[:2]) for method in (keras_ssl.Jigsaw, keras_ssl.Rotation))
     yield plots.curves(HISTORY, ["loss", "knn_accuracy"], width=width)
     yield plots.loss_correlation(HISTORY, "loss", "knn_accuracy", width=width)
     yield plots.views(images[:5], [images[5:10]], width=width)
     yield plots.views_of(images[:2], lambda batch: [batch, batch], 4, width=width)
-    yield plots.task(images[:2], **jigsaw, width=width)
-    yield plots.task(images[:2], **rotation, width=width)
+    yield plots.pretext_task(images[:2], **jigsaw, width=width)
+    yield plots.pretext_task(images[:2], **rotation, width=width)
     yield plots.neighbors(features, images, images[:3], features[:3], 4, (0, 255), names, names[:3], width)
     yield plots.embedding_map(features, images, names, method="pca", width=width)
     yield plots.similarity_matrix(features, labels, dict.fromkeys(range(4), names[0]), width=width)

@@ -67,7 +67,7 @@ def test_rotation_of_a_network_that_sees_nothing_costs_ln_4(images):
     got = model.evaluate(images, batch_size=16, verbose=0, return_dict=True)
     assert got["loss"] == pytest.approx(math.log(4.0), rel=1e-5)
     assert got["rotation_accuracy"] == pytest.approx(0.25)
-    assert list(model.trivial_losses(16).values()) == [math.log(4.0)]
+    assert list(model.collapse_losses(16).values()) == [math.log(4.0)]
 
 
 # Distortion.

@@ -292,4 +292,4 @@ def test_a_memory_that_is_no_number_of_embeddings_is_refused(memory):
 
 
 def test_the_trivial_loss_counts_the_queue():
-    assert list(simclr(40).trivial_losses(8).values()) == [pytest.approx(np.log(15 + 40))]
+    assert list(simclr(40).collapse_losses(8).values()) == [pytest.approx(np.log(15 + 40))]

@@ -300,8 +300,8 @@ def test_methods_train_by_their_papers(method, images):
 def trained(method, images, source):
     images = images[:16]
     made = recipe(method, images.shape[1:], len(images), 8, epochs=1, source=source)
-    shape = (None, None, 1) if method.sees_patches else images.shape[1:]
-    backbone = tiny_backbone(shape, widths=(4, 8), strides=1 if method.sees_patches else 2)
+    shape = (None, None, 1) if method.patch_based else images.shape[1:]
+    backbone = tiny_backbone(shape, widths=(4, 8), strides=1 if method.patch_based else 2)
     # The recipe leaves views of gray images to the method; what a policy takes to compile is tested by itself.
     assert made.views is None
     views = light_views() if 2 in method.view_counts else None

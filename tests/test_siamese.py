@@ -118,7 +118,7 @@ def test_a_batch_of_any_size_weighs_both_kinds_alike():
     for n in (4, 64):
         same = figures(model(margin=2.0, positive_weight=0.25), {"views": (np.ones((n, WIDTH), "float32"),) * 2})
         assert same["loss"] == pytest.approx(0.75 * 4.0, rel=1e-5)
-        (trivial,) = model(margin=2.0, positive_weight=0.25).trivial_losses(n).values()
+        (trivial,) = model(margin=2.0, positive_weight=0.25).collapse_losses(n).values()
         assert same["loss"] == pytest.approx(trivial, rel=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_similarity_says_how_alike_two_images_are(images):
     same = siamese.similarity(images[:8], images[:8])
     np.testing.assert_allclose(same, 1.0)
     other = siamese.similarity(images[:8], images[8:16])
-    a, b = (ops.convert_to_numpy(siamese.projected(part.astype("float32"))) for part in (images[:8], images[8:16]))
+    a, b = (ops.convert_to_numpy(siamese.project(part.astype("float32"))) for part in (images[:8], images[8:16]))
     np.testing.assert_allclose(other, np.maximum(0, 1 - np.linalg.norm(a - b, axis=1) / 3), rtol=1e-4, atol=1e-6)
     assert other.dtype == np.float32
     with pytest.raises(ValueError, match="value_range"):

@@ -96,7 +96,7 @@ def test_the_loss_of_a_constant_encoder_is_the_margin(miner, margin):
     constant = np.ones((8, WIDTH), "float32")
     triplet = model(margin=margin, mining=MINERS[miner], distance=distances.euclidean)
     got = figures(triplet, {"views": (constant, constant)})
-    (trivial,) = triplet.trivial_losses(8).values()
+    (trivial,) = triplet.collapse_losses(8).values()
     assert got["loss"] == pytest.approx(np.log(2.0) if margin is None else margin, rel=1e-5)
     assert got["loss"] == pytest.approx(trivial, rel=1e-5)
 
@@ -107,7 +107,7 @@ def test_miners_that_find_nothing_at_one_place_say_so(miner):
     constant = np.ones((8, WIDTH), "float32")
     triplet = model(mining=BLIND[miner])
     got = figures(triplet, {"views": (constant, constant)})
-    ((sentence, trivial),) = triplet.trivial_losses(8).items()
+    ((sentence, trivial),) = triplet.collapse_losses(8).items()
     assert got["loss"] == trivial == got["mined_triplets"] == 0.0
     assert "no triplet" in sentence
 
@@ -185,5 +185,5 @@ def test_senseless_arguments_are_refused(options, words):
 
 def test_embeddings_are_brought_to_length_one():
     triplet = model()
-    z = ops.convert_to_numpy(triplet.projected(ops.convert_to_tensor(rows(4, 0)), training=False))
+    z = ops.convert_to_numpy(triplet.project(ops.convert_to_tensor(rows(4, 0)), training=False))
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1.0, rtol=1e-6)

@@ -16,7 +16,7 @@ class TwoTerms(keras_ssl.SelfSupervisedModel):
     """A sound term, and one that is not finite from a step on."""
 
     terms = ("sound", "breaks")
-    couples_batch = False
+    batch_dependent = False
 
     def __init__(self, backbone, at=5, value=float("nan"), **kwargs):
         super().__init__(backbone, augment.Views([augment.RandomHorizontalFlip()]), **kwargs)
@@ -68,7 +68,7 @@ def test_a_sound_run_is_left_alone_and_evaluation_marks_nothing(images):
     model = TwoTerms(tiny_backbone(), at=10**6)
     model.compile("sgd")
     model.fit(images, batch_size=8, verbose=0)
-    np.testing.assert_array_equal(ops.convert_to_numpy(model.broken), [0, 0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(model.first_nonfinite), [0, 0])
     broken = TwoTerms(tiny_backbone(), at=0)
     broken.compile("sgd")
     assert np.isnan(broken.evaluate(images, batch_size=8, verbose=0, return_dict=True)["loss"])
@@ -80,7 +80,7 @@ def test_every_method_says_where_nothing_is_learned(name):
     model = METHODS[name]()
     model.build((None, 28, 28, 1))
     for size in (32, 256):
-        trivial = model.trivial_losses(size)
+        trivial = model.collapse_losses(size)
         assert trivial
         for sentence, loss in trivial.items():
             assert np.isfinite(loss)

@@ -54,7 +54,7 @@ def train(initial=None):
 
 
 class Share(keras.utils.PyDataset):
-    """Batches of rows of an array."""
+    """ArrayBatches of rows of an array."""
 
     def __init__(self, array, size):
         super().__init__()

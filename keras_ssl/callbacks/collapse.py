@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_ssl import data
 from keras_ssl.augment.draws import Draws
-from keras_ssl.callbacks.periodic import PeriodicCallback, goes_on
+from keras_ssl.callbacks.periodic import PeriodicCallback, continues_epoch
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
 
@@ -35,7 +35,7 @@ class CollapseMonitor(PeriodicCallback):
 
     The alarm rings, once each, where for `patience` batches
 
-    - the training loss lies at a value that the method's `trivial_losses` names, within `tolerance` of it;
+    - the training loss lies at a value that the method's `collapse_losses` names, within `tolerance` of it;
     - or the features or the embeddings are as good as one for all images: their spread lies below `floor`; the
       embeddings' below 0.2 already where the loss can't tell, for 0 is its trivial value, as BYOL's (docs/evaluation.md
       has what normal runs and broken ones measure).
@@ -105,7 +105,7 @@ class CollapseMonitor(PeriodicCallback):
     def _embedded(self):
         """Features of the images, and the embeddings of two views of them: the second is None where none are made."""
         if self._networks is None:
-            self._networks = _Seen(self.model, "features"), _Seen(self.model, "projected")
+            self._networks = _Seen(self.model, "features"), _Seen(self.model, "project")
         features, embedding = (lambda x, n=n: feature_functions.run(n, x, self.batch_size) for n in self._networks)
         if self.model.views is None:
             return features(self.images), embedding(self.images), None
@@ -127,7 +127,7 @@ class CollapseMonitor(PeriodicCallback):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        if goes_on(self.model):
+        if continues_epoch(self.model):
             return
         self.alarms = []
         self._since = {}  # a trivial solution -> the batch since which the run sits there
@@ -163,7 +163,7 @@ class CollapseMonitor(PeriodicCallback):
         """Judges the mean loss since the last time; what Keras logs is the mean of the epoch so far."""
         total, first = mean * batches, self._step - (batches - self._read)
         loss, self._sum, self._read = (total - self._sum) / (batches - self._read), total, batches
-        for sentence, value in self.model.trivial_losses(self.model.images_a_step).items():
+        for sentence, value in self.model.collapse_losses(self.model.global_batch_size).items():
             if value == 0.0:  # what success looks like, too: spread decides
                 continue
             sits = abs(loss - value) <= self.tolerance * abs(value)
@@ -176,7 +176,7 @@ class CollapseMonitor(PeriodicCallback):
             )
 
     def _watch_spread(self, step, figures):
-        trivial = self.model.trivial_losses(self.model.images_a_step).values()
+        trivial = self.model.collapse_losses(self.model.global_batch_size).values()
         floors = {"feature_spread": self.floor, "embedding_spread": max(self.floor, _BLIND if 0.0 in trivial else 0.0)}
         for name, floor in floors.items():
             what = "features" if name == "feature_spread" else "embeddings"
@@ -196,7 +196,7 @@ class CollapseMonitor(PeriodicCallback):
         if solution in self._said or self._step - since < self.patience:
             return
         self._said.add(solution)
-        said = f"{type(self.model).__name__}: {sentence.format(steps=self._step - since)} {self.model.what_helps}"
+        said = f"{type(self.model).__name__}: {sentence.format(steps=self._step - since)} {self.model.collapse_advice}"
         self.alarms.append(said)
         if self.on_alarm == "raise":
             raise Collapse(said)
@@ -204,7 +204,7 @@ class CollapseMonitor(PeriodicCallback):
 
 
 class _Seen(keras.Model):
-    """`features` or `projected` of a model as a Keras model, so that Keras compiles it and feeds it batch by batch."""
+    """`features` or `project` of a model as a Keras model, so that Keras compiles it and feeds it batch by batch."""
 
     def __init__(self, owner, method):
         super().__init__(autocast=False, name=method)
@@ -214,7 +214,7 @@ class _Seen(keras.Model):
     def call(self, images):
         images = ops.cast(images, "float32")
         if len(images.shape) == 4:
-            (images,) = self.owner.for_backbone([images])
+            (images,) = self.owner.resize_to_backbone([images])
         rows = ops.cast(getattr(self.owner, self.method)(images, training=False), "float32")
         return ops.reshape(rows, (ops.shape(rows)[0], -1))
 

@@ -3,9 +3,9 @@
 import keras
 
 
-def goes_on(model):
+def continues_epoch(model):
     """Whether this is the second half of one `fit`: see `SelfSupervisedModel.fit` with `Resume`."""
-    return getattr(model, "goes_on", False)
+    return getattr(model, "continues_epoch", False)
 
 
 class PeriodicCallback(keras.callbacks.Callback):
@@ -39,7 +39,7 @@ class PeriodicCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs=None):
-        if not goes_on(self.model):
+        if not continues_epoch(self.model):
             self.values, self._step, self._in_epoch = [], 0, 0
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -2,6 +2,7 @@
 
 from keras_ssl import data
 from keras_ssl.callbacks.periodic import PeriodicCallback
+from keras_ssl.data import streams
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import labeled, sample_by_class, some_classes
@@ -148,7 +149,7 @@ def _images_and_labels(name, given, most):
     if isinstance(given, data.Split):
         given = given.dataset if given.images is None else (given.images, given.labels)
     pair = isinstance(given, (tuple, list))
-    if not pair and given is not None and not hasattr(given, "shape") and data.is_stream(given):
+    if not pair and given is not None and not hasattr(given, "shape") and streams.is_stream(given):
         if iter(given) is given:
             raise ValueError(f"`{name}` can be read once alone, and each probe reads it: give a data set or arrays.")
         return given

@@ -49,21 +49,21 @@ class Resume(keras.callbacks.Callback):
 
     # What `fit` asks before it starts.
 
-    def restore(self, model, batches):
+    def restore(self, model, feed):
         """Puts a saved state into the model.
 
         Args:
             model: built, with its optimizer.
-            batches: what it trains on: `batch_size`, and `steps` or None.
+            feed: `keras_ssl.data.adapter.Feed` of what it trains on.
 
         Returns:
             `(epoch, batch)`: how many epochs, and batches of the next one, are done; None where there is no file.
         """
         if distribute.processes_of(model)[0] > 1:
             raise ValueError("Resume: it keeps runs of one process; over several use keras.callbacks.ModelCheckpoint.")
-        self._about = {"model": type(model).__name__, "batch_size": batches.batch_size, "steps": batches.steps}
-        self._about.update(seed=model.seed, shuffle=getattr(batches, "shuffle", None))
-        self._entered = hasattr(batches, "first")
+        self._about = {"model": type(model).__name__, "batch_size": feed.global_batch_size, "steps": feed.steps}
+        self._about.update(seed=model.seed, shuffle=feed.shuffled)
+        self._entered = feed.resumable
         self._place, self._metrics, self._draws, self.history = (0, 0), None, None, {}
         if self.every_steps is not None and not self._entered:
             raise ValueError(

@@ -58,6 +58,6 @@ def _as_json(name, method, line):
         "class": method.__name__,
         "what": line,
         "terms": list(method.terms),
-        "figures": list(method.figures),
+        "figures": list(method.metric_names),
         "needs_labels": bool(method.uses_labels),
     }

@@ -10,10 +10,10 @@ import numpy as np
 
 import keras_ssl
 from keras_ssl import callbacks, evaluate, recipes
-from keras_ssl.batches import check_images
 from keras_ssl.cli.common import verbose
 from keras_ssl.clone import clone
 from keras_ssl.data import Data, ImageFiles, Split
+from keras_ssl.data.batch import check_images
 from keras_ssl.evaluate import efficiency
 
 
@@ -126,7 +126,7 @@ def begin(method, data, settings):
             f"--batch_size={len(images)} or less."
         )
     shape = images.shape[1:]
-    backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.sees_patches else shape)
+    backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.patch_based else shape)
     untrained = clone(backbone)
     chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
     model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
@@ -172,7 +172,7 @@ def fit(model, data, chosen, settings, folder=None, state=None):
         batch_size=settings.batch_size,
         epochs=chosen.epochs,
         # Where each training image is a class, held-out images have none.
-        validation_data=None if model.numbers_images else _validation_images(data, settings.batch_size),
+        validation_data=None if model.uses_index else _validation_images(data, settings.batch_size),
         callbacks=[*_probes(data), monitor, *after],
         verbose=verbose(),
     ).history

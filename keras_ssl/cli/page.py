@@ -120,7 +120,7 @@ def _training(page, model, history, settings, alarms):
         page.text(alarm)
     caption = " ".join(
         f"A loss that stays at {value:.3f} would mean: {meaning}."
-        for meaning, value in model.trivial_losses(settings.batch_size).items()
+        for meaning, value in model.collapse_losses(settings.batch_size).items()
     )
     probes = _probes(history)
     if probes:
@@ -237,7 +237,7 @@ def _task(page, shown):
     if model.views is None:
         return
     images = shown.views(some(shown.queried, 4).images)[0]
-    asked = model.task(images)
+    asked = model.pretext_examples(images)
     if asked is None:
         return
     page.heading("The task")
@@ -247,7 +247,7 @@ def _task(page, shown):
     if "places" in asked:
         caption += " Numbers in corners are the order shown; the cells of an image are counted row by row."
     wide, narrow = (
-        plots.task(images, value_range=shown.range, width=width, **asked)
+        plots.pretext_task(images, value_range=shown.range, width=width, **asked)
         for width in (6.6 if "places" in asked else 1.65 * len(asked["pictures"]), NARROW)
     )
     page.figure(wide, caption, narrow)
@@ -323,7 +323,7 @@ def _cross_correlation(page, shown):
         return
     page.heading("What two views of an image have in common")
     wide, narrow = (plots.cross_correlation(a, b, width=width) for width in (6.6, NARROW))
-    projected = "projector's outputs, on which the loss is" if hasattr(model, "projected") else "backbone's features"
+    projected = "projector's outputs, on which the loss is" if hasattr(model, "project") else "backbone's features"
     page.figure(
         wide,
         f"How each dimension of the {projected}, correlates between the two views, over {len(images)} {shown.kind} "
@@ -334,8 +334,8 @@ def _cross_correlation(page, shown):
 
 
 def _embedded(model, images, batch_size=256):
-    """What the method compares of its views, where it says so (`projected`), else the pooled features."""
-    function = getattr(model, "projected", model.features)
+    """What the method compares of its views, where it says so (`project`), else the pooled features."""
+    function = getattr(model, "project", model.features)
     parts = [
         keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(images[start : start + batch_size]), False))
         for start in range(0, len(images), batch_size)

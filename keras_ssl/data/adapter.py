@@ -50,7 +50,7 @@ class Needs:
 
 
 class Feed:
-    """Batches of one size, and all that is asked of them.
+    """ArrayBatches of one size, and all that is asked of them.
 
     Attributes:
         global_batch_size: images of a batch, over all replicas and processes.
@@ -231,4 +231,6 @@ def _check_parts(parts, needs, what):
 
 
 def _array_like(array):
-    return array if hasattr(array, "__array_interface__") or isinstance(array, LazyArray) else ops.convert_to_numpy(array)
+    return (
+        array if hasattr(array, "__array_interface__") or isinstance(array, LazyArray) else ops.convert_to_numpy(array)
+    )

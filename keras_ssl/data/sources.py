@@ -144,7 +144,9 @@ def _load_idx_folder(path):
             images = sorted(path.glob(f"{prefix}-images*-idx3-ubyte*"))
             labels = sorted(path.glob(f"{prefix}-labels*-idx1-ubyte*"))
             if images:
-                splits[part] = make_split(_read_idx(images[0]), _read_idx(labels[0]).astype("int64") if labels else None)
+                splits[part] = make_split(
+                    _read_idx(images[0]), _read_idx(labels[0]).astype("int64") if labels else None
+                )
     if "train" not in splits:
         raise ValueError(f"{path} holds IDX files, but no train-images-idx3-ubyte.")
     return Data(splits["train"], splits.get("test"))

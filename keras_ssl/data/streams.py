@@ -17,9 +17,7 @@ def is_tf_dataset(source):
 
 
 def is_iterable(x):
-    return (
-        not isinstance(x, (dict, tuple, list, LazyArray)) and not hasattr(x, "shape") and hasattr(x, "__iter__")
-    )
+    return not isinstance(x, (dict, tuple, list, LazyArray)) and not hasattr(x, "shape") and hasattr(x, "__iter__")
 
 
 class StreamBatches(keras.utils.PyDataset):

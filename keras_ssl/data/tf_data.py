@@ -28,7 +28,7 @@ class Stream:
 
 
 def to_keras(batches, order=None):
-    """What Keras' `fit` is given for `Batches` or `Checked`: on TensorFlow a data set whose shapes are known.
+    """What Keras' `fit` is given for `ArrayBatches` or `Checked`: on TensorFlow a data set whose shapes are known.
 
     Keras would make one itself, but with an open batch size, and XLA and the chunked losses want it closed.
 

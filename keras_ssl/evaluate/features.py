@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import distribute
-from keras_ssl.batches import standard_batch
+from keras_ssl.data.batch import standard_batch
 from keras_ssl.evaluate.labels import labeled
 
 

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from keras_ssl.backbones import backbone_of, image_shape
-from keras_ssl.batches import Batches, SetEpoch
 from keras_ssl.clone import clone
-from keras_ssl.data import feed
-from keras_ssl.data_rows import Rows
+from keras_ssl.data.arrays import ArrayBatches, EpochTracker
+from keras_ssl.data.lazy import Rows
+from keras_ssl.data.tf_data import to_keras
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
 from keras_ssl.evaluate.labels import check_validation, draw_fraction, draw_labels, labeled_images, some_classes
@@ -216,13 +216,13 @@ def _rates(protocol, learning_rate, backbone_rate):
 
 def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, history, slower=((), 1.0)):
     """Trains a network from inputs to logits, and adds its figures to the history."""
-    batches = Batches((inputs, codes), batch_size, seed=seed)
+    batches = ArrayBatches((inputs, codes), batch_size, seed=seed)
     steps = epochs * batches.steps
     warm = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
-    callbacks = [SetEpoch(batches, epochs), *progress]
-    figures = network.fit(feed(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
+    callbacks = [EpochTracker(batches, epochs), *progress]
+    figures = network.fit(to_keras(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
     for name, values in history.items():
         values += figures[name]
     if not np.isfinite(history["loss"]).all():

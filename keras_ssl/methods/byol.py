@@ -108,7 +108,7 @@ class BYOL(SelfSupervisedModel):
         self.teacher.update([self.backbone, self.projector], stepped)
 
     def on_run_begin(self, total_steps, initial_step):
-        self.teacher.begin_run(total_steps, initial_step)
+        self.teacher.on_run_begin(total_steps, initial_step)
         self.teacher.normalize_as([self.backbone, self.projector])
 
     def frozen_layers(self):

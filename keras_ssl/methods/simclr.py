@@ -45,7 +45,9 @@ class SimCLR(SelfSupervisedModel):
     terms = ("nt_xent",)
     metric_names = ("contrastive_accuracy",)
     view_counts = (2,)
-    collapse_advice = "A temperature of 0.1 to 0.5, larger batches and a smaller learning rate with warm-up usually help."
+    collapse_advice = (
+        "A temperature of 0.1 to 0.5, larger batches and a smaller learning rate with warm-up usually help."
+    )
 
     def __init__(
         self,

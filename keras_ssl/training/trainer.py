@@ -1,4 +1,4 @@
-"""How a method is trained: Keras' `compile`, `fit`, `evaluate` and `predict`, and the one `train_step` of this library."""
+"""How a method is trained: Keras' `compile`, `fit`, `evaluate` and `predict`, and this library's one `train_step`."""
 
 import warnings
 
@@ -145,7 +145,9 @@ class Trainer(keras.Model):
         self.check_batch_size(feed.global_batch_size)
         if validation_data is not None:
             size = validation_batch_size or feed.global_batch_size
-            validation_data = self._adapt(*adapter.images_and_labels(validation_data), "validation_data", batch_size=size)
+            validation_data = self._adapt(
+                *adapter.images_and_labels(validation_data), "validation_data", batch_size=size
+            )
         self._announce(feed, verbose)
         self._build_for(feed)
         run = Run(self, feed, callbacks, epochs, initial_epoch)
@@ -333,9 +335,8 @@ class Trainer(keras.Model):
         finite.check(self)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # Keras calls this after the optimizer, with the outputs of the forward pass: what tick() reads.
-        step = getattr(_running, "step", None)
+        # Keras calls this after the optimizer, with the outputs of the forward pass: what after_optimizer_step() reads.
+        step = step_of(self)
         if step is not None:
             step.outputs = y_pred
         return self.get_metrics_result()
-

@@ -5,7 +5,7 @@ fewer things, not smaller ones.
 """
 
 from keras_ssl.evaluate.plots.curves import curves, loss_correlation
-from keras_ssl.evaluate.plots.grids import groups, neighbors, put_back, task, views, views_of
+from keras_ssl.evaluate.plots.grids import groups, neighbors, pretext_task, put_back, views, views_of
 from keras_ssl.evaluate.plots.maps import cross_correlation, embedding_map, project, similarity_matrix
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "groups",
     "loss_correlation",
     "neighbors",
+    "pretext_task",
     "project",
     "put_back",
     "similarity_matrix",
-    "task",
     "views",
     "views_of",
 ]

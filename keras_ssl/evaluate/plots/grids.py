@@ -67,10 +67,10 @@ def views_of(images, views, count=8, value_range=(0, 255), width=None):
     return sheet.figure
 
 
-def task(images, pictures, captions, places=None, value_range=(0, 255), width=None):
+def pretext_task(images, pictures, captions, places=None, value_range=(0, 255), width=None):
     """What a task that labels itself shows the network, with the answers.
 
-    `task(images, **model.task(images))` for `images` as `model.views` makes them.
+    `pretext_task(images, **model.pretext_examples(images))` for `images` as `model.views` makes them.
 
     Args:
         images: `(n, height, width, channels)`.

@@ -72,7 +72,7 @@ def test_a_sound_run_is_left_alone_and_evaluation_marks_nothing(images):
     broken = TwoTerms(tiny_backbone(), at=0)
     broken.compile("sgd")
     assert np.isnan(broken.evaluate(images, batch_size=8, verbose=0, return_dict=True)["loss"])
-    np.testing.assert_array_equal(ops.convert_to_numpy(broken.broken), [0, 0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(broken.first_nonfinite), [0, 0])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -280,7 +280,7 @@ def test_xla_compiles_the_step_with_static_shapes(images):
     import tensorflow as tf
 
     model = compiled(jit_compile=True)
-    feed = adapter.adapt(images, None, model.needs(), model, batch_size=16).to_keras()
+    feed = adapter.adapt(images, None, model.needs(), model, batch_size=16).for_keras
     assert all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(feed.element_spec))
     open_shapes = []
     objective = model.objective

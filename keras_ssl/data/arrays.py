@@ -5,6 +5,28 @@ import contextlib
 import keras
 import numpy as np
 
+from keras_ssl import distribute
+from keras_ssl.data.batch import checked_set
+
+BATCH_SIZE = 256
+
+
+def adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what):
+    """A set of arrays as `ArrayBatches`; the arguments are those of `keras_ssl.data.adapter.adapt`."""
+    arrays, parts = checked_set(x, y, needs, what)
+    batch_size = batch_size or BATCH_SIZE
+    rows = len(keras.tree.flatten(arrays)[0])
+    if batch_size < 2 and needs.batch_dependent:
+        raise ValueError(f"`batch_size` is {batch_size}: {needs.method} compares images, and needs 2 or more.")
+    if rows < batch_size:
+        raise ValueError(
+            f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass batch_size={rows} or less."
+        )
+    distribute.refuse_size(model, rows, batch_size, what)
+    about = {"batch_size": batch_size, "the model's seed": needs.seed, "the number of steps": steps or 0}
+    distribute.refuse_differing(model, arrays, about, what)
+    return ArrayBatches(arrays, batch_size, shuffle, needs.seed, steps, distribute.share_of(model), parts)
+
 
 class ArrayBatches(keras.utils.PyDataset):
     """Arrays as batches of one size.
@@ -13,7 +35,7 @@ class ArrayBatches(keras.utils.PyDataset):
     The rows that don't fill a batch are left out of a pass; with another order each pass they are others each time.
 
     Attributes:
-        parts: the names of all that was given, also of what is not kept; the names in `arrays` unless set.
+        callbacks: what `fit` must be given with the batches, so that they know their epoch.
 
     Args:
         arrays: a standard batch that holds the whole set: anything with a length that takes an array of row numbers.
@@ -23,12 +45,13 @@ class ArrayBatches(keras.utils.PyDataset):
         steps: batches an epoch; None for one pass.
         share: `(number, mine)`: each batch is cut into so many shares of neighbouring rows, and this process's alone
             is given. The order is that of the whole set, so that the shares together are the batch of one process.
+        parts: the names of all parts that a user gave, also of those that are not in `arrays`.
     """
 
-    def __init__(self, arrays, batch_size, shuffle=True, seed=0, steps=None, share=(1, 0)):
+    def __init__(self, arrays, batch_size, shuffle=True, seed=0, steps=None, share=(1, 0), parts=()):
         super().__init__()
         self.arrays = arrays
-        self.parts = set(arrays) if isinstance(arrays, dict) else set()
+        self.parts = set(parts)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -36,6 +59,7 @@ class ArrayBatches(keras.utils.PyDataset):
         self.steps_a_pass = self.rows // batch_size
         self.steps = steps or self.steps_a_pass
         self.share = share
+        self.callbacks = [EpochTracker(self)]
         self.epoch = 0
         self.first = 0  # batches of this epoch that are done already
         self._shuffled = (None, None)
@@ -70,21 +94,15 @@ class ArrayBatches(keras.utils.PyDataset):
 
 
 class EpochTracker(keras.callbacks.Callback):
-    """Tells the batches which epoch it is, also where a run starts in the middle; and the others how many there are.
+    """Tells batches which epoch it is, also where a run starts in the middle.
 
     Args:
         batches: `ArrayBatches`.
-        epochs: of the whole run, which is more than Keras knows where the rest of an epoch is a run of its own.
     """
 
-    def __init__(self, batches, epochs):
+    def __init__(self, batches):
         super().__init__()
-        self.batches, self.epochs = batches, epochs
-
-    def set_params(self, params):
-        super().set_params(params)
-        if params:
-            params["epochs"] = self.epochs  # one dict for all callbacks, of which this is the first
+        self.batches = batches
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch

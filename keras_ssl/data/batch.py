@@ -6,6 +6,10 @@ Inside of the library a batch is a dict: `"image"`, or `"views"` made by the use
 
 import keras
 import numpy as np
+from keras import ops
+
+from keras_ssl.data.lazy import LazyArray
+from keras_ssl.data.split import Split
 
 _KEYS = ("image", "views", "label", "same", "index")
 
@@ -55,6 +59,67 @@ def _check_pair(images, labels):
         )
 
 
+def whole_set(x, y, needs, what):
+    """A set of arrays, as a user gives it to `fit`, as one batch in the library's form.
+
+    Args:
+        x: images, a dict, or a `Split` of arrays.
+        y: labels, or None.
+        needs: `keras_ssl.data.adapter.Needs`.
+        what: the argument that this is, for messages.
+    """
+    if isinstance(x, Split) and x.dataset is None:
+        x, y = x.images, x.labels if needs.labels and y is None else y
+    if not isinstance(x, (dict, tuple, list)) and hasattr(x, "__iter__") and not hasattr(x, "shape"):
+        raise ValueError(f"`{what}` needs arrays, and this is a {type(x).__name__}: split the stream yourself.")
+    if isinstance(x, (tuple, list)) and y is None:
+        raise ValueError(
+            f"`{what}` is a bare {type(x).__name__} of {len(x)}. Write fit(images, labels) for labels, or "
+            '{"views": (view_a, view_b)} for views of your own.'
+        )
+    return keras.tree.map_structure(_array_like, standard_batch(x if y is None else (x, y)))
+
+
+def checked_set(x, y, needs, what):
+    """A set of arrays in the library's form, checked, and with the parts that the method uses.
+
+    Args:
+        x, y, needs, what: as of `whole_set`.
+
+    Returns:
+        `(arrays, parts)`: a batch that holds the whole set, and the names of all parts that were given.
+    """
+    arrays = whole_set(x, y, needs, what)
+    parts = set(arrays)
+    check_parts({*parts, "index"}, needs, what)
+    rows = {len(array) for array in keras.tree.flatten(arrays)}
+    if len(rows) > 1:
+        raise ValueError(f"`{what}`: images, views and labels must be of one length; they have {sorted(rows)}.")
+    if needs.labels:
+        check_labels(needs.method, arrays["label"], what)
+    if needs.index and "index" not in arrays:
+        if what == "validation_data":
+            raise ValueError(
+                f"`validation_data`: {needs.method} makes each training image a class, and held-out images belong to "
+                "none: leave it out."
+            )
+        arrays["index"] = np.arange(rows.pop(), dtype="int32")
+    arrays = {name: part for name, part in arrays.items() if name in needs.parts}
+    check_batch(arrays, needs.value_range, what)
+    return arrays, parts
+
+
+def check_parts(parts, needs, what):
+    if needs.labels and "label" not in parts:
+        raise ValueError(
+            f"`{what}`: {needs.method} was made with labels=True and needs them: write fit(images, labels)."
+        )
+    if needs.index and "index" not in parts:
+        raise ValueError(
+            f'`{what}`: {needs.method} makes each image a class, and needs its number: {{"image": …, "index": …}}.'
+        )
+
+
 def check_images(images, value_range, what="images"):
     """Refuses NaN, and values outside of the range (or so far inside that the range must be wrong)."""
     low, high = value_range
@@ -76,11 +141,16 @@ def check_images(images, value_range, what="images"):
         )
 
 
-def check_batch(batch, value_range):
+def check_batch(batch, value_range, what=None):
+    """Checks the images of a batch in the library's form; files are checked when they are read.
+
+    Args:
+        what: the argument that it was given as; None for the name of its part.
+    """
     for name in ("image", "views"):
         for images in keras.tree.flatten(batch.get(name, ())):
-            if isinstance(images, np.ndarray):
-                check_images(images, value_range, what=name)
+            if not isinstance(images, LazyArray):
+                check_images(images, value_range, what or name)
 
 
 def check_labels(method, labels, what):
@@ -104,3 +174,9 @@ def image_shape(input_shape):
     if input_shape and isinstance(input_shape[0], (tuple, list)):
         input_shape = input_shape[0]
     return tuple(input_shape) if input_shape else None
+
+
+def _array_like(array):
+    if hasattr(array, "__array_interface__") or isinstance(array, LazyArray):
+        return array
+    return ops.convert_to_numpy(array)

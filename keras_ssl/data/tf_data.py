@@ -28,7 +28,7 @@ class Stream:
 
 
 def to_keras(batches, order=None):
-    """What Keras' `fit` is given for `ArrayBatches` or `Checked`: on TensorFlow a data set whose shapes are known.
+    """What Keras' `fit` is given for a source of batches, on TensorFlow a data set whose shapes are known.
 
     Keras would make one itself, but with an open batch size, and XLA and the chunked losses want it closed.
 
@@ -36,6 +36,8 @@ def to_keras(batches, order=None):
         batches: of one size.
         order: of the rows of each batch, from `distribute.dealing_order`; None as they come.
     """
+    if isinstance(batches, Stream):
+        return batches.dataset
     if order is not None and (batches.steps is None or batches.workers > 1):
         raise ValueError(
             "With several workers of several devices a PyDataset must have a length and workers=1: its rows are "

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_ssl.backbones import backbone_of, image_shape
 from keras_ssl.clone import clone
-from keras_ssl.data.arrays import ArrayBatches, EpochTracker
+from keras_ssl.data.arrays import ArrayBatches
 from keras_ssl.data.lazy import Rows
 from keras_ssl.data.tf_data import to_keras
 from keras_ssl.evaluate.classifier import Head, classifier
@@ -221,7 +221,7 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
     warm = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
-    callbacks = [EpochTracker(batches, epochs), *progress]
+    callbacks = [*batches.callbacks, *progress]
     figures = network.fit(to_keras(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
     for name, values in history.items():
         values += figures[name]

@@ -21,7 +21,7 @@ class Run:
 
     def __init__(self, model, feed, callbacks, epochs, initial_epoch):
         self.model, self.feed, self.epochs = model, feed, epochs
-        self.callbacks = [*feed.callbacks(epochs), TerminateOnNonFinite(), *_as_list(callbacks)]
+        self.callbacks = [_TotalEpochs(epochs), *feed.callbacks, TerminateOnNonFinite(), *_as_list(callbacks)]
         for callback in self.callbacks:
             if hasattr(callback, "before_run"):
                 callback.before_run(model)
@@ -54,7 +54,7 @@ class Run:
                     self.model.continues_epoch = True
                     # Keras ended the rest as a run (averaged weights, what on_train_end did): take what was saved.
                     self.resume.restore(self.model, self.feed)
-                history = self._fit(keras_fit, self.feed.to_keras(), self.epochs, options)
+                history = self._fit(keras_fit, self.feed.for_keras, self.epochs, options)
         if self.resume is not None:
             history.history = self.resume.history
             history.epoch = list(range(len(next(iter(self.resume.history.values()), ()))))
@@ -92,6 +92,23 @@ class Run:
                 # A stream of unknown length ends when it ends; Keras would say that it ran out of data.
                 warnings.filterwarnings("ignore", "Your input ran out of data")
             yield
+
+
+class _TotalEpochs(keras.callbacks.Callback):
+    """Tells all callbacks how many epochs the run has, where Keras knows of the rest of an epoch alone.
+
+    Args:
+        epochs: of the whole run.
+    """
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def set_params(self, params):
+        super().set_params(params)
+        if params:
+            params["epochs"] = self.epochs  # one dict for all callbacks, of which this is the first
 
 
 def _as_list(callbacks):

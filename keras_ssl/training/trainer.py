@@ -154,7 +154,7 @@ class Trainer(keras.Model):
         return run.train(
             super().fit,
             verbose=verbose,
-            validation_data=validation_data and validation_data.to_keras(),
+            validation_data=validation_data and validation_data.for_keras,
             validation_steps=validation_steps,
             validation_freq=validation_freq,
         )
@@ -178,7 +178,7 @@ class Trainer(keras.Model):
         """
         if not is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
             self._check_can_run("evaluate", sample_weight=sample_weight)
-            x = self._adapt(x, y, "x", batch_size=batch_size).to_keras()
+            x = self._adapt(x, y, "x", batch_size=batch_size).for_keras
         return super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):

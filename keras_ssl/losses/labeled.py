@@ -5,7 +5,7 @@ model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
 model.fit(images, labels)  # the model's output is the embedding
 ```
 
-They give one value a row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
+They return one value per row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
 replicas, so that the number of replicas changes nothing.
 """
 
@@ -48,7 +48,7 @@ def squeeze_column(owner, values):
     if len(values.shape) == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if len(values.shape) != 1:
-        raise ValueError(f"{owner}: there must be one value a row, and the shape is {tuple(values.shape)}.")
+        raise ValueError(f"{owner}: there must be one value per row, and the shape is {tuple(values.shape)}.")
     return values
 
 
@@ -65,7 +65,7 @@ def integer_labels(owner, labels):
         labels = labels[:, 0]
     if len(labels.shape) != 1:
         raise ValueError(
-            f"{owner}: labels must be one integer a row, and have the shape {tuple(labels.shape)}: from one-hot rows "
+            f"{owner}: labels must be one integer per row, and have the shape {tuple(labels.shape)}: from one-hot rows "
             "take argmax(axis=1)."
         )
     return ops.cast(labels, "int32")

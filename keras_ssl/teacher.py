@@ -155,7 +155,7 @@ class Teacher(keras.layers.Layer):
         return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
     def normalize_as(self, students):
-        """Makes the copies' batch normalization compute statistics as the students' does: globally, by ghost batch, fused."""
+        """Makes the copies' batch normalization compute its statistics as the students' does: global, ghost, fused."""
         for layer, student in zip(self.copies, students):
             batch_norm.take_over(layer, student)
 

@@ -185,8 +185,8 @@ def _protocol(protocol, fraction, per_class):
 def _plan(rows, epochs, batch_size):
     """Returns `(epochs, batch_size)`, checked."""
     if batch_size is None:
-        # A size that leaves few rows out of an epoch, and a multiple of 4: with odd batches oneDNN (TensorFlow 2.21, torch
-        # 2.13) overwrites memory in the gradient of convolutions of 8 channels.
+        # A size that leaves few rows out of an epoch, and a multiple of 4: with odd batches oneDNN (TensorFlow 2.21 and
+        # torch 2.13) overwrites memory in the gradient of convolutions of 8 channels.
         batch_size = rows // -(-rows // _BATCH)
         batch_size -= batch_size % 4 if batch_size > 4 else 0
     elif not 2 <= batch_size <= rows:

@@ -1,4 +1,4 @@
-"""Losses of labeled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
+"""Losses on labeled data for `compile` of any Keras model: those of TensorFlow Addons, and SupCon.
 
 ```python
 model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
@@ -53,7 +53,7 @@ def squeeze_column(owner, values):
 
 
 def integer_labels(owner, labels):
-    """Labels as int32 `(n,)`; refuses floats, of which two are hardly ever equal, and one-hot rows."""
+    """Returns labels as int32 `(n,)`. Raises `ValueError` for floats, which are rarely equal, and for one-hot rows."""
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
     if "int" not in dtype and dtype != "bool" and not distribute.only_builds():

@@ -93,7 +93,8 @@ def trainable_flags(layer):
     """For each weight of a layer whether an optimizer would move it, if nothing were frozen: a list of booleans."""
     layers = flatten_layers(layer)
     kept = [part.trainable for part in layers]
-    layer.trainable = True
+    for part in layers:  # one by one: on TensorFlow, setting what is True already does not reach the layers below
+        part.trainable = True
     moved = {id(variable) for variable in layer.trainable_variables}
     flags = [id(weight) in moved for weight in layer.weights]
     for part, trainable in zip(layers, kept):  # from the top down, for each sets all that is below it

@@ -1,4 +1,4 @@
-"""How far apart two embeddings are, with gradients that are finite where the distance is zero.
+"""Distances of embeddings, with gradients that are finite where the distance is zero.
 
 Each function takes arrays `(…, d)` whose leading axes broadcast, computes in float32, and gives `(…)`. `matrix` gives
 all distances between the rows of two arrays, through a matrix product where the distance allows it.
@@ -50,7 +50,7 @@ def angular(a, b):
 
 @_serializable
 def dot_product(a, b):
-    """`max(0, 1 − a·b)`: 0 from a dot product of 1 upwards, for embeddings that are compared as they are."""
+    """`max(0, 1 − a·b)`: 0 for dot products of 1 or more, for embeddings that are not normalized."""
     a, b = _float32(a, b)
     return ops.relu(1.0 - ops.sum(a * b, axis=-1))
 

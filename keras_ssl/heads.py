@@ -1,4 +1,4 @@
-"""Projection and prediction heads: the small networks that are thrown away after pretraining."""
+"""Projection and prediction heads: small networks that are dropped after pretraining."""
 
 import keras
 

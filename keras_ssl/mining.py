@@ -1,4 +1,4 @@
-"""Which pairs, triplets and negatives count: masks and weights of static shape, so that a compiled step can mine.
+"""Mining: which pairs, triplets and negatives count, as masks and weights of static shape for compiled steps.
 
 A function that mines triplets takes three arrays with a row for each anchor and a column for each candidate:
 
@@ -27,7 +27,7 @@ class Triplets(typing.NamedTuple):
 
     Attributes:
         positive_distance, negative_distance: float32, of the anchor to its positive and to its negative.
-        weight: float32, 0 or more: how much a triplet counts; 0 for what is none.
+        weight: float32, 0 or more: how much a triplet counts; 0 excludes it.
     """
 
     positive_distance: object
@@ -78,14 +78,14 @@ def two_view_masks(rows, ids=None):
 
 @_serializable
 def all_triplets(distance, positive, negative):
-    """Every anchor with each of its positives and each of its negatives: `(n, m, m)`, so for small batches."""
+    """All triplets of an anchor, a positive and a negative: `(n, m, m)`, for small batches."""
     counted = ops.logical_and(positive[:, :, None], negative[:, None, :])
     return Triplets(distance[:, :, None], distance[:, None, :], ops.cast(counted, "float32"))
 
 
 @_serializable
 def hard(distance, positive, negative):
-    """One triplet an anchor, of its farthest positive and its nearest negative: `(n,)`.
+    """One triplet per anchor, of its farthest positive and its nearest negative: `(n,)`.
 
     Reference: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5.
     """
@@ -119,9 +119,9 @@ def semi_hard(distance, positive, negative):
 
 @_serializable
 def easy_positive(distance, positive, negative):
-    """One triplet an anchor, of its nearest positive and the nearest negative beyond that: `(n,)`.
+    """One triplet per anchor, of its nearest positive and the nearest negative beyond that: `(n,)`.
 
-    An anchor whose negatives are all nearer gives none. It does not pull a class of several looks into one point.
+    An anchor whose negatives are all nearer gives none. It does not pull a class of several appearances into one point.
 
     Reference: Xuan et al., "Improved Embeddings with Easy Positive Triplet Mining", 2020, section 3.
     """
@@ -189,7 +189,7 @@ class WithinMargin:
 class DistanceWeighted:
     """Negatives in inverse proportion to how many points lie at their distance on a sphere: `(n, m, m)`.
 
-    On a sphere of many dimensions nearly all points are √2 apart, so negatives drawn at random all look alike. The
+    On a sphere of many dimensions nearly all points are √2 apart, so negatives drawn at random are all alike. The
     paper draws one negative with a probability in proportion to `min(λ, q(d)⁻¹)`; here each anchor and positive has
     all negatives with these weights, which add up to 1: the mean over such draws.
 

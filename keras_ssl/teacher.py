@@ -1,7 +1,7 @@
-"""The teacher: a copy of an encoder that follows it as a moving average, and the schedule of its momentum.
+"""The teacher: an exponential moving average of the student, and the schedule of its momentum.
 
-The update runs inside of the training step, after the optimizer, once an optimizer step. A callback could not do it:
-with `steps_per_execution=4` it is called once in four steps.
+The update runs inside the training step, after the optimizer, once per optimizer step. A callback could not do it: with
+`steps_per_execution=4` it is called once in four steps.
 """
 
 import math
@@ -53,7 +53,7 @@ class ConstantMomentum:
     """One momentum for all steps.
 
     Args:
-        value: in [0, 1]. 0 makes the teacher the student itself, 1 leaves it as it began.
+        value: in [0, 1]. 0 makes the teacher equal to the student, 1 keeps its initial weights.
     """
 
     def __init__(self, value):
@@ -72,7 +72,7 @@ class ConstantMomentum:
 
 
 def schedule_of(owner, momentum):
-    """A schedule from what a user gives: a number is the base of BYOL's cosine.
+    """Returns the schedule of a `momentum` argument: a number is the base of BYOL's cosine.
 
     Raises:
         ValueError: for a number outside of [0, 1], and for what can't be called or saved.
@@ -96,9 +96,9 @@ def check_momentum(what, value):
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Teacher(keras.layers.Layer):
-    """Copies of built layers that follow them: `teacher ← m · teacher + (1 − m) · student`, once an optimizer step.
+    """Copies of layers, updated once per optimizer step: `teacher ← m · teacher + (1 − m) · student`.
 
-    All that changes are variables, which `.keras` saves. The copies are frozen variable by variable: their layers stay
+    All state is in variables, which `.keras` files save. The copies are frozen variable by variable: their layers stay
     trainable, so that batch normalization in training uses the batch's statistics, as the student's does. (A layer with
     `trainable=False` normalizes by moving statistics, even in training.)
 
@@ -155,12 +155,12 @@ class Teacher(keras.layers.Layer):
         return [weight for weight, trainable in weights if not trainable and _is_float(weight)]
 
     def normalize_as(self, students):
-        """Gives the copies' batch normalization the statistics that the students' has: global, ghost batches, fused."""
+        """Makes the copies' batch normalization compute its statistics as the students' does: global, ghost, fused."""
         for layer, student in zip(self.copies, students):
             batch_norm.take_over(layer, student)
 
     def freeze(self):
-        """Takes the copies' variables from the optimizer; again after `trainable` was set on a layer above."""
+        """Excludes the copies' variables from training. Call it again after `trainable` is set on a layer above."""
         for layer in self.copies:
             for variable in layer.variables:
                 variable.trainable = False
@@ -178,7 +178,7 @@ class Teacher(keras.layers.Layer):
         return isinstance(self.schedule, CosineMomentum) and self.schedule.steps is None
 
     def on_run_begin(self, total_steps, initial_step):
-        """Sets the length of the run that begins, in optimizer steps, of which `initial_step` are done already."""
+        """Sets the length of the run in optimizer steps, `initial_step` of which are done already."""
         if not self.needs_run_steps:
             # A schedule of its own length goes on where it was, in a second fit as well.
             return

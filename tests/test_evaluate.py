@@ -328,10 +328,10 @@ def test_probes_now_and_then_and_at_the_end(sample):
         (lambda x, y: keras_ssl.callbacks.LinearProbe((x, y), (x[:-1], y)), "labels"),
         (lambda x, y: evaluate.knn(x, y, x, k=100), "`k`"),
         (lambda x, y: evaluate.knn(x, y, x, temperature=0), "temperature"),
-        (lambda x, y: evaluate.knn(x, y[:-1], x), "give one a row"),
+        (lambda x, y: evaluate.knn(x, y[:-1], x), "give one per row"),
         (lambda x, y: evaluate.knn(x, y.astype(float), x), "integers"),
         (lambda x, y: evaluate.linear_probe(x, y * 0, x), "single class"),
-        (lambda x, y: evaluate.linear_probe(x, y, x, y[:-1]), "give one a row"),
+        (lambda x, y: evaluate.linear_probe(x, y, x, y[:-1]), "give one per row"),
     ],
 )
 def test_senseless_probes_are_refused(images, make, words):

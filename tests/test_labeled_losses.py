@@ -128,7 +128,7 @@ def test_a_model_of_pairs_learns_by_contrastive():
     same = (y[:16] == y[::-1][:16]).astype("int32")
     history = pairs.fit([x[:16], x[::-1][:16]], same, epochs=20, verbose=0).history["loss"]
     assert history[-1] < history[0]
-    with pytest.raises(ValueError, match="one value a row"):
+    with pytest.raises(ValueError, match="one value per row"):
         losses.Contrastive()(np.ones((2, 2)), np.ones((2, 2)))
 
 

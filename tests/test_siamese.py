@@ -59,7 +59,7 @@ def test_what_is_said_of_pairs_may_have_an_axis_more_but_no_other_shape():
     (a, b), same = pairs(), np.array([1, 0, 1, 0, 0, 0, 1, 0], "int32")
     one, other = (figures(model(margin=4.0), {"views": (a, b), "same": s}) for s in (same, same[:, None]))
     assert one == pytest.approx(other)
-    with pytest.raises(ValueError, match="one value a row"):
+    with pytest.raises(ValueError, match="one value per row"):
         figures(model(), {"views": (a, b), "same": np.eye(8, dtype="int32")})
 
 

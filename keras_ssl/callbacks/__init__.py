@@ -1,4 +1,4 @@
-"""What `fit` reports and keeps on the way: thin, over `keras_ssl.evaluate`."""
+"""Callbacks for `fit`: probes, the collapse monitor, the teacher's schedule, and resuming."""
 
 from keras_ssl.callbacks.collapse import Collapse, CollapseMonitor
 from keras_ssl.callbacks.probes import KNNProbe, LinearProbe

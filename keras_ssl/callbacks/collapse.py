@@ -1,4 +1,4 @@
-"""Is it collapsing? Measures that need no labels, and an alarm where a run sits at a trivial solution."""
+"""The collapse monitor: measures that need no labels, and a warning if a run stays at a trivial solution."""
 
 import warnings
 
@@ -12,16 +12,16 @@ from keras_ssl.callbacks.periodic import PeriodicCallback, continues_epoch
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
 
-# Where the loss is blind to a collapse: BYOL's recipe is at 0.7 and, without its predictor, at 0.12 after three passes.
+# Where the loss is blind to a collapse: BYOL's recipe is at 0.7 and, without its predictor, at 0.12 after three epochs.
 _BLIND = 0.2
 
 
 class Collapse(RuntimeError):
-    """A run that sits at a trivial solution, where `CollapseMonitor` was asked to raise."""
+    """Raised by `CollapseMonitor(on_alarm="raise")` for a run that stays at a trivial solution."""
 
 
 class CollapseMonitor(PeriodicCallback):
-    """Measures held-out images without their labels during `fit`, and rings where nothing is learned.
+    """Measures the features of images during `fit`, without labels, and warns if nothing is learned.
 
     In the logs, all from the same images each time (so that epochs compare; other runs do with equal widths and
     numbers of images alone):
@@ -33,25 +33,25 @@ class CollapseMonitor(PeriodicCallback):
     `ModelCheckpoint` and `EarlyStopping` can watch them (list those after the monitor): `rank_me`, `feature_spread`
     with `mode="max"`, `uniformity`, `alignment` with `mode="min"`.
 
-    The alarm rings, once each, where for `patience` batches
+    It warns once for each of two causes that last for `patience` batches:
 
-    - the training loss lies at a value that the method's `collapse_losses` names, within `tolerance` of it;
-    - or the features or the embeddings are as good as one for all images: their spread lies below `floor`; the
-      embeddings' below 0.2 already where the loss can't tell, for 0 is its trivial value, as BYOL's (docs/evaluation.md
-      has what normal runs and broken ones measure).
+    - the training loss is within `tolerance` of a value that the method's `collapse_losses` names;
+    - the features or the embeddings are nearly the same for all images: their spread is below `floor`, or below 0.2 for
+      the embeddings of a method whose trivial loss is 0, such as BYOL (docs/evaluation.md has the values of normal and
+      of broken runs).
 
-    It says so in a sentence, with what usually helps; `alarms` keeps the sentences.
+    The warning says what usually helps; `alarms` keeps all warnings.
 
     Args:
         images: `(N, height, width, channels)`, a split of `keras_ssl.data.load`, or a stream of batches, of which the
             first images are taken. They need no labels; held-out ones are more honest than training images.
         every, every_steps: epochs, and batches, between two measurements, as of `KNNProbe`.
-        most: images used at most, 2 or more. `rank_me` can't be above it.
-        patience: batches for which a run must sit at a trivial solution. Many runs begin near one.
-        tolerance: how near to a trivial loss counts as being there, as a share of it.
-        floor: the spread below which all images are taken to have one embedding.
+        most: the number of images used at most, 2 or more; also an upper bound of `rank_me`.
+        patience: batches for which a run must stay at a trivial solution. Many runs begin near one.
+        tolerance: the distance to a trivial loss that counts as reaching it, as a fraction of that loss.
+        floor: the spread below which all images count as having the same embedding.
         on_alarm: "warn", or "raise" to end `fit` with `keras_ssl.callbacks.Collapse`.
-        batch_size: images in the network at a time.
+        batch_size: images per batch.
 
     Reference: RankMe, α-ReQ, alignment and uniformity, spread: see `keras_ssl.evaluate`.
     """
@@ -90,7 +90,7 @@ class CollapseMonitor(PeriodicCallback):
 
     def measure(self, step):
         features, a, b = self._embedded()
-        figures = {
+        found = {
             "feature_spread": measures.spread(features),
             "rank_me": measures.rank_me(features),
             "alpha_req": measures.alpha_req(features),
@@ -98,9 +98,9 @@ class CollapseMonitor(PeriodicCallback):
             "uniformity": measures.uniformity(a),
         }
         if b is not None:
-            figures["alignment"] = measures.alignment(a, b)
-        self._watch_spread(step, figures)
-        return figures
+            found["alignment"] = measures.alignment(a, b)
+        self._watch_spread(step, found)
+        return found
 
     def _embedded(self):
         """Features of the images, and the embeddings of two views of them: the second is None where none are made."""
@@ -175,16 +175,16 @@ class CollapseMonitor(PeriodicCallback):
                 f"nothing is learned: {sentence}.",
             )
 
-    def _watch_spread(self, step, figures):
+    def _watch_spread(self, step, found):
         trivial = self.model.collapse_losses(self.model.global_batch_size).values()
         floors = {"feature_spread": self.floor, "embedding_spread": max(self.floor, _BLIND if 0.0 in trivial else 0.0)}
         for name, floor in floors.items():
             what = "features" if name == "feature_spread" else "embeddings"
             self._judge(
                 name,
-                figures[name] < floor,
+                found[name] < floor,
                 step,
-                f"All images have as good as one and the same of the {what}: their spread is {figures[name]:.4f} since "
+                f"All images have as good as one and the same of the {what}: their spread is {found[name]:.4f} since "
                 "{steps} batches, and would be near 1 where they fill the sphere.",
             )
 

@@ -1,16 +1,16 @@
-"""Probes: what the backbone's features are worth by now, told by labeled images of the probe's own."""
+"""Probes: how well labeled images can be classified by the backbone's features, measured during `fit`."""
 
 from keras_ssl import data
 from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.data import streams
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.labels import labeled, sample_by_class, some_classes
+from keras_ssl.evaluate.labels import check_classes, check_labels, sample_by_class
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
 class _Probe(PeriodicCallback):
-    """Classifies labeled images of its own by the backbone's features, now and then during `fit`."""
+    """Classifies its own labeled images by the backbone's features during `fit`."""
 
     def __init__(self, train, test, every, every_steps, most, layer, grid, batch_size, name):
         super().__init__(every, every_steps)
@@ -20,7 +20,7 @@ class _Probe(PeriodicCallback):
             for which, given, number in zip(("train", "test"), (train, test), self.most)
         )
         if isinstance(self.train, tuple):
-            some_classes("train", self.train[1])
+            check_classes("train", self.train[1])
         self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
         self._network = None
 
@@ -36,7 +36,7 @@ class _Probe(PeriodicCallback):
         if self._network is None:
             self._network = feature_functions.feature_network(self.model, self.layer, self.grid)
         (bank, labels), (queries, query_labels) = map(self._features, (self.train, self.test), self.most)
-        some_classes("train", labels)
+        check_classes("train", labels)
         return self.classified(bank, labels, queries, query_labels)
 
     def _features(self, source, most):
@@ -56,14 +56,14 @@ class KNNProbe(_Probe):
         train, test: labeled images: a split of `keras_ssl.data.load`, `(images, labels)`, or a stream of such batches
             that can be read anew (`tf.data.Dataset`, `PyDataset`, `DataLoader`). The test images are classified by the
             training images.
-        every: epochs between two probes; the last epoch is always probed. None for no other.
-        every_steps: batches between two probes besides, for long epochs; None for none. `values` holds each with its
-            step, and the latest enters the epoch's logs.
-        most: labeled images used at most, of `train` and of `test`: arrays are drawn from, evenly by class and once;
-            of a stream it is the first. Only their features are kept, and only for the time of a probe. None for all.
+        every: epochs between two probes; the last epoch is always probed. None probes the last epoch only.
+        every_steps: batches between two further probes, for long epochs; None for none. `values` holds each result with
+            its step, and the latest enters the epoch's logs.
+        most: the number of labeled images used at most, of `train` and of `test`. From arrays they are drawn once,
+            evenly by class; from a stream the first are taken. Features are dropped after each probe. None for all.
         k, temperature: of `keras_ssl.evaluate.knn`.
         layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
-        name: of the figure in the logs.
+        name: of the accuracy in the logs.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KNNProbe(_Probe):
 class LinearProbe(_Probe):
     """Fits a linear classifier on the backbone's frozen features, during `fit`: `keras_ssl.evaluate.linear_probe`.
 
-    It takes longer than `KNNProbe` and is nearer to what a classifier on the features will reach.
+    It takes longer than `KNNProbe`, and its accuracy is closer to that of a trained classifier.
 
     Args:
         train, test: labeled images, as of `KNNProbe`. The classifier is fitted to the training images, and its
@@ -101,7 +101,7 @@ class LinearProbe(_Probe):
         every, every_steps, most: as of `KNNProbe`.
         regularization, max_iterations, seed: of `keras_ssl.evaluate.linear_probe`.
         layer, grid, batch_size: of `keras_ssl.evaluate.extract_features`.
-        name: of the figure in the logs.
+        name: of the accuracy in the logs.
     """
 
     def __init__(
@@ -159,6 +159,6 @@ def _images_and_labels(name, given, most):
             "stream of such batches."
         )
     images, labels = given
-    labels = labeled(name, images, labels)
+    labels = check_labels(name, images, labels)
     rows = sample_by_class(labels, most)
     return (images, labels) if len(rows) == len(labels) else (images[rows], labels[rows])

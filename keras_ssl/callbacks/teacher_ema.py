@@ -1,4 +1,4 @@
-"""The schedule of a teacher's momentum, as a callback."""
+"""A callback that sets the schedule of a teacher's momentum."""
 
 import keras
 
@@ -6,16 +6,16 @@ from keras_ssl import teacher
 
 
 class TeacherEMA(keras.callbacks.Callback):
-    """Owns the schedule of a teacher's momentum; the moving average itself runs inside of the training step.
+    """Sets the schedule of a teacher's momentum. The moving average itself runs inside the training step.
 
-    The schedule replaces the model's own, in this `fit` and in what is saved after it, and counts optimizer steps.
-    Without this callback a method with a teacher follows its `momentum` argument.
+    The schedule counts optimizer steps. It replaces the model's own, in this `fit` and in models saved after it.
+    Without this callback a method with a teacher uses its `momentum` argument.
 
     Args:
         schedule: a function of the step: `keras_ssl.teacher.CosineMomentum`, `ConstantMomentum`, any
             `keras.optimizers.schedules.LearningRateSchedule`, or a class of yours with `get_config` and `from_config`;
             a number is the base of BYOL's cosine over the run.
-        name: of the momentum in the logs: that of the last step of the epoch.
+        name: the name in the logs of the momentum at the last step of the epoch.
 
     Raises:
         ValueError: in `fit`, where the model has no teacher; at once, for a schedule that could not be saved.

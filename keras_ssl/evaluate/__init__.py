@@ -1,4 +1,4 @@
-"""What the features are worth: plain functions on arrays."""
+"""Evaluation of features: plain functions on arrays."""
 
 from keras_ssl.evaluate.classifier import classifier
 from keras_ssl.evaluate.features import extract_features

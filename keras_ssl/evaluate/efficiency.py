@@ -1,4 +1,4 @@
-"""How far few labels go: probes at several numbers of labels a class, for several representations side by side."""
+"""Label efficiency: probes at several numbers of labels per class, of several representations side by side."""
 
 import dataclasses
 
@@ -32,15 +32,15 @@ class Cell:
 def label_efficiency(
     representations, labels, query_labels, per_class=(10, 100, None), draws=5, k=20, seed=0, most=20_000, verbose=0
 ):
-    """Linear probe and kNN of each representation, at several numbers of labels a class.
+    """Runs a linear probe and kNN on each representation, at several numbers of labels per class.
 
     Every representation sees the same draws of labels.
 
     Args:
         representations: a dict of name to `(features, query_features)`, `(N, any)` and `(M, any)`.
         labels, query_labels: integers `(N,)` and `(M,)`.
-        per_class: labels a class; None for all of them. Numbers that no class reaches are left out.
-        draws: how many draws of labels a number; all labels are drawn once.
+        per_class: labels per class; None for all of them. Numbers that no class has are left out.
+        draws: the number of draws of labels per entry of `per_class`; all labels are drawn once.
         k: neighbors of kNN, at most the number of labels.
         seed: of the first draw.
         most: all labels means at most this many, drawn at random.

@@ -1,4 +1,4 @@
-"""Features of images: what a frozen network sees, as a plain array."""
+"""Features of images, extracted with a frozen network, as a plain array."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_ssl import distribute
 from keras_ssl.data.batch import standard_batch
-from keras_ssl.evaluate.labels import labeled
+from keras_ssl.evaluate.labels import check_labels
 
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
@@ -18,7 +18,7 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
         layer: name of a layer of a functional backbone: the features are that layer's output; None for the last.
         grid: a feature map is averaged over a grid of `grid × grid` cells, and the cells are put side by side: 1 for
             its mean. 2 was measured two to three points better than the mean for linear probes of small images.
-        batch_size: images that are in the network at a time.
+        batch_size: images per batch.
         verbose: 1 for a progress bar.
 
     Returns:
@@ -125,7 +125,7 @@ def of_labeled_stream(network, stream, most=None):
     if not features:
         raise ValueError("The stream of labeled images is empty.")
     features, labels = np.concatenate(features)[:most], np.concatenate(labels)[:most]
-    return features, labeled("the stream", features, labels)
+    return features, check_labels("the stream", features, labels)
 
 
 def _batches_of(stream):

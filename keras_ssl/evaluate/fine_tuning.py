@@ -1,4 +1,4 @@
-"""From a pretrained backbone and some labels to a classifier: the protocols of the literature, and plain Keras."""
+"""Fine-tuning: from a pretrained backbone and some labels to a plain Keras classifier, by the usual protocols."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from keras_ssl.data.lazy import Rows
 from keras_ssl.data.tf_data import to_keras
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
-from keras_ssl.evaluate.labels import check_validation, draw_fraction, draw_labels, labeled_images, some_classes
+from keras_ssl.evaluate.labels import check_classes, check_validation, draw_fraction, draw_labels, labeled_images
 
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
 # --choose` on images of the sample's training split, each protocol from the same number of candidates.
@@ -27,18 +27,18 @@ _RATES = {
 PROTOCOLS = tuple(_RATES)
 
 _BATCH = 32
-# Few labels need many passes before a head has learned anything; many labels need few.
+# With few labels a head needs many epochs before it has learned anything; with many labels it needs few.
 _LEAST_EPOCHS, _LEAST_STEPS = 20, 400
 
 
 @dataclasses.dataclass
 class FineTuned:
-    """What `fine_tune` made.
+    """The result of `fine_tune`.
 
     Attributes:
         classifier: the trained `keras.Model`, compiled to be evaluated or trained further; plain Keras.
         accuracy: on the validation images after the last epoch, in [0, 1].
-        history: a dict of name to list, one value an epoch, of the labeled images: `loss` and `accuracy`.
+        history: a dict of name to list, one value per epoch, of the labeled images: `loss` and `accuracy`.
         protocol: its name.
         rows: the rows of the training images whose labels were used, ascending.
         classes: the label that each logit stands for, ascending.
@@ -73,7 +73,7 @@ def fine_tune(
     seed=0,
     verbose=0,
 ):
-    """Trains a classifier on a copy of a backbone with a part of the labels, and tests it once, at the end.
+    """Trains a classifier on a copy of a backbone with some of the labels, and evaluates it once, at the end.
 
     The protocols:
 
@@ -82,22 +82,22 @@ def fine_tune(
     - `"fine-tune"`: all weights are trained, the backbone's with a smaller learning rate than the head's. "Fine-tune at
       1 %" and "at 10 %" of the literature are `labels_fraction=0.01` and `0.1`, or `protocol="fine-tune 1%"`.
     - `"frozen-then-unfrozen"`: the first half of the epochs as `"linear"`, the second as `"fine-tune"`, so that the
-      backbone is not moved by the gradients of a head that knows nothing yet.
-    - `"from-scratch"`: the control. The same architecture begins with new initial weights. An initializer that was
-      given a seed of its own keeps it.
+      gradients of an untrained head don't move the backbone.
+    - `"from-scratch"`: the control. The same architecture starts from new initial weights. An initializer that has a
+      seed keeps it.
 
     Optimizer: Adam; the learning rates rise over the first tenth of the steps and fall to zero by a cosine. Nothing is
-    chosen by the validation images: neither a rate nor the epoch whose accuracy is reported.
+    chosen on the validation images, neither a rate nor the epoch of the reported accuracy.
 
     Args:
         backbone: a Keras model as `classifier` takes it, or a `SelfSupervisedModel` (its backbone). It is not changed.
         train: a `keras_ssl.data.Split`, or `(images, labels)`: `(N, height, width, channels)` and integers `(N,)`.
         validation: the same. Its labels must be among those of `train`.
         labels_fraction: of each class, in (0, 1]: the draw is as balanced as the classes are.
-        per_class: instead of a fraction, so many labels of each class (all where there are fewer).
+        per_class: instead of a fraction, the number of labels of each class (all if there are fewer).
         protocol: one of `evaluate.PROTOCOLS`.
-        epochs: passes over the labeled images; None for 20 or as many as make 400 steps.
-        batch_size: None for at most 32, so that few of the labeled images are left out of a pass.
+        epochs: epochs over the labeled images; None for 20, or more where 20 make fewer than 400 steps.
+        batch_size: None for at most 32, chosen so that few of the labeled images are left out of an epoch.
         learning_rate: of the head at its peak; None for the protocol's.
         backbone_rate: of the backbone at its peak; None for the protocol's. Not for `"linear"`.
         grid, dropout: of `classifier`.
@@ -120,7 +120,7 @@ def fine_tune(
     protocol, labels_fraction = _protocol(protocol, labels_fraction, per_class)
     images, labels = labeled_images("train", train)
     held, held_labels = labeled_images("validation", validation)
-    some_classes("train", labels)
+    check_classes("train", labels)
     check_validation(images, labels, held, held_labels)
     backbone = backbone_of(backbone)
     shape = image_shape(backbone, images.shape[1:])
@@ -183,10 +183,10 @@ def _protocol(protocol, fraction, per_class):
 
 
 def _plan(rows, epochs, batch_size):
-    """How many epochs, and how many images a batch."""
+    """Returns `(epochs, batch_size)`, checked."""
     if batch_size is None:
-        # Of a size that leaves few rows out of a pass, and a multiple of 4: where a batch is odd, oneDNN (of TensorFlow
-        # 2.21 and torch 2.13) overwrites memory in the gradient of convolutions of 8 channels.
+        # A size that leaves few rows out of an epoch, and a multiple of 4: with odd batches oneDNN (TensorFlow 2.21 and
+        # torch 2.13) overwrites memory in the gradient of convolutions of 8 channels.
         batch_size = rows // -(-rows // _BATCH)
         batch_size -= batch_size % 4 if batch_size > 4 else 0
     elif not 2 <= batch_size <= rows:
@@ -215,16 +215,16 @@ def _rates(protocol, learning_rate, backbone_rate):
 
 
 def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, history, slower=((), 1.0)):
-    """Trains a network from inputs to logits, and adds its figures to the history."""
+    """Trains a network from inputs to logits, and adds its metrics to the history."""
     batches = ArrayBatches((inputs, codes), batch_size, seed=seed)
     steps = epochs * batches.steps
     warm = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
     callbacks = [*batches.callbacks, *progress]
-    figures = network.fit(to_keras(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
+    metrics = network.fit(to_keras(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
     for name, values in history.items():
-        values += figures[name]
+        values += metrics[name]
     if not np.isfinite(history["loss"]).all():
         raise ValueError(
             f"fine_tune: the loss is not finite after {len(history['loss'])} epochs: the learning "

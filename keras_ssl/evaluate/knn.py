@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from keras_ssl.evaluate.labels import labeled
+from keras_ssl.evaluate.labels import check_labels
 
 
 def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max_bytes=2**27):
     """Classifies queries by their k most similar features, weighted by `exp(cosine / temperature)`.
 
     Args:
-        features: `(N, d)`, the labeled ones.
+        features: `(N, d)`, labeled.
         labels: integers `(N,)`.
         queries: `(M, d)`.
         query_labels: integers `(M,)`; given, the accuracy is returned instead of the predictions.
-        k: neighbors that vote; 20 and 200 are common. At most N.
+        k: the number of neighbors that vote, at most N; 20 and 200 are common.
         temperature: of the weights, above 0; 0.07 and 0.1 are common.
-        max_bytes: of the working memory, beside a float32 copy of `features`: so many queries are taken at a time.
+        max_bytes: working memory beside a float32 copy of `features`; it bounds the queries taken at a time.
 
     Returns:
         Predicted labels `(M,)`, or the accuracy in [0, 1].
@@ -23,7 +23,7 @@ def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max
     Reference: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, section 3.4.
     """
     if query_labels is not None:
-        query_labels = labeled("queries", queries, query_labels)
+        query_labels = check_labels("queries", queries, query_labels)
         return float(np.mean(knn(features, labels, queries, None, k, temperature, max_bytes) == query_labels))
     classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
     return classes[np.concatenate([np.argmax(scores, axis=1) for scores in blocks] or [np.zeros(0, "int64")])]
@@ -37,7 +37,7 @@ def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27
 
 def _votes(features, labels, queries, k, temperature, max_bytes):
     """The classes, and an iterator of `(m, C)` sums of votes, for a block of queries at a time."""
-    labels = labeled("features", features, labels)
+    labels = check_labels("features", features, labels)
     if not 1 <= k <= len(features):
         raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labeled features; it is {k}.")
     if not temperature > 0.0:

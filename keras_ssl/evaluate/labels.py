@@ -7,23 +7,26 @@ import numpy as np
 from keras_ssl.data import Data, Split, load
 
 
-def labeled(name, features, labels):
-    """Labels as a flat array of integers, one for each row of `features`."""
+def check_labels(name, features, labels):
+    """Returns labels as int64 `(N,)`, one for each row of `features`."""
     labels = np.asarray(labels)
     if labels.shape != (len(features),):
-        raise ValueError(f"`{name}` has {len(features)} rows, and its labels the shape {labels.shape}: give one a row.")
+        raise ValueError(
+            f"`{name}` has {len(features)} rows, and its labels the shape {labels.shape}: give one per row."
+        )
     if labels.dtype.kind not in "iub":
         raise ValueError(f"Labels of `{name}` must be integers; they are {labels.dtype}.")
     return labels.astype("int64")
 
 
-def some_classes(name, labels):
+def check_classes(name, labels):
+    """Raises `ValueError` if all labels are of one class."""
     if len(np.unique(labels)) < 2:
         raise ValueError(f"The labels of `{name}` name a single class: there is nothing to tell apart.")
 
 
 def labeled_images(name, data):
-    """`(images, labels)` of a `Split` or of a pair of arrays, checked."""
+    """Returns `(images, labels)` of a `Split` or of a pair of arrays, checked."""
     if isinstance(data, Data):
         raise ValueError(f"`{name}` is a whole data set: give its .train or its .test.")
     split = data if isinstance(data, Split) else load(data).train
@@ -33,11 +36,11 @@ def labeled_images(name, data):
         raise ValueError(f"`{name}` has no labels: give (images, labels), or a folder with a sub-folder a class.")
     if len(split.images) == 0:
         raise ValueError(f"`{name}` holds no image.")
-    return split.images, labeled(name, split.images, split.labels)
+    return split.images, check_labels(name, split.images, split.labels)
 
 
 def check_validation(images, labels, held, held_labels):
-    """Refuses held-out images of another shape, and labels that no training image has."""
+    """Raises `ValueError` for held-out images of another shape, and for labels that no training image has."""
     if tuple(held.shape[1:]) != tuple(images.shape[1:]):
         raise ValueError(
             f"Images of `validation` have the shape {tuple(held.shape[1:])} and those of `train` "
@@ -52,12 +55,15 @@ def check_validation(images, labels, held, held_labels):
 
 
 def draw_fraction(labels, fraction, seed):
-    """The rows of a draw of labels by class: of each class the number nearest to `fraction` of it.
+    """Draws a fraction of the labels of each class, rounded to the nearest number.
 
     Args:
         labels: integers `(N,)`.
         fraction: in (0, 1].
         seed: of the draw; the draws of one seed are nested.
+
+    Returns:
+        The rows, ascending.
 
     Raises:
         ValueError: a class would have no label; names the class and the smallest fraction that gives it one.
@@ -80,7 +86,7 @@ def draw_fraction(labels, fraction, seed):
 
 
 def draw_labels(labels, per_class, seed):
-    """The rows of a balanced draw of labels, `per_class` of each class (all where there are fewer)."""
+    """Draws `per_class` labels of each class, or all if there are fewer; returns the rows, ascending."""
     generator = np.random.default_rng(seed)
     rows = [generator.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
     return np.sort(np.concatenate(rows))

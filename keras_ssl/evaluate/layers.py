@@ -1,4 +1,4 @@
-"""At which depth of a backbone the labels can be read off best: probes of intermediate layers."""
+"""Probes of intermediate layers: at which depth of a backbone the features predict labels best."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from keras_ssl.backbones import backbone_of, image_shape, is_graph
 from keras_ssl.data import Data
 from keras_ssl.evaluate.features import feature_network, run
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.labels import check_validation, draw_labels, labeled_images, some_classes
+from keras_ssl.evaluate.labels import check_classes, check_validation, draw_labels, labeled_images
 from keras_ssl.evaluate.linear import linear_probe
 
 _MOST = 12
@@ -18,14 +18,14 @@ _MOST = 12
 
 @dataclasses.dataclass
 class LayerProbes:
-    """What `probe_layers` found.
+    """The result of `probe_layers`.
 
     Attributes:
         layers: names, from the images to the last.
         accuracies: of each layer's probe on the test images, in [0, 1].
         widths: how many features each probe was given.
         probe: "linear" or "knn".
-        labels: how many labels the probes learned from.
+        labels: the number of labels that the probes were fitted to.
     """
 
     layers: list
@@ -40,7 +40,7 @@ class LayerProbes:
         return self.layers[int(np.argmax(self.accuracies))]
 
     def as_rows(self):
-        """`(header, rows)` of strings, a row a layer."""
+        """`(header, rows)` of strings, one row per layer."""
         rows = zip(self.layers, self.widths, self.accuracies)
         return ["layer", "features", "accuracy"], [[name, str(width), f"{value:.3f}"] for name, width, value in rows]
 
@@ -81,8 +81,8 @@ def probe_layers(
 ):
     """Probes the frozen features of several layers on the same labels.
 
-    The features of one layer are in memory at a time; the network is run anew for each of them. The layer that is best
-    on the test images is best there: to choose a layer by this and report a figure for it, give a part of the training
+    The features of one layer are in memory at a time; the network runs once per layer. The layer that is best on the
+    test images is best on them alone: to choose a layer by this and report its accuracy, give a part of the training
     images as the test split.
 
     Args:
@@ -112,7 +112,7 @@ def probe_layers(
     if not isinstance(grid, (int, np.integer)) or grid < 1:
         raise ValueError(f"probe_layers: `grid` must be an integer, 1 or more; it is {grid!r}.")
     images, labels, test, test_labels = _splits(data)
-    some_classes("train", labels)
+    check_classes("train", labels)
     check_validation(images, labels, test, test_labels)
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
     graph = _Graph(backbone_of(backbone), images.shape[1:])
@@ -185,7 +185,7 @@ class _Graph:
         self._replay(backbone, self.images, "")
 
     def _replay(self, model, x, prefix):
-        """Calls each layer of a model again, on `x`: what the model gives, or None where that can't be told."""
+        """Calls each layer of a model again, on `x`: the model's output, or None if it is unknown."""
         if isinstance(model, keras.Sequential):
             for layer in model.layers:
                 x = self._call(prefix, layer, x)

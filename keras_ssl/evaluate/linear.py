@@ -1,4 +1,4 @@
-"""The linear probe: how much of the labels can be read off frozen features by the simplest of classifiers."""
+"""The linear probe: how well a linear classifier predicts labels from frozen features."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_ssl.evaluate.labels import labeled, some_classes
+from keras_ssl.evaluate.labels import check_classes, check_labels
 
 # From "trust the mean of the class" to "trust every feature", on standardized features.
 REGULARIZATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -27,22 +27,22 @@ def linear_probe(
 ):
     """Logistic regression on standardized frozen features, its regularization chosen by validation.
 
-    The queries take no part in any choice: the regularization is the one that is best on a share of the labeled
-    features held out by class, and the probe is then fitted to all of them.
+    The queries take no part in any choice: the regularization is the best one on a fraction of the labeled features,
+    held out by class; the probe is then fitted to all of them.
 
     Args:
-        features, labels: the labeled ones, `(N, d)` and integers `(N,)`.
+        features, labels: `(N, d)` and integers `(N,)`.
         queries, query_labels: `(M, d)`, and integers `(M,)` or None.
         regularization: values of scikit-learn's `C` to choose from; one value is taken as it is.
-        validation_share: of the labeled features, by which `C` is chosen.
-        max_iterations: of the solver, L-BFGS.
+        validation_share: the fraction of the labeled features that is held out to choose `C`.
+        max_iterations: the solver's (L-BFGS).
         seed: of the split.
 
     Returns:
         The accuracy on the queries in [0, 1], or the predicted labels `(M,)` where `query_labels` is None.
     """
-    labels = labeled("features", features, labels)
-    some_classes("features", labels)
+    labels = check_labels("features", features, labels)
+    check_classes("features", labels)
     scaler = StandardScaler()
     train = scaler.fit_transform(np.asarray(features, "float32").reshape(len(features), -1))
     test = scaler.transform(np.asarray(queries, "float32").reshape(len(queries), -1))
@@ -52,7 +52,7 @@ def linear_probe(
         predicted = probe.predict(test)
     if query_labels is None:
         return predicted
-    return float(np.mean(predicted == labeled("queries", queries, query_labels)))
+    return float(np.mean(predicted == check_labels("queries", queries, query_labels)))
 
 
 def _chosen(features, labels, regularization, share, max_iterations, seed):

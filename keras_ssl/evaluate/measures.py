@@ -1,6 +1,6 @@
-"""Measures of features that need no labels: how many directions they use, and how they lie on the sphere.
+"""Measures of features that need no labels: their effective rank, and how they are spread over the sphere.
 
-They compare checkpoints of one method, or say that a run is collapsing. They do not replace labels: figures of other
+They compare checkpoints of one method, or say that a run is collapsing. They do not replace labels: values of other
 methods, widths or numbers of images do not compare.
 """
 
@@ -111,7 +111,7 @@ def spread(features):
 def _rows(owner, features):
     features = np.asarray(features, "float64")
     if features.ndim != 2 or not features.size:
-        raise ValueError(f"{owner}: features must be (N, d), one row an image; their shape is {features.shape}.")
+        raise ValueError(f"{owner}: features must be (N, d), one row per image; their shape is {features.shape}.")
     if not np.isfinite(features).all():
         raise ValueError(f"{owner}: features hold NaN or infinite values.")
     return features

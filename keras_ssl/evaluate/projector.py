@@ -1,4 +1,4 @@
-"""Features for TensorBoard's projector: a table, names and thumbnails, as its documentation has them."""
+"""Writes features for TensorBoard's projector: a table, names and thumbnails, in its documented format."""
 
 import pathlib
 
@@ -7,12 +7,12 @@ from PIL import Image
 
 
 def write(folder, features, names=None, images=None, value_range=(0, 255), side=32):
-    """Writes features so that `tensorboard --logdir=FOLDER` shows them in its projector.
+    """Writes features that `tensorboard --logdir=FOLDER` shows in its projector.
 
     Args:
-        folder: of TensorBoard's logs; made if it is not there.
-        features: `(n, d)`; a few thousand rows are what a browser can show.
-        names: one a row, or None.
+        folder: TensorBoard's log folder; created if missing.
+        features: `(n, d)`; a browser can show a few thousand rows.
+        names: one per row, or None.
         images: `(n, height, width, channels)` for thumbnails, or None.
         value_range: of the images.
         side: of a thumbnail, in pixels.
@@ -25,7 +25,7 @@ def write(folder, features, names=None, images=None, value_range=(0, 255), side=
     features = np.asarray(features, "float32")
     for what, rows in (("names", names), ("images", images)):
         if rows is not None and len(rows) != len(features):
-            raise ValueError(f"projector: there are {len(features)} features, and {len(rows)} {what}: give one a row.")
+            raise ValueError(f"projector: there are {len(features)} features and {len(rows)} {what}: give one per row.")
     written = [folder / "features.tsv"]
     np.savetxt(written[0], features, fmt="%.6g", delimiter="\t")
     config = ["embeddings {", '  tensor_name: "features"', '  tensor_path: "features.tsv"']

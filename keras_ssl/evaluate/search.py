@@ -1,4 +1,4 @@
-"""Images that look alike: the most similar ones of a collection, near copies, and what is left without them."""
+"""Image search by features: the most similar images of a collection, near copies, and the collection without them."""
 
 import numpy as np
 from scipy import sparse
@@ -11,12 +11,12 @@ _ROUNDING = 1e-6
 
 
 def search(features, queries=None, k=10, max_bytes=2**27):
-    """The k most similar rows for each query, by the cosine.
+    """Finds the k most similar rows of each query, by the cosine.
 
     Args:
         features: `(N, d)`: the collection.
         queries: `(M, d)`; None for the collection itself, in which a row is not its own neighbor.
-        k: neighbors a query, at most N (N − 1 without queries).
+        k: neighbors per query, at most N (N − 1 without queries).
         max_bytes: the similarities in memory at a time; one query's N are always.
 
     Returns:
@@ -94,7 +94,7 @@ def without_copies(features, threshold=0.95, max_bytes=2**27):
 def _checked(owner, name, features):
     features = np.asarray(features, "float32")
     if features.ndim < 2 or len(features) == 0:
-        raise ValueError(f"{owner}: `{name}` must be (N, d), a row an image; their shape is {features.shape}.")
+        raise ValueError(f"{owner}: `{name}` must be (N, d), one row per image; their shape is {features.shape}.")
     features = features.reshape(len(features), -1)
     if not np.isfinite(features).all():
         raise ValueError(f"{owner}: `{name}` hold NaN or infinite values.")

@@ -1,4 +1,4 @@
-"""Losses as functions of arrays: one value a sample, in float32, with the paper's normalization.
+"""Losses as functions of arrays: one value per sample, in float32, with the paper's normalization.
 
 What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar. The classes are
 `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.

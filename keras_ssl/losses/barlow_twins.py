@@ -71,7 +71,7 @@ def cross_correlation(a, b):
 
 
 def check_barlow_twins(owner, off_diagonal_weight, scale):
-    """Refuses a weight or a scale without meaning, by name."""
+    """Raises `ValueError` for a weight or a scale out of range."""
     if not 0.0 <= off_diagonal_weight < float("inf"):
         raise ValueError(f"{owner}: `off_diagonal_weight` must be 0 or more; it is {off_diagonal_weight!r}.")
     if not 0.0 < scale < float("inf"):

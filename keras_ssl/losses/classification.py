@@ -1,4 +1,4 @@
-"""The cross entropy of tasks that label themselves."""
+"""The cross entropy of pretext tasks."""
 
 import keras
 from keras import ops

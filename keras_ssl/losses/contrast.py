@@ -1,4 +1,4 @@
-"""Relatives of NT-Xent: other denominators, other positives.
+"""Variants of NT-Xent: other denominators, other positives.
 
 `dcl`, `dclw` and `debiased_nt_xent` take what `nt_xent` takes, and `SimCLR(contrast=…)` takes each of them.
 """
@@ -16,7 +16,7 @@ def dcl(a, b, temperature=0.1, keys=None, first_row=0):
     """The decoupled contrastive loss of each row: NT-Xent without the positive in its denominator.
 
     `−s_ij/T + log Σ_{k ∉ {i, j}} exp(s_ik/T)`. Where positives are easy, NT-Xent's gradient fades with them; this one's
-    does not, which lets small batches learn.
+    does not, which helps small batches.
 
     Args:
         a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
@@ -93,7 +93,7 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_pri
 
 
 def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
-    """InfoNCE of each query: how surely it finds its key among the negatives, which all queries share.
+    """Computes InfoNCE for each query: the cross entropy of its key among negatives that all queries share.
 
     `−log( exp(q·k/T) / (exp(q·k/T) + Σ_m exp(q·n_m/T)) )` of rows that are brought to length 1.
 

@@ -1,11 +1,11 @@
-"""Losses of labeled data for any Keras model's `compile`: what TensorFlow Addons had, and SupCon.
+"""Losses on labeled data for `compile` of any Keras model: those of TensorFlow Addons, and SupCon.
 
 ```python
 model.compile("adam", loss=keras_ssl.losses.TripletSemiHard(margin=1.0))
 model.fit(images, labels)  # the model's output is the embedding
 ```
 
-They give one value a row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
+They return one value per row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
 replicas, so that the number of replicas changes nothing.
 """
 
@@ -48,12 +48,12 @@ def squeeze_column(owner, values):
     if len(values.shape) == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if len(values.shape) != 1:
-        raise ValueError(f"{owner}: there must be one value a row, and the shape is {tuple(values.shape)}.")
+        raise ValueError(f"{owner}: there must be one value per row, and the shape is {tuple(values.shape)}.")
     return values
 
 
 def integer_labels(owner, labels):
-    """Labels as int32 `(n,)`; refuses floats, of which two are hardly ever equal, and one-hot rows."""
+    """Returns labels as int32 `(n,)`. Raises `ValueError` for floats, which are rarely equal, and for one-hot rows."""
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
     if "int" not in dtype and dtype != "bool" and not distribute.only_builds():
@@ -65,7 +65,7 @@ def integer_labels(owner, labels):
         labels = labels[:, 0]
     if len(labels.shape) != 1:
         raise ValueError(
-            f"{owner}: labels must be one integer a row, and have the shape {tuple(labels.shape)}: from one-hot rows "
+            f"{owner}: labels must be one integer per row, and have the shape {tuple(labels.shape)}: from one-hot rows "
             "take argmax(axis=1)."
         )
     return ops.cast(labels, "int32")

@@ -13,20 +13,20 @@ _FULL_MATRIX = 4096 * 4096
 # better: torch keeps a gradient of all keys for each of them until the end.
 _CHUNK = 512
 _CHUNK_SIMILARITIES = 2**23
-# A similarity that doesn't count: far below any other, and of a size that arithmetic survives.
+# The similarity of a masked key: far below any other, and small enough for float32 arithmetic.
 _MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
 def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid=None, weighting=None):
-    """NT-Xent of each row: how surely it finds its other view among all the other images' views.
+    """Computes NT-Xent for each row: the cross entropy of its other view among all other images' views.
 
-    For row i of the 2N normalized rows, with partner j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
+    For row i of the 2N normalized rows, whose positive is j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
     `negatives` add their `exp(s_ik/T)` to each row's denominator.
 
-    The memory grows with the number of keys and not with its square: above 4096 x 4096 similarities, or where the
-    number of rows is not known when the step is compiled, the rows go by chunks of 512 or fewer (eight million
-    similarities), which are computed once more for the gradient.
+    Memory grows with the number of keys, not with its square. Above 4096 x 4096 similarities, or if the number of rows
+    is not known when the step is compiled, rows are computed in chunks of 512 or fewer (eight million similarities),
+    and again for the gradient.
 
     Args:
         a, b: embeddings of the first and of the second view, `(n, d)`, any float type; row i of both is one image.
@@ -34,11 +34,11 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid
         temperature: T above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
         keys: `(a, b)` of the global batch, `(N, d)` each, where `a` and `b` are the rows of one replica; None for
             `a` and `b` themselves.
-        first_row: the row of `keys` at which `a` and `b` begin.
+        first_row: the index in `keys` of the first row of `a` and `b`.
         negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
             are normalized here too.
-        valid: `(m,)`, boolean: which of the negatives count; None for all.
-        weighting: a function that weighs negatives, such as `keras_ssl.mining.HardnessWeighted()`: of `similarity`,
+        valid: boolean `(m,)`, which of the negatives count; None for all.
+        weighting: a function that weights negatives, such as `keras_ssl.mining.HardnessWeighted()`: of `similarity`,
             float32 `(rows, keys)`, and `negative`, boolean `(rows, keys)`, it gives the weight of each negative's
             `exp(s_ik/T)`, 0 or more. It sees some rows at a time, with all of their keys; no gradient goes through it.
 
@@ -75,13 +75,13 @@ def _weighted(weighting, similarity, logits):
 
 
 def check_temperature(owner, temperature):
-    """Refuses a temperature that means nothing."""
+    """Raises `ValueError` for a temperature that is not positive and finite."""
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"{owner}: `temperature` must be above 0; it is {temperature!r}.")
 
 
 def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, valid=None):
-    """1 for each row whose other view is the nearest of all rows but itself, else 0: `(2n,)`, as `nt_xent`."""
+    """Returns 1 for each row whose nearest row, itself excepted, is its other view, else 0: `(2n,)`, as `nt_xent`."""
     queries, keys, self_index, positive_index, masked = align_views(
         "contrastive_accuracy", a, b, keys, first_row, negatives, valid
     )
@@ -133,7 +133,7 @@ def mask_out(logits, index, masked=None):
 
 
 def by_chunks(rows, dtype, queries, per_query, *shared):
-    """`rows(queries, per_query, *shared)` for a few queries at a time, so that memory grows with N and not with N².
+    """Calls `rows(queries, per_query, *shared)` on chunks of queries, so that memory grows with N, not with N².
 
     Each chunk is computed again for its gradient. Everything it needs is an argument: on TensorFlow `keras.remat` loses
     the gradient of what a function closes over. There an argument can be of floats or integers, but not boolean.

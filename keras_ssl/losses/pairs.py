@@ -1,4 +1,4 @@
-"""Losses of distances: of a pair, of a triplet, and of two rows of predictions."""
+"""Losses of distances: of pairs, of triplets, and of predictions and targets."""
 
 from keras import ops
 
@@ -64,7 +64,7 @@ def cosine(p, z):
 
 
 def check_margin(owner, margin, soft=False):
-    """Refuses a margin that separates nothing."""
+    """Raises `ValueError` for a margin that is not positive and finite."""
     if margin is None and soft:
         return
     if margin is None or not 0.0 < margin < float("inf"):

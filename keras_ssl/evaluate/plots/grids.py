@@ -12,13 +12,13 @@ from keras_ssl.evaluate.plots.style import GAP, LINE, ORANGE, RED, SMALL, TEXT, 
 
 
 def views(images, made, value_range=(0, 255), width=None):
-    """Images in the first row, and one row below for each of their views.
+    """Shows images in the first row, and one row below for each of their views.
 
     Args:
         images: `(n, height, width, channels)`.
         made: the views, each `(n, height, width, channels)`.
         value_range: of all of them.
-        width: None for an inch an image.
+        width: in inches; None for one per image.
     """
     rows, width, label = [images, *made], width or 1.0 * len(images) + 0.6, 0.55
     step, side = _columns(width - label, len(images))
@@ -33,14 +33,14 @@ def views(images, made, value_range=(0, 255), width=None):
 
 
 def views_of(images, views, count=8, value_range=(0, 255), width=None):
-    """Each image under so many draws of a policy, to check an augmentation by eye.
+    """Shows several draws of an augmentation policy for each image, to check it by eye.
 
     Args:
         images: one image `(height, width, channels)`, or a few, `(n, height, width, channels)`.
-        views: `keras_ssl.augment.Views`, or any function of a batch that gives a batch, or one for each view.
+        views: `keras_ssl.augment.Views`, or any function from a batch to a batch, or to one batch per view.
         count: draws of each view.
         value_range: of the images.
-        width: None for an inch a picture.
+        width: in inches; None for one per picture.
 
     Returns:
         A figure with the images in the first column; a row for each view of each image.
@@ -68,17 +68,17 @@ def views_of(images, views, count=8, value_range=(0, 255), width=None):
 
 
 def pretext_task(images, pictures, captions, places=None, value_range=(0, 255), width=None):
-    """What a task that labels itself shows the network, with the answers.
+    """Shows what the network sees in a pretext task, with the answers.
 
     `pretext_task(images, **model.pretext_examples(images))` for `images` as `model.views` makes them.
 
     Args:
         images: `(n, height, width, channels)`.
-        pictures: k arrays `(n, h, w, channels)`: what the network is shown, in its order.
-        captions: n lists of k strings: what the network does not know.
-        places: for patches: whole numbers `(n, k, 2)`, the first row and column of each in its image.
+        pictures: k arrays `(n, h, w, channels)`: the network's inputs, in their order.
+        captions: n lists of k strings: the answers.
+        places: for patches: integers `(n, k, 2)`, the first row and column of each in its image.
         value_range: of images and pictures.
-        width: None for 2 inches a panel.
+        width: in inches; None for 2 per panel.
 
     Returns:
         A figure with a row for each image. Without places: the pictures. With places: the image with its patches
@@ -138,13 +138,13 @@ def _captioned(pictures, captions, value_range, width):
 
 
 def put_back(patches, places, shape, fill=0.0):
-    """One image's patches at their places: `(height, width, channels)`, the rest filled.
+    """Puts the patches of one image at their places: `(height, width, channels)`.
 
     Args:
         patches: k arrays `(h, w, channels)`.
         places: `(k, 2)`, first row and column.
         shape: of the image.
-        fill: value where no patch lies.
+        fill: the value where there is no patch.
     """
     image = np.full(shape, fill, "float32")
     for patch, (top, left) in zip(patches, np.asarray(places)):
@@ -155,15 +155,15 @@ def put_back(patches, places, shape, fill=0.0):
 def neighbors(
     features, images, queries, query_features, count=8, value_range=(0, 255), names=None, query_names=None, width=None
 ):
-    """Queries in the first column, and beside each its most similar images with the cosine.
+    """Shows queries in the first column, and beside each its most similar images with the cosine.
 
     Args:
-        features, images: `(N, d)` and `(N, height, width, channels)`: what is searched.
-        queries, query_features: the images that are asked for, and their features.
-        count: neighbors a query.
-        names, query_names: a caption an image, or None. Neighbors of another name than their query's are framed, and
-            their names given.
-        width: None for an inch a picture.
+        features, images: the collection, `(N, d)` and `(N, height, width, channels)`.
+        queries, query_features: the images to find neighbors of, and their features.
+        count: neighbors per query.
+        names, query_names: a caption per image, or None. Neighbors whose name differs from their query's are framed
+            and named.
+        width: in inches; None for one per picture.
     """
     similarity, nearest = most_similar(unit_rows(features), unit_rows(query_features), min(count, len(features)))
     count = nearest.shape[1]
@@ -189,12 +189,12 @@ def neighbors(
 
 
 def groups(images, found, most=8, value_range=(0, 255)):
-    """Groups of images, one a row: near copies, such as of `keras_ssl.evaluate.near_copies`.
+    """Shows groups of images, one per row, such as those of `keras_ssl.evaluate.near_copies`.
 
     Args:
-        images: anything that gives `(height, width, channels)` for a row's number.
-        found: lists of rows.
-        most: images of a group that are shown.
+        images: an array, or any object that gives `(height, width, channels)` for an index.
+        found: lists of indices.
+        most: the number of images shown per group.
         value_range: of the images.
     """
     across = min(most, max(map(len, found)))

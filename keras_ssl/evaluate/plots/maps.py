@@ -1,4 +1,4 @@
-"""Features as maps: on a plane, and as matrices of similarity and correlation."""
+"""Maps of features: on a plane, and as matrices of similarity and correlation."""
 
 import numpy as np
 from keras import ops
@@ -26,15 +26,15 @@ def embedding_map(
     plane=None,
     width=8.0,
 ):
-    """Features on a plane, as points or as thumbnails of their images.
+    """Plots features on a plane, as points or as thumbnails of their images.
 
     Args:
         features: `(n, d)`; a thousand take some seconds.
         images: `(n, height, width, channels)` for thumbnails, or None.
-        names: one a row, by which points are colored, or None.
-        thumbnails: how many images are drawn at most; none covers another.
+        names: one per row; points of one name have one color. None for gray points.
+        thumbnails: the number of images drawn at most; none covers another.
         seed, method: of `project`.
-        plane: `(n, 2)`, what `project` gave, to draw it once more; `features` are not looked at then.
+        plane: `(n, 2)`, the result of `project`, to draw it again; `features` are not used then.
         width: in inches.
     """
     plane = project(features, seed, method) if plane is None else np.asarray(plane)
@@ -72,7 +72,7 @@ def embedding_map(
 
 
 def project(features, seed=0, method="tsne"):
-    """Features on a plane, `(n, 2)`, from the 50 first principal components of rows of length 1.
+    """Projects features onto a plane, `(n, 2)`, from the first 50 principal components of rows of length 1.
 
     Args:
         features: `(n, d)`, three rows or more.
@@ -142,13 +142,13 @@ def _thumbnails(axes, plane, images, value_range, most):
 
 
 def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
-    """Cosine similarities of rows with each other, ordered by label, with lines between labels.
+    """Plots the cosine similarities of all rows, ordered by label, with lines between labels.
 
     Args:
         features: `(n, d)`.
         labels: `(n,)`, by which rows are ordered; None to leave them as they are.
-        names: of the labels: a list that labels are places in, or a dict; None for the labels themselves.
-        most: rows shown at most, spread evenly over them after they were ordered.
+        names: the names of the labels, a list or a dict indexed by label; None for the labels themselves.
+        most: the number of rows shown at most, taken evenly from the ordered rows.
         width: in inches.
     """
     rows = unit_rows(features)
@@ -180,12 +180,12 @@ def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
 
 
 def cross_correlation(a, b, most=128, width=5.5):
-    """The cross-correlation of two views' embeddings over images: what Barlow Twins brings to the identity.
+    """Plots the cross-correlation of two views' embeddings over images, which Barlow Twins moves to the identity.
 
     Args:
         a, b: `(n, d)`, row i of both from one image; 2 rows or more. See `keras_ssl.losses.cross_correlation`.
-        most: dimensions shown at most. Of wider embeddings so many are taken, spread evenly over them; the figure says
-            so, and its numbers are of these.
+        most: the number of dimensions shown at most, taken evenly from a wider embedding; the figure says so, and its
+            numbers are of these.
         width: in inches.
     """
     a, b = np.asarray(a, "float32"), np.asarray(b, "float32")

@@ -1,4 +1,4 @@
-"""What all pictures have in common: sizes, colors, axes, and how images and names are brought on paper."""
+"""What all pictures share: sizes, colors, axes, and how images and names are shown."""
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -25,19 +25,20 @@ def label_colorbar(bar, label):
 
 
 def displayable(picture, value_range):
-    """An image of any number of channels as gray or RGB in [0, 1]; of many bands, the first three."""
+    """Returns an image as gray or RGB in [0, 1]; of more than three channels the first three."""
     low, high = value_range
     picture = np.clip((np.asarray(picture, "float32") - low) / (high - low), 0.0, 1.0)
     return picture[..., :3] if picture.shape[-1] >= 3 else picture[..., 0]
 
 
 def words_of(name):
+    """The name of a metric as words: "val_knn_accuracy" is "validation knn accuracy"."""
     words = name.removeprefix("val_").replace("_", " ")
     return f"validation {words}" if name.startswith("val_") else words
 
 
 def shortened(name, inches):
-    """A name as far as it fits; folders are named by people, who may write a dollar, which matplotlib would typeset."""
+    """Cuts a name to a width, and escapes dollar signs, which matplotlib would read as mathematics."""
     name = shown = str(name)
     while len(name) > 1 and text_to_path.get_text_width_height_descent(shown, FONT, False)[0] > inches * 72:
         name = name[:-1]

@@ -1,0 +1,269 @@
+"""The names of a backend, and what they mean on one device. A framework's module replaces those that differ there."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+__all__ = [
+    "COMPILES_BY_DEFAULT",
+    "FUSED_BATCH_NORM",
+    "HOW_TO_ENTER_A_STRATEGY",
+    "MODELS_CARRY_THEIR_STRATEGY",
+    "REPLICAS_SHARE_A_STEP",
+    "STATELESS_STEPS",
+    "all_gather_ints",
+    "check_devices",
+    "check_divides",
+    "checkpointed_loop",
+    "cluster",
+    "control_dependencies",
+    "current_strategy",
+    "dataset_for_fit",
+    "fused_batch_norm",
+    "gather",
+    "get_rng_state",
+    "global_sum",
+    "in_cross_replica_context",
+    "is_single_device",
+    "local_accelerators",
+    "local_function",
+    "local_replicas",
+    "multiworker_row_order",
+    "processes_of",
+    "read_values",
+    "repair",
+    "replicas",
+    "replicas_of",
+    "row_offset",
+    "scope_of",
+    "sequential_map",
+    "set_rng_state",
+    "shard_of",
+    "shards",
+    "silence_retracing",
+    "split_cpu",
+    "strategy_of",
+]
+
+COMPILES_BY_DEFAULT = False
+"""Whether `jit_compile="auto"` compiles a step that can be compiled, whatever the device."""
+
+STATELESS_STEPS = False
+"""Whether Keras runs a step as a function of values and not of variables."""
+
+REPLICAS_SHARE_A_STEP = True
+"""Whether one program computes the step of all replicas, so that statistics of a batch are of the global batch."""
+
+FUSED_BATCH_NORM = False
+"""Whether `fused_batch_norm` can be called."""
+
+MODELS_CARRY_THEIR_STRATEGY = False
+"""Whether `fit` may be called outside of the scope in which a model was made."""
+
+HOW_TO_ENTER_A_STRATEGY = "call keras.distribution.set_distribution(…) before the first of them, and leave it set."
+"""The end of a sentence that tells to make the backbone and the model under one strategy."""
+
+
+# Within a step.
+
+
+def replicas():
+    """The number of replicas that run this step side by side, as a Python integer; 1 inside of a micro-batch."""
+    return 1
+
+
+def row_offset(rows):
+    """The row of the global batch at which this replica's `rows` rows begin."""
+    return 0
+
+
+def gather(x):
+    """The rows of all replicas, in the order of the global batch."""
+    return x
+
+
+def global_sum(x):
+    """The sum over replicas, with its gradient, of a tensor or of each in a list."""
+    return x
+
+
+def in_cross_replica_context():
+    """Whether Keras only builds a model here, under a strategy but on no replica."""
+    return False
+
+
+def control_dependencies(batch):
+    """A context in which nothing of the step runs before its batch is there."""
+    return contextlib.nullcontext()
+
+
+def sequential_map(function, xs, dtype):
+    """`keras.ops.map`, strictly in turn.
+
+    Args:
+        function: of one entry of `xs`.
+        xs: a tensor, mapped over its first axis.
+        dtype: of what `function` gives.
+    """
+    return ops.map(function, xs)
+
+
+def check_divides(rows, size, message):
+    """Checks within a step that `size` divides a number of rows that is known only then."""
+
+
+def read_values(variables):
+    """The values of variables at this moment, as tensors that stay what they are when the variables change."""
+    return [ops.convert_to_tensor(variable) for variable in variables]
+
+
+def shards():
+    """In how many blocks of rows, each on its own device, the batch of this program lies."""
+    return 1
+
+
+def checkpointed_loop(function, weights, carried, count):
+    """Runs parts of a computation one after another, keeping nothing of each but what it returns.
+
+    For its gradient each part is computed again. Inside of a part a replica is alone.
+
+    Args:
+        function: `(weights, carried, number) → (outputs, summed, carried)`, three lists of tensors. It must read what
+            gradients are wanted of from `weights`, and assign nothing.
+        weights: tensors; gradients flow to them from `outputs`.
+        carried: tensors that go from one part to the next.
+        count: number of parts.
+
+    Returns:
+        outputs with a new first axis, one entry per part; the sums over parts; the last `carried`.
+    """
+    stacked, sums = [], None
+    for number in range(count):
+        once = keras.remat(lambda weights, carried, number=number: function(weights, carried, number))
+        outputs, summed, carried = once(weights, carried)
+        stacked.append(outputs)
+        sums = summed if sums is None else [a + b for a, b in zip(sums, summed)]
+    return [ops.stack(parts) for parts in zip(*stacked)], sums, carried
+
+
+def fused_batch_norm(layer, x):
+    """Outputs, mean and biased variance of a batch `(n, height, width, channels)` by one operation."""
+    raise NotImplementedError("Fused batch normalization is TensorFlow's: ask FUSED_BATCH_NORM first.")
+
+
+# Around `fit`.
+
+
+def replicas_of(model):
+    """The number of replicas among which `model.fit` will divide a batch, asked from outside of a step."""
+    return 1
+
+
+def processes_of(model):
+    """`(number, mine)`: how many processes train this model together, and which of them this one is."""
+    return 1, 0
+
+
+def shard_of(model):
+    """`(number, mine)`: into how many shards we cut each batch of an array, and which is this process's."""
+    return 1, 0
+
+
+def multiworker_row_order(model, batch_size):
+    """The order in which the framework must be given the rows of a batch, so that what it deals out is the global order.
+
+    Returns:
+        Row numbers `(batch_size,)`, or None where rows may stay as they are.
+    """
+    return None
+
+
+def scope_of(model):
+    """The scope in which variables of `model` are created."""
+    return contextlib.nullcontext()
+
+
+def current_strategy():
+    """The strategy or distribution in whose scope this line runs; None for one device."""
+    return None
+
+
+def strategy_of(model):
+    """The strategy or distribution on which `model` trains; None for one device."""
+    return None
+
+
+def check_devices(model):
+    """Makes ready what `fit` and `evaluate` will run on; raises `ValueError` where it can't be right there."""
+
+
+def all_gather_ints(model, numbers):
+    """What every process gives: int32 `(processes, numbers)`; None where there is one process."""
+    return None
+
+
+def dataset_for_fit(batches, order=None):
+    """What Keras' `fit` is given for a `PyDataset` of batches of one size.
+
+    Args:
+        batches: with `steps`, `num_batches` and `workers`.
+        order: of the rows of each batch, from `multiworker_row_order`; None as they come.
+    """
+    return batches
+
+
+def repair(strategy):
+    """Makes a strategy of several workers usable by Keras' `fit`; returns whether it was changed now."""
+    return False
+
+
+# Beside `fit`.
+
+
+def is_single_device():
+    """Whether there is one device here as far as Keras knows, so that its own `predict_on_batch` can be used."""
+    return current_strategy() is None
+
+
+def local_function(network):
+    """`function(images)` that runs a network on one device of this process, with its copy of the weights."""
+    return network
+
+
+def get_rng_state():
+    """The state of random draws that are no variable, as an array; None where there is no such thing."""
+    return None
+
+
+def set_rng_state(state):
+    """Continues from a state of `get_rng_state`."""
+
+
+def silence_retracing():
+    """Keeps the framework from warning that functions are traced anew: each network that is looked at is traced once."""
+
+
+def split_cpu(count):
+    """Makes several logical devices of the CPU, so that strategies can be tried without a second machine."""
+
+
+def local_accelerators():
+    """The number of GPUs or TPU cores of this machine that the backend can use."""
+    return 0
+
+
+def local_replicas(count):
+    """A scope that spreads training over `count` devices of this machine; None where that can't be had."""
+    return None
+
+
+@contextlib.contextmanager
+def cluster(process, processes):
+    """The scope of all processes of a cluster.
+
+    Args:
+        process, processes: which this one is, and how many there are.
+    """
+    raise ValueError(f"On {keras.backend.backend()} keras_ssl trains in one process.")
+    yield

@@ -70,7 +70,7 @@ def _child(backend, images, width, loss="nt_xent", use="batch", form="chunks", c
     def objective(a, b):
         if loss == "barlow_twins":
             return losses.barlow_twins(a, b), ops.zeros(())
-        options = {"keys": (a, b), "first_row": part.start} if use == "gathered keys" else {}
+        options = {"keys": (a, b), "row_offset": part.start} if use == "gathered keys" else {}
         if extra is not None:
             options.update(negatives=extra[0], valid=extra[1])
         rows = losses.nt_xent(a[part], b[part], 0.1, **options)

@@ -3,7 +3,7 @@
 Under TensorFlow's strategies each replica would normalise with the statistics of its own rows, and the result would
 depend on the number of replicas. Keras' `synchronized=True` cures it, but is written into the saved file, which then
 loads on TensorFlow alone. Here the layer instance's public `call` is replaced instead: the layer's type, variables and
-file stay Keras' own, and `restore`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
+file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
 
 A replaced `call` belongs to the instance: what is made from a model's config or file (`clone_model`, `from_config`,
 `copy.deepcopy`, `load_model`) is plain again. As with `trainable`, a step that is compiled already doesn't notice a
@@ -19,13 +19,8 @@ import warnings
 import keras
 from keras import ops
 
-from keras_ssl import distribute
-from keras_ssl.keras_gaps import flatten_layers
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-else:
-    tf = None
+from keras_ssl import backend, distribute
+from keras_ssl.keras_compat import flatten_layers
 
 
 def use_global_statistics(model):
@@ -38,7 +33,7 @@ def use_global_statistics(model):
     Returns:
         The layers that were changed.
     """
-    return _change(model, everywhere=True) if tf else []
+    return _change(model, everywhere=True) if not backend.REPLICAS_SHARE_A_STEP else []
 
 
 def use_ghost_batches(model, size):
@@ -89,10 +84,10 @@ def use_fused(model):
     Returns:
         The layers that were changed.
     """
-    return _change(model, fused=True) if tf else []
+    return _change(model, fused=True) if backend.FUSED_BATCH_NORM else []
 
 
-def take_over(copy, original):
+def copy_statistics_mode(copy, original):
     """Gives each layer below `copy` the statistics of its twin below `original`, a model of the same layers.
 
     What is made from a model's config has layers that are plain again.
@@ -105,7 +100,7 @@ def take_over(copy, original):
             del layer.call
 
 
-def restore(model):
+def undo(model):
     """Gives every layer below `model` its own `call` back.
 
     Returns:
@@ -123,7 +118,7 @@ def per_replica_layers(model):
     They are those `BatchNormalization` (or of a class derived from it) that are trainable and have neither global
     statistics, nor ghost batches, nor `synchronized=True`. On the other backends there are none.
     """
-    if not tf:
+    if backend.REPLICAS_SHARE_A_STEP:
         return []
     layers = [layer for layer in flatten_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in layers if layer.trainable and not layer.synchronized and not _settled(layer)]
@@ -209,7 +204,7 @@ class _Statistics:
                 _refuse_mask(layer, mask, "global statistics")
                 return _by_everybody(layer, inputs)
             if fused:
-                outputs, mean, variance = _fused(layer, inputs)
+                outputs, mean, variance = backend.fused_batch_norm(layer, inputs)
                 _move(layer, mean, variance)
                 return outputs
         return type(layer).call(layer, inputs, training=training, mask=mask)
@@ -218,7 +213,7 @@ class _Statistics:
 def _refuse_mask(layer, mask, what):
     if mask is not None:
         raise ValueError(
-            f"{layer.name} got a mask, and {what} are not defined for it: call keras_ssl.batch_norm.restore on the "
+            f"{layer.name} got a mask, and {what} are not defined for it: call keras_ssl.batch_norm.undo on the "
             "layer, or take the mask away before it."
         )
 
@@ -234,9 +229,9 @@ def _by_group(layer, inputs, size, fused):
     inputs = _whole_groups(layer, inputs, size)
     rows = inputs.shape[0]
     if fused and rows is not None:
-        parts = [_fused(layer, part) for part in tf.split(inputs, rows // size)]
+        parts = [backend.fused_batch_norm(layer, part) for part in ops.split(inputs, rows // size, axis=0)]
         outputs, mean, variance = (list(part) for part in zip(*parts))
-        outputs, mean, variance = tf.concat(outputs, axis=0), tf.stack(mean), tf.stack(variance)
+        outputs, mean, variance = ops.concatenate(outputs, axis=0), ops.stack(mean), ops.stack(variance)
     else:
         x = _wide(inputs)
         shape = ops.shape(x)
@@ -260,10 +255,7 @@ def _whole_groups(layer, inputs, size):
         if rows % size:
             raise ValueError(sentence.format(rows=rows, name=layer.name, size=size))
         return inputs
-    rows = tf.shape(inputs)[0]
-    told = sentence.format(rows="The", name=layer.name, size=size)
-    with tf.control_dependencies([tf.debugging.Assert(tf.equal(rows % size, 0), [told, "rows:", rows])]):
-        return tf.identity(inputs)
+    return backend.check_divides(inputs, size, sentence.format(rows="The", name=layer.name, size=size))
 
 
 def _wide(inputs):
@@ -314,18 +306,3 @@ def _can_fuse(layer, inputs):
         and keras.backend.standardize_dtype(inputs.dtype) in kinds
         and not layer.synchronized
     )
-
-
-def _fused(layer, x):
-    """Outputs, mean and variance of a batch `(n, height, width, channels)` by TensorFlow's fused operation."""
-    # The operation wants scale and offset in float32, whatever the inputs are.
-    channels = (x.shape[-1],)
-    gamma = tf.ones(channels) if layer.gamma is None else ops.cast(layer.gamma, "float32")
-    beta = tf.zeros(channels) if layer.beta is None else ops.cast(layer.beta, "float32")
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
-    )
-    # It gives the unbiased variance, sum / (n − 1), and Keras keeps the biased one, sum / n.
-    count = ops.cast(math.prod(ops.shape(x)[:3]), "float32")
-    variance = variance * ((count - 1.0) / count)
-    return ops.cast(outputs, layer.compute_dtype), tf.stop_gradient(mean), tf.stop_gradient(variance)

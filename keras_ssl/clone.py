@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_ssl.backbones import is_graph
-from keras_ssl.keras_gaps import flatten_layers
+from keras_ssl.keras_compat import flatten_layers
 
 
 def clone(layer, with_weights=True, seed=None, unfreeze=False, input_shape=None):

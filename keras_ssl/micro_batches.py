@@ -11,7 +11,7 @@ Reference: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memor
 import keras
 from keras import ops
 
-from keras_ssl import batch_norm, distribute
+from keras_ssl import backend, batch_norm, distribute
 
 
 def embed(model, function, rows, size):
@@ -32,11 +32,11 @@ def embed(model, function, rows, size):
         What `function(rows)` returns.
     """
     trainable, others = model.trainable_variables, model.non_trainable_variables
-    start = distribute.values(others)
+    start = backend.read_values(others)
     integers = [place for place, variable in enumerate(others) if "int" in variable.dtype]
     changed, structure = [], []
     total = ops.shape(keras.tree.flatten(rows)[0])[0]
-    shards = distribute.shards()
+    shards = backend.shards()
     count = total // (shards * size)
 
     def once(weights, carried, number):
@@ -57,8 +57,8 @@ def embed(model, function, rows, size):
         structure[:] = [outputs]
         return keras.tree.flatten(outputs), [after[i] for i in changed], [after[i] for i in integers]
 
-    outputs, sums, carried = distribute.one_after_another(
-        once, distribute.values(trainable), [start[i] for i in integers], count
+    outputs, sums, carried = backend.checkpointed_loop(
+        once, backend.read_values(trainable), [start[i] for i in integers], count
     )
     for place, value in zip(changed, sums):
         parts = ops.cast(count * distribute.replicas(), value.dtype)
@@ -85,11 +85,11 @@ def check_batch_norm(model, size):
 
     There a micro-batch is one array over all devices, and the layers would normalise all of it.
     """
-    layers = batch_norm.layers_without_groups(model) if distribute.shards() > 1 else []
+    layers = batch_norm.layers_without_groups(model) if backend.shards() > 1 else []
     if layers:
         raise ValueError(
-            f"`micro_batch_size` on {distribute.shards()} JAX devices: batch normalisation ({layers[0].name} and "
-            f"{len(layers) - 1} more layers) would see {distribute.shards()} micro-batches together, and on one "
+            f"`micro_batch_size` on {backend.shards()} JAX devices: batch normalisation ({layers[0].name} and "
+            f"{len(layers) - 1} more layers) would see {backend.shards()} micro-batches together, and on one "
             f"device one. Call keras_ssl.batch_norm.use_ghost_batches(model, {size}) before compile (for methods with "
             f"one_pass=True times the number of views), or use another normalisation."
         )

@@ -39,13 +39,13 @@ def _serializable(function):
     return keras.saving.register_keras_serializable("keras_ssl")(function)
 
 
-def pair_masks(ids, all_ids, first_row=0):
+def pair_masks(ids, all_ids, row_offset=0):
     """Masks of the pairs of one class and of the pairs of different classes.
 
     Args:
         ids: integers `(n,)`, the classes of the anchors.
         all_ids: integers `(m,)`, the classes of all candidates; the anchors are among them.
-        first_row: the candidate that is the first anchor itself, the others following; or `(n,)`, the candidate that
+        row_offset: the candidate that is the first anchor itself, the others following; or `(n,)`, the candidate that
             each anchor is.
 
     Returns:
@@ -53,7 +53,7 @@ def pair_masks(ids, all_ids, first_row=0):
     """
     ids, all_ids = ops.cast(ids, "int32"), ops.cast(all_ids, "int32")
     same = ops.equal(ids[:, None], all_ids[None, :])
-    self_index = first_row
+    self_index = row_offset
     if not len(getattr(self_index, "shape", ())):
         self_index = self_index + ops.arange(ops.shape(ids)[0], dtype="int32")
     itself = ops.equal(self_index[:, None], ops.arange(ops.shape(all_ids)[0], dtype="int32")[None, :])
@@ -70,7 +70,7 @@ def two_view_masks(rows, ids=None):
     Returns:
         `(positive, negative)`, boolean `(2n, 2N)`: first all first views, then all second ones.
     """
-    image = distribute.first_row(rows) + ops.arange(rows, dtype="int32")
+    image = distribute.row_offset(rows) + ops.arange(rows, dtype="int32")
     ids = image if ids is None else ids
     self_index = ops.concatenate([image, image + rows * distribute.replicas()])
     return pair_masks(ops.tile(ids, 2), ops.tile(distribute.gather(ids), 2), self_index)

@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from keras_ssl import backbones, batch_norm, distribute, micro_batches, saving
+from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
 from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import checked_range
 from keras_ssl.augment.views import Views
 from keras_ssl.data.batch import image_shape, standard_batch
-from keras_ssl.keras_gaps import as_one_call
+from keras_ssl.keras_compat import single_call
 from keras_ssl.training import step as steps
 from keras_ssl.training.trainer import Trainer
 
@@ -212,8 +212,8 @@ class SelfSupervisedModel(Trainer):
     def call(self, inputs, training=None):
         step = steps.step_of(self)
         if step is not None:
-            if distribute.steps_are_stateless():
-                return as_one_call(lambda batch: self._embed_batch(batch, step.training), inputs)
+            if backend.STATELESS_STEPS:
+                return single_call(lambda batch: self._embed_batch(batch, step.training), inputs)
             return self._embed_batch(inputs, step.training)
         if isinstance(inputs, (dict, tuple, list)):
             batch = standard_batch(inputs)
@@ -267,7 +267,7 @@ class SelfSupervisedModel(Trainer):
                 "leave out the pairs that are not, and the entry, or train a keras_ssl.Siamese."
             )
         count = ops.shape(keras.tree.flatten(batch)[0])[0]
-        rows = distribute.first_row(count) + ops.arange(count, dtype="int32")
+        rows = distribute.row_offset(count) + ops.arange(count, dtype="int32")
 
         def embed(part):
             return self.embed(self._views_of(part["batch"], part["rows"], training), training=training)

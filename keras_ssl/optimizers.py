@@ -6,6 +6,8 @@ import warnings
 import keras
 from keras import ops
 
+from keras_ssl.keras_compat import variable_index
+
 # A step of these moves every weight by about the rate, whatever the size of the weight and of its gradient. Weights
 # begin at a standard deviation of √(2 / fan-in): 0.06 for 64 channels and 3×3 pixels. From 0.05 on, a step is as large
 # as the weights are. It is also the smallest peak that the papers' rules for LARS give: 0.2 · B/256 at a batch of 64.
@@ -92,7 +94,7 @@ class LARS(keras.optimizers.Optimizer):
             gradient = self._scaled(gradient, ops.convert_to_tensor(variable))
         else:
             rate = rate * self.excluded_rate
-        slot = self._momentums[self._get_variable_index(variable)]
+        slot = self._momentums[variable_index(self, variable)]
         momentum = self.momentum * ops.convert_to_tensor(slot) + gradient
         self.assign(slot, momentum)
         self.assign_sub(variable, rate * (gradient + self.momentum * momentum if self.nesterov else momentum))

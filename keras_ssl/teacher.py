@@ -157,7 +157,7 @@ class Teacher(keras.layers.Layer):
     def normalize_as(self, students):
         """Makes the copies' batch normalization compute its statistics as the students' does: global, ghost, fused."""
         for layer, student in zip(self.copies, students):
-            batch_norm.take_over(layer, student)
+            batch_norm.copy_statistics_mode(layer, student)
 
     def freeze(self):
         """Excludes the copies' variables from training. Call it again after `trainable` is set on a layer above."""

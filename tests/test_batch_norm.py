@@ -330,7 +330,7 @@ def test_a_call_that_somebody_else_replaced_is_theirs():
     layer = layer_for(numbers(12, 5))
     theirs = layer.call = lambda inputs, training=None, mask=None: inputs
     assert batch_norm.use_ghost_batches(layer, 4) == []
-    assert batch_norm.restore(layer) == []
+    assert batch_norm.undo(layer) == []
     assert layer.call is theirs
 
 
@@ -344,8 +344,8 @@ def test_restore_gives_the_layers_their_own_call_back(mode):
     plain.set_weights(model.get_weights())
     MODES[mode][0](model)
     changed = BACKEND == "tensorflow" or "ghost" in mode
-    assert len(batch_norm.restore(model)) == (3 if changed else 0)
-    assert batch_norm.restore(model) == []
+    assert len(batch_norm.undo(model)) == (3 if changed else 0)
+    assert batch_norm.undo(model) == []
     identical(model(x, training=True), plain(x, training=True))
 
 

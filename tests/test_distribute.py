@@ -79,7 +79,7 @@ def test_gather_gives_every_replica_the_rows_of_all_in_the_order_of_the_batch(re
         (rows,) = strategy.experimental_distribute_dataset(batch)
 
         def step(rows):
-            return distribute.gather(rows), distribute.first_row(len(rows)) - rows[0, 0], distribute.replicas()
+            return distribute.gather(rows), distribute.row_offset(len(rows)) - rows[0, 0], distribute.replicas()
 
         gathered, difference, count = strategy.run(step, args=(rows,))
     for one in strategy.experimental_local_results(gathered):
@@ -91,9 +91,11 @@ def test_gather_gives_every_replica_the_rows_of_all_in_the_order_of_the_batch(re
 @tensorflow_only
 def test_the_dealing_order_gives_each_worker_neighbouring_rows(monkeypatch):
     # TensorFlow deals piece k of a batch to worker k mod 3, as its replica k div 3.
-    monkeypatch.setattr(distribute, "processes_of", lambda model: (3, 0))
-    monkeypatch.setattr(distribute, "replicas_of", lambda model: 6)
-    pieces = distribute.dealing_order(None, 12).reshape(6, 2)
+    from keras_ssl.backend import tensorflow as backend
+
+    monkeypatch.setattr(backend, "processes_of", lambda model: (3, 0))
+    monkeypatch.setattr(backend, "replicas_of", lambda model: 6)
+    pieces = backend.multiworker_row_order(None, 12).reshape(6, 2)
     workers = [[pieces[k].tolist() for k in range(6) if k % 3 == worker] for worker in range(3)]
     assert workers == [[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[8, 9], [10, 11]]]
 

@@ -594,7 +594,7 @@ def test_jit_with_layers_that_cant_compile_names_them():
 
 
 def test_keras_still_has_what_we_take_from_it_in_private():
-    from keras_ssl.keras_gaps import flatten_layers
+    from keras_ssl.keras_compat import flatten_layers
 
     inner = keras.layers.Dense(2)
 

@@ -61,7 +61,7 @@ def test_a_replicas_rows_among_everybodys_keys_are_those_rows_of_the_whole():
     hits = ops.convert_to_numpy(losses.contrastive_accuracy(a, b))
     for first in (0, 4, 8):
         part = slice(first, first + 4)
-        options = {"keys": (a, b), "first_row": first}
+        options = {"keys": (a, b), "row_offset": first}
         rows = ops.convert_to_numpy(losses.nt_xent(a[part], b[part], **options))
         np.testing.assert_allclose(rows, np.concatenate([whole[:12][part], whole[12:][part]]), rtol=1e-6)
         found = ops.convert_to_numpy(losses.contrastive_accuracy(a[part], b[part], **options))

@@ -125,9 +125,9 @@ def uses(n=24):
     queue = {"negatives": more, "valid": valid}
     return {
         "batch": ((a, b), lambda a, b: {}),
-        "gathered keys": ((a, b), lambda a, b: {"keys": (a, b), "first_row": 8, "part": part}),
+        "gathered keys": ((a, b), lambda a, b: {"keys": (a, b), "row_offset": 8, "part": part}),
         "queue": ((a, b), lambda a, b: queue),
-        "gathered keys and queue": ((a, b), lambda a, b: {**queue, "keys": (a, b), "first_row": 8, "part": part}),
+        "gathered keys and queue": ((a, b), lambda a, b: {**queue, "keys": (a, b), "row_offset": 8, "part": part}),
     }
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, distribute, heads
+from keras_ssl import augment, backend, distribute, heads
 
 STEPS = 10
 BATCH = 16
@@ -71,7 +71,7 @@ def refusals():
     """The sentence with which each of these is refused, by name; an empty one where it was not."""
     model = make_model()
     model.compile(keras.optimizers.SGD(0.01))
-    x, (processes, mine) = images(), distribute.processes_of(model)
+    x, (processes, mine) = images(), backend.processes_of(model)
     own = x[mine::processes]
     tries = {
         "an array of its own": lambda: model.fit(own, batch_size=BATCH, verbose=0),

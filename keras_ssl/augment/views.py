@@ -6,7 +6,7 @@ from keras import ops
 from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import apply_layers, build_layer, checked_layers
 from keras_ssl.backbones import input_shape
-from keras_ssl.keras_gaps import flatten_layers
+from keras_ssl.keras_compat import flatten_layers
 
 
 @keras.saving.register_keras_serializable("keras_ssl")

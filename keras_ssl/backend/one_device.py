@@ -109,8 +109,9 @@ def sequential_map(function, xs, dtype):
     return ops.map(function, xs)
 
 
-def check_divides(rows, size, message):
-    """Checks within a step that `size` divides a number of rows that is known only then."""
+def check_divides(x, size, message):
+    """`x`, once it is sure that `size` divides its rows, whose number is known only within the step."""
+    return x
 
 
 def read_values(variables):
@@ -171,7 +172,7 @@ def shard_of(model):
 
 
 def multiworker_row_order(model, batch_size):
-    """The order in which the framework must be given the rows of a batch, so that what it deals out is the global order.
+    """The order in which the framework must be given the rows of a batch, so that it deals out the global order.
 
     Returns:
         Row numbers `(batch_size,)`, or None where rows may stay as they are.
@@ -241,7 +242,7 @@ def set_rng_state(state):
 
 
 def silence_retracing():
-    """Keeps the framework from warning that functions are traced anew: each network that is looked at is traced once."""
+    """Keeps the framework from warning of functions that are traced anew: each network that is measured is one."""
 
 
 def split_cpu(count):

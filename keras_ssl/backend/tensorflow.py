@@ -100,9 +100,11 @@ def sequential_map(function, xs, dtype):
     return tf.map_fn(function, xs, parallel_iterations=1, fn_output_signature=dtype)
 
 
-def check_divides(rows, size, message):
+def check_divides(x, size, message):
+    rows = tf.shape(x)[0]
     check = tf.debugging.Assert(tf.equal(rows % size, 0), [message, "rows:", rows])
-    return tf.control_dependencies([check])
+    with tf.control_dependencies([check]):
+        return tf.identity(x)
 
 
 def read_values(variables):

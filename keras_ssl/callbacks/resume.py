@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import distribute
+from keras_ssl import backend
 
 
 class Resume(keras.callbacks.Callback):
@@ -59,7 +59,7 @@ class Resume(keras.callbacks.Callback):
         Returns:
             `(epoch, batch)`: how many epochs, and batches of the next one, are done; None where there is no file.
         """
-        if distribute.processes_of(model)[0] > 1:
+        if backend.processes_of(model)[0] > 1:
             raise ValueError("Resume: it keeps runs of one process; over several use keras.callbacks.ModelCheckpoint.")
         self._about = {"model": type(model).__name__, "batch_size": feed.global_batch_size, "steps": feed.steps}
         self._about.update(seed=model.seed, shuffle=feed.shuffled)
@@ -135,7 +135,7 @@ class Resume(keras.callbacks.Callback):
 
     def _set_draws(self):
         if self._draws is not None:
-            distribute.set_global_draws(self._draws)
+            backend.set_rng_state(self._draws)
             self._draws = None
 
     def on_train_batch_end(self, batch, logs=None):
@@ -161,7 +161,7 @@ class Resume(keras.callbacks.Callback):
         model = self.model
         about = {**self._about, "place": [epoch, batch], "state": _spec(model), "history": self.history}
         arrays = {str(number): _array(variable) for number, variable in enumerate(_variables(model))}
-        draws = distribute.global_draws()
+        draws = backend.get_rng_state()
         if draws is not None:
             arrays["draws"] = draws
         self.path.parent.mkdir(parents=True, exist_ok=True)

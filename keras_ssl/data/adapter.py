@@ -9,13 +9,14 @@ import dataclasses
 
 import keras
 
-from keras_ssl import distribute
+from keras_ssl import backend
 from keras_ssl.data import tf_data
 from keras_ssl.data.arrays import ArrayBatches, adapt_arrays
 from keras_ssl.data.batch import whole_set
 from keras_ssl.data.lazy import take
 from keras_ssl.data.split import Split
-from keras_ssl.data.streams import adapt_stream, is_stream, is_tf_dataset
+from keras_ssl.data.streams import adapt_stream, is_stream
+from keras_ssl.keras_compat import is_tf_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Feed:
     def __init__(self, source, model, needs, steps=None):
         from_array = isinstance(source, ArrayBatches)
         self._source = source
-        self._row_order = distribute.dealing_order(model, source.batch_size)
-        self.global_batch_size = source.batch_size * (1 if from_array else distribute.share_of(model)[0])
+        self._row_order = backend.multiworker_row_order(model, source.batch_size)
+        self.global_batch_size = source.batch_size * (1 if from_array else backend.shard_of(model)[0])
         self.steps = steps or source.steps
         self.steps_for_keras = None if from_array else steps
         self.rows = source.rows if from_array else None

@@ -5,7 +5,8 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_ssl import distribute
+from keras_ssl import backend
+from keras_ssl.data import sharding
 from keras_ssl.data.batch import checked_set
 
 BATCH_SIZE = 256
@@ -22,10 +23,10 @@ def adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what):
         raise ValueError(
             f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass batch_size={rows} or less."
         )
-    distribute.refuse_size(model, rows, batch_size, what)
+    sharding.check_size(model, rows, batch_size, what)
     about = {"batch_size": batch_size, "the model's seed": needs.seed, "the number of steps": steps or 0}
-    distribute.refuse_differing(model, arrays, about, what)
-    return ArrayBatches(arrays, batch_size, shuffle, needs.seed, steps, distribute.share_of(model), parts)
+    sharding.check_same(model, arrays, about, what)
+    return ArrayBatches(arrays, batch_size, shuffle, needs.seed, steps, backend.shard_of(model), parts)
 
 
 class ArrayBatches(keras.utils.PyDataset):

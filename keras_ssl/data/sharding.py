@@ -65,8 +65,8 @@ def check_shared_out(model, batch, about, what):
     for place, name in enumerate(about, start=1):
         if len(set(gathered[:, place].tolist())) > 1:
             raise ValueError(
-                f"`{what}`: {name} is {gathered[:, place].tolist()} in the {len(gathered)} processes: make them equal, or the "
-                "processes would wait for each other for ever."
+                f"`{what}`: {name} is {gathered[:, place].tolist()} in the {len(gathered)} processes: make them "
+                "equal, or the processes would wait for each other for ever."
             )
     sums = gathered[:, 0].tolist()
     if len(set(sums)) < len(sums):

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import distribute
-from keras_ssl.data import tf_data
+from keras_ssl import backend
+from keras_ssl.data import sharding, tf_data
 from keras_ssl.data.batch import check_batch, check_parts, standard_batch
+from keras_ssl.keras_compat import is_tf_dataset
 
 
 def is_stream(source):
@@ -21,21 +22,17 @@ def adapt_stream(x, needs, model, what):
     kind = tf_data.adapt_tf_dataset if is_tf_dataset(x) else StreamBatches
     stream = kind(x, needs.value_range, needs.parts)
     check_parts(stream.parts, needs, what)
-    shares = distribute.share_of(model)[0]
-    distribute.refuse_size(model, None, stream.batch_size * shares, what)
-    if distribute.processes_of(model)[0] > 1:
+    shares = backend.shard_of(model)[0]
+    sharding.check_size(model, None, stream.batch_size * shares, what)
+    if backend.processes_of(model)[0] > 1:
         about = {"the size of a batch": stream.batch_size, "the number of batches": stream.steps or 0}
         if shares > 1:
             first = next(iter(stream.dataset)) if isinstance(stream, tf_data.Stream) else stream[0]
-            distribute.refuse_shared(model, keras.tree.map_structure(ops.convert_to_numpy, first), about, what)
+            sharding.check_shared_out(model, keras.tree.map_structure(ops.convert_to_numpy, first), about, what)
         elif isinstance(stream, StreamBatches):
-            distribute.refuse_differing(model, stream[0], about, what)
+            sharding.check_same(model, stream[0], about, what)
         # else a tf.data.Dataset, which TensorFlow deals to the workers as its options say.
     return stream
-
-
-def is_tf_dataset(source):
-    return any(cls.__name__ == "DatasetV2" and cls.__module__.startswith("tensorflow.") for cls in type(source).__mro__)
 
 
 class StreamBatches(keras.utils.PyDataset):

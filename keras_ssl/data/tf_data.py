@@ -5,8 +5,7 @@ Beside `keras_ssl.backend` the only room that imports a framework: `tf.data` fee
 
 import dataclasses
 
-import keras
-
+from keras_ssl import backend
 from keras_ssl.data.batch import standard_batch
 
 
@@ -30,36 +29,11 @@ class Stream:
 def to_keras(batches, order=None):
     """What Keras' `fit` is given for a source of batches, on TensorFlow a data set whose shapes are known.
 
-    Keras would make one itself, but with an open batch size, and XLA and the chunked losses want it closed.
-
     Args:
         batches: of one size.
-        order: of the rows of each batch, from `distribute.dealing_order`; None as they come.
+        order: of the rows of each batch, from `backend.multiworker_row_order`; None as they come.
     """
-    if isinstance(batches, Stream):
-        return batches.dataset
-    if order is not None and (batches.steps is None or batches.workers > 1):
-        raise ValueError(
-            "With several workers of several devices a PyDataset must have a length and workers=1: its rows are "
-            "brought into the order in which TensorFlow deals them out."
-        )
-    if keras.backend.backend() != "tensorflow" or batches.steps is None or batches.workers > 1:
-        return batches
-    import tensorflow as tf
-
-    spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
-
-    def read():
-        for index in range(batches.num_batches):
-            batch = batches[index]
-            yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
-
-    dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches.num_batches)).prefetch(2)
-    options = tf.data.Options()
-    # Several workers: each reads the whole order and keeps its own rows of every batch.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options)
+    return batches.dataset if isinstance(batches, Stream) else backend.dataset_for_fit(batches, order)
 
 
 def adapt_tf_dataset(dataset, value_range, keep):

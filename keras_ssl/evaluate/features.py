@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import distribute
+from keras_ssl import backend
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.evaluate.labels import check_labels
 
@@ -90,9 +90,9 @@ def _pool(features, grid):
 
 def _outputs_of(network):
     """A function from a batch of any size to the network's outputs, as an array."""
-    if distribute.alone():
+    if backend.is_single_device():
         return lambda batch: ops.convert_to_numpy(network.predict_on_batch(batch))
-    function = distribute.local_function(network)
+    function = backend.local_function(network)
     return lambda batch: ops.convert_to_numpy(function(batch))
 
 

@@ -15,6 +15,7 @@ from keras_ssl.data.tf_data import to_keras
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_fraction, draw_labels, labeled_images
+from keras_ssl.keras_compat import variable_index
 
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
 # --choose` on images of the sample's training split, each protocol from the same number of candidates.
@@ -253,7 +254,7 @@ class _TwoRates(keras.optimizers.Adam):
         self._ratios = [self._ratio if id(variable) in self._slower else 1.0 for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate * self._ratios[self._get_variable_index(variable)])
+        super().update_step(gradient, variable, learning_rate * self._ratios[variable_index(self, variable)])
 
 
 class _Progress(keras.callbacks.Callback):

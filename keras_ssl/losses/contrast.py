@@ -12,30 +12,30 @@ from keras_ssl.mining import pair_masks
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-def dcl(a, b, temperature=0.1, keys=None, first_row=0):
+def dcl(a, b, temperature=0.1, keys=None, row_offset=0):
     """The decoupled contrastive loss of each row: NT-Xent without the positive in its denominator.
 
     `−s_ij/T + log Σ_{k ∉ {i, j}} exp(s_ik/T)`. Where positives are easy, NT-Xent's gradient fades with them; this one's
     does not, which helps small batches.
 
     Args:
-        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+        a, b, temperature, keys, row_offset: as of `nt_xent`; two images or more.
 
     Returns:
         `(2n,)`: the rows of `a`, then those of `b`. It can be below 0.
 
     Reference: Yeh et al., "Decoupled Contrastive Learning", 2022, eq. 6.
     """
-    positive, negatives = _decoupled("dcl", a, b, temperature, keys, first_row)
+    positive, negatives = _decoupled("dcl", a, b, temperature, keys, row_offset)
     return negatives - positive / temperature
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
+def dclw(a, b, temperature=0.1, keys=None, row_offset=0, sigma=0.5):
     """`dcl` with harder positives weighted more: its positive term times `2 − N · softmax_i(s_i / σ)`.
 
     Args:
-        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+        a, b, temperature, keys, row_offset: as of `nt_xent`; two images or more.
         sigma: of the weights, above 0. They have no gradient, and a mean of 1.
 
     Returns:
@@ -45,7 +45,7 @@ def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
     """
     if not sigma > 0.0:
         raise ValueError(f"dclw: `sigma` must be above 0; it is {sigma!r}.")
-    positive, negatives = _decoupled("dclw", a, b, temperature, keys, first_row)
+    positive, negatives = _decoupled("dclw", a, b, temperature, keys, row_offset)
     one, other = (a, b) if keys is None else keys
     all_positives = ops.sum(normalized(one) * normalized(other), axis=1) / sigma
     total = ops.cast(ops.shape(all_positives)[0], "float32")
@@ -53,10 +53,10 @@ def dclw(a, b, temperature=0.1, keys=None, first_row=0, sigma=0.5):
     return negatives - ops.stop_gradient(weight) * positive / temperature
 
 
-def _decoupled(owner, a, b, temperature, keys, first_row):
+def _decoupled(owner, a, b, temperature, keys, row_offset):
     """Each row's cosine to its positive, and the log-sum-exp over all but itself and that."""
     check_temperature(owner, temperature)
-    queries, keys, self_index, positive_index, _ = align_views(owner, a, b, keys, first_row, None, None)
+    queries, keys, self_index, positive_index, _ = align_views(owner, a, b, keys, row_offset, None, None)
     similarity = ops.matmul(queries, ops.transpose(keys))
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
     logits = mask_out(mask_out(similarity / temperature, self_index), positive_index)
@@ -64,13 +64,13 @@ def _decoupled(owner, a, b, temperature, keys, first_row):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_prior=0.1):
+def debiased_nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, positive_prior=0.1):
     """NT-Xent of each row, less the part of its negatives that are expected to be of its own class.
 
     `−log( p / (p + max(M·e^(−1/T), (Σ_k exp(s_ik/T) − M·τ⁺·p) / (1 − τ⁺))) )`, with p = exp(s_ij/T) and M negatives.
 
     Args:
-        a, b, temperature, keys, first_row: as of `nt_xent`; two images or more.
+        a, b, temperature, keys, row_offset: as of `nt_xent`; two images or more.
         positive_prior: τ⁺, the share of the data that is of an image's own class, in [0, 1); 0 gives `nt_xent`.
 
     Returns:
@@ -81,7 +81,7 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, first_row=0, positive_pri
     check_temperature("debiased_nt_xent", temperature)
     if not 0.0 <= positive_prior < 1.0:
         raise ValueError(f"debiased_nt_xent: `positive_prior` must lie in [0, 1); it is {positive_prior!r}.")
-    queries, keys, self_index, positive_index, _ = align_views("debiased_nt_xent", a, b, keys, first_row, None, None)
+    queries, keys, self_index, positive_index, _ = align_views("debiased_nt_xent", a, b, keys, row_offset, None, None)
     # Less the largest exponent that there can be, 1/T: nothing overflows, and the quotient stays.
     logits = (ops.matmul(queries, ops.transpose(keys)) - 1.0) / temperature
     positive = (ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1) - 1.0) / temperature
@@ -118,7 +118,7 @@ def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
     return ops.logaddexp(0.0, ops.logsumexp(others, axis=1) - positive / temperature)
 
 
-def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
+def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_offset=0, valid=None):
     """The supervised contrastive loss of each row: NT-Xent with all images of its class as positives.
 
     `−1/|P(i)| · Σ_{p ∈ P(i)} log( exp(s_ip/T) / Σ_{k≠i} exp(s_ik/T) )`.
@@ -128,7 +128,7 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
         labels: integers `(n,)`.
         temperature: above 0. The paper: 0.1.
         keys, key_labels: all rows of the global batch, `embeddings` among them; None for these themselves.
-        first_row: the row of `keys` at which `embeddings` begin.
+        row_offset: the row of `keys` at which `embeddings` begin.
         valid: boolean, one per key: which keys count (`keras_ssl.queue.Queue`); None for all.
 
     Returns:
@@ -137,17 +137,17 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, firs
 
     Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 (L_out).
     """
-    log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, first_row, valid)
+    log_share, positive = _among_all("supcon", embeddings, labels, temperature, keys, key_labels, row_offset, valid)
     count = ops.sum(ops.cast(positive, "float32"), axis=1)
     rows = -ops.sum(ops.where(positive, log_share, 0.0), axis=1) / ops.maximum(count, 1.0)
     return weighted_mean_rows(rows, count > 0.0)
 
 
-def labeled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, first_row=0, valid=None):
+def labeled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_offset=0, valid=None):
     """NT-Xent of each pair of a class, whose denominator holds that positive and the negatives, but no other positive.
 
     Args:
-        embeddings, labels, temperature, keys, key_labels, first_row, valid: as of `supcon`.
+        embeddings, labels, temperature, keys, key_labels, row_offset, valid: as of `supcon`.
 
     Returns:
         float32 `(n,)`, scaled so that the mean over the global batch is the mean over its positive pairs: the number of
@@ -157,20 +157,20 @@ def labeled_nt_xent(embeddings, labels, temperature=0.1, keys=None, key_labels=N
     an anchor, Chen et al. 2020, eq. 1.
     """
     log_share, positive = _among_all(
-        "labeled_nt_xent", embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=True
+        "labeled_nt_xent", embeddings, labels, temperature, keys, key_labels, row_offset, valid, pairwise=True
     )
     return weighted_mean_rows(-log_share, positive)
 
 
 def multi_similarity(
-    embeddings, labels, alpha=2.0, beta=50.0, base=0.5, epsilon=None, keys=None, key_labels=None, first_row=0
+    embeddings, labels, alpha=2.0, beta=50.0, base=0.5, epsilon=None, keys=None, key_labels=None, row_offset=0
 ):
     """The multi-similarity loss of each row, over cosines s.
 
     `log(1 + Σ_p exp(−α(s_ip − λ)))/α + log(1 + Σ_n exp(β(s_in − λ)))/β`.
 
     Args:
-        embeddings, labels, keys, key_labels, first_row: as of `supcon`.
+        embeddings, labels, keys, key_labels, row_offset: as of `supcon`.
         alpha, beta, base: α, β and λ; α and β above 0.
         epsilon: the paper's mining (eq. 11 and 12): a negative counts where it is more similar than the least similar
             positive less this, a positive where it is less similar than the most similar negative plus this; None for
@@ -182,7 +182,7 @@ def multi_similarity(
     Reference: Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 15.
     """
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = pair_masks(labels, key_labels, first_row)
+    positive, negative = pair_masks(labels, key_labels, row_offset)
     similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
         least = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
@@ -198,13 +198,13 @@ def _log_one_plus(logits, counted):
     return ops.logaddexp(0.0, ops.logsumexp(ops.where(counted, logits, -1e9), axis=1))
 
 
-def _among_all(owner, embeddings, labels, temperature, keys, key_labels, first_row, valid, pairwise=False):
+def _among_all(owner, embeddings, labels, temperature, keys, key_labels, row_offset, valid, pairwise=False):
     """log of each key's share in its row's denominator, and which keys are positives."""
     check_temperature(owner, temperature)
     if (keys is None) != (key_labels is None):
         raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
     keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
-    positive, negative = pair_masks(labels, key_labels, first_row)
+    positive, negative = pair_masks(labels, key_labels, row_offset)
     if valid is not None:
         held = ops.cast(valid, "bool")[None, :]
         positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)

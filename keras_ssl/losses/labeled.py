@@ -12,7 +12,7 @@ replicas, so that the number of replicas changes nothing.
 import keras
 from keras import ops
 
-from keras_ssl import distances, distribute, mining
+from keras_ssl import backend, distances, distribute, mining
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
@@ -31,7 +31,7 @@ class _Labeled(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
-        first = distribute.first_row(ops.shape(y_pred)[0])
+        first = distribute.row_offset(ops.shape(y_pred)[0])
         return self.rows(y_pred, labels, distribute.gather(y_pred), distribute.gather(labels), first)
 
     def _matrix(self, embeddings, labels, keys, key_labels, first):
@@ -56,7 +56,7 @@ def integer_labels(owner, labels):
     """Returns labels as int32 `(n,)`. Raises `ValueError` for floats, which are rarely equal, and for one-hot rows."""
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
-    if "int" not in dtype and dtype != "bool" and not distribute.only_builds():
+    if "int" not in dtype and dtype != "bool" and not backend.in_cross_replica_context():
         raise ValueError(
             f"{owner}: labels are of type {dtype}, and classes are compared for equality: give integers, such as "
             'labels.astype("int32").'

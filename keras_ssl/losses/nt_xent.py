@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl import distribute
+from keras_ssl import backend
 from keras_ssl.distances import normalized
 
 # Below this many similarities the whole matrix is as fast as going by chunks and takes at most 300 MiB with its
@@ -18,7 +18,7 @@ _MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid=None, weighting=None):
+def nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, negatives=None, valid=None, weighting=None):
     """Computes NT-Xent for each row: the cross entropy of its other view among all other images' views.
 
     For row i of the 2N normalized rows, whose positive is j(i): `-log( exp(s_ij/T) / Σ_{k≠i} exp(s_ik/T) )`. Further
@@ -34,7 +34,7 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid
         temperature: T above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
         keys: `(a, b)` of the global batch, `(N, d)` each, where `a` and `b` are the rows of one replica; None for
             `a` and `b` themselves.
-        first_row: the index in `keys` of the first row of `a` and `b`.
+        row_offset: the index in `keys` of the first row of `a` and `b`.
         negatives: `(m, d)`, embeddings of other images, such as those of past batches (`keras_ssl.queue.Queue`); they
             are normalized here too.
         valid: boolean `(m,)`, which of the negatives count; None for all.
@@ -49,7 +49,7 @@ def nt_xent(a, b, temperature=0.1, keys=None, first_row=0, negatives=None, valid
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
     """
     check_temperature("nt_xent", temperature)
-    queries, keys, self_index, positive_index, masked = align_views("nt_xent", a, b, keys, first_row, negatives, valid)
+    queries, keys, self_index, positive_index, masked = align_views("nt_xent", a, b, keys, row_offset, negatives, valid)
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
 
     def log_sum_of_negatives(queries, places, keys, masked):
@@ -80,10 +80,10 @@ def check_temperature(owner, temperature):
         raise ValueError(f"{owner}: `temperature` must be above 0; it is {temperature!r}.")
 
 
-def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, valid=None):
+def contrastive_accuracy(a, b, keys=None, row_offset=0, negatives=None, valid=None):
     """Returns 1 for each row whose nearest row, itself excepted, is its other view, else 0: `(2n,)`, as `nt_xent`."""
     queries, keys, self_index, positive_index, masked = align_views(
-        "contrastive_accuracy", a, b, keys, first_row, negatives, valid
+        "contrastive_accuracy", a, b, keys, row_offset, negatives, valid
     )
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
@@ -96,7 +96,7 @@ def contrastive_accuracy(a, b, keys=None, first_row=0, negatives=None, valid=Non
     )
 
 
-def align_views(owner, a, b, keys, first_row, negatives, valid):
+def align_views(owner, a, b, keys, row_offset, negatives, valid):
     """Puts the views of all images in one array of rows.
 
     Returns:
@@ -108,7 +108,7 @@ def align_views(owner, a, b, keys, first_row, negatives, valid):
         all_rows, total = queries, ops.shape(a)[0]
     else:
         all_rows, total = normalized(ops.concatenate(keys, axis=0)), ops.shape(keys[0])[0]
-    row = first_row + ops.arange(ops.shape(a)[0], dtype="int32")
+    row = row_offset + ops.arange(ops.shape(a)[0], dtype="int32")
     total = ops.cast(total, "int32")
     # By the image's own row and not by place in a matrix: a gathered batch is not square.
     self_index, positive_index = ops.concatenate([row, row + total]), ops.concatenate([row + total, row])
@@ -164,5 +164,5 @@ def by_chunks(rows, dtype, queries, per_query, *shared):
         return rows(ops.take(queries, index, axis=0), ops.take(per_query, index, axis=0), *whole)
 
     once, parts = keras.remat(chunk), [shared[number] for number in given]
-    values = distribute.one_by_one(lambda i: once(i, queries, per_query, *parts), index, dtype)
+    values = backend.sequential_map(lambda i: once(i, queries, per_query, *parts), index, dtype)
     return ops.reshape(values, (-1,))[:total]

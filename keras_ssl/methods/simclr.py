@@ -98,7 +98,7 @@ class SimCLR(SelfSupervisedModel):
         a, b = outputs["a"], outputs["b"]
         all_rows = {
             "keys": (distribute.gather(a), distribute.gather(b)),
-            "first_row": distribute.first_row(ops.shape(a)[0]),
+            "row_offset": distribute.row_offset(ops.shape(a)[0]),
         }
         if self.memory:
             all_rows["negatives"], all_rows["valid"] = self.queue.negatives()

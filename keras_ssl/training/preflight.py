@@ -16,8 +16,8 @@ def check(model, creation_strategy):
     here = backend.current_strategy()
     if here is not creation_strategy and not (backend.MODELS_CARRY_THEIR_STRATEGY and here is None):
         raise ValueError(
-            f"fit: it is called under {_name(here)}, but the model was made under {_name(creation_strategy)}: variables "
-            "live where they are made. Make the backbone and the model where you call fit: "
+            f"fit: it is called under {_name(here)}, but the model was made under {_name(creation_strategy)}: "
+            "variables live where they are made. Make the backbone and the model where you call fit: "
             f"{backend.HOW_TO_ENTER_A_STRATEGY}"
         )
     backend.check_devices(model)

@@ -5,7 +5,7 @@ import warnings
 
 import keras
 
-from keras_ssl.keras_gaps import nothing_lost
+from keras_ssl.keras_compat import restore_on_error, set_total_epochs
 from keras_ssl.training.finite import TerminateOnNonFinite
 
 
@@ -85,7 +85,7 @@ class Run:
     def _guarded(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
-            stack.enter_context(nothing_lost(self.model))
+            stack.enter_context(restore_on_error(self.model))
             if self.resume is not None:
                 stack.enter_context(self.resume.during_run())
             if self.feed.steps is None:
@@ -107,8 +107,7 @@ class _TotalEpochs(keras.callbacks.Callback):
 
     def set_params(self, params):
         super().set_params(params)
-        if params:
-            params["epochs"] = self.epochs  # one dict for all callbacks, of which this is the first
+        set_total_epochs(self, self.epochs)
 
 
 def _as_list(callbacks):

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import backbones, batch_norm, distribute, micro_batches
-from keras_ssl.data import adapter
+from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches
+from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
-from keras_ssl.keras_gaps import is_evaluation_of_fit
+from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import warn_of_rate
-from keras_ssl.training import finite
+from keras_ssl.training import finite, preflight
 from keras_ssl.training.run import Run
 from keras_ssl.training.step import Step, step_of
 
@@ -30,7 +30,7 @@ class Trainer(keras.Model):
         self.continues_epoch = False  # set by fit: its second part, after the rest of an epoch that was cut off
         self._means = {name: keras.metrics.Mean(name=name) for name in (*self.terms, *self.metric_names)}
         self._notices = set()
-        self._creation_strategy = distribute.current()
+        self._creation_strategy = backend.current_strategy()
 
     # What the user calls.
 
@@ -79,7 +79,7 @@ class Trainer(keras.Model):
         if not self.built and backbones.input_shape(self.backbone):
             self.build()  # so that summary() and save() know all parts before the first batch
         uncompilable = self.views.uncompilable if self.views is not None else []
-        if uncompilable and (jit_compile is True or (jit_compile == "auto" and keras.backend.backend() == "jax")):
+        if uncompilable and (jit_compile is True or (jit_compile == "auto" and backend.COMPILES_BY_DEFAULT)):
             warnings.warn(
                 f"These layers of the views can't be compiled by XLA: {', '.join(uncompilable)}. The whole training "
                 "step runs uncompiled because of them."
@@ -183,14 +183,14 @@ class Trainer(keras.Model):
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The backbone's features of images; as Keras' own. Over several processes: `evaluate.extract_features`."""
-        if distribute.processes_of(self)[0] > 1:
+        if backend.processes_of(self)[0] > 1:
             raise ValueError(
                 "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
                 "extract_features(model, images), which computes them in each process by itself."
             )
-        rows, replicas = len(x) if hasattr(x, "shape") else 0, distribute.replicas_of(self)
+        rows, replicas = len(x) if hasattr(x, "shape") else 0, backend.replicas_of(self)
         if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
-            distribute.refuse_size(self, None, batch_size or 32, "batch_size")
+            sharding.check_size(self, None, batch_size or 32, "batch_size")
             x = np.asarray(x[np.minimum(np.arange(-(-rows // replicas) * replicas), rows - 1)])
         features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
         return features[:rows] if rows else features
@@ -216,26 +216,26 @@ class Trainer(keras.Model):
         if feed.rows is not None:
             self.check_rows(feed.rows)
         if self.micro_batch_size is not None:
-            micro_batches.check_size(self.micro_batch_size, feed.global_batch_size, distribute.replicas_of(self))
+            micro_batches.check_size(self.micro_batch_size, feed.global_batch_size, backend.replicas_of(self))
             micro_batches.check_batch_norm(self, self.micro_batch_size)
         return feed
 
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
-        with distribute.scope_of(self):
+        with backend.scope_of(self):
             self._freeze()  # what was thawed on the teacher itself, behind the model's back
             if not self.built:
                 self.build(feed.shapes())
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-        if distribute.replicas_of(self) > 1:
+        if backend.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
 
     def _announce(self, feed, verbose):
         """Says once what a user should know before the first step."""
         if verbose == 0:
             return
-        replicas = distribute.description(self, feed.global_batch_size)
+        replicas = preflight.describe(self, feed.global_batch_size)
         if replicas:
             self._notify_once(replicas, replicas)
         if feed.rows_left_over:
@@ -258,14 +258,14 @@ class Trainer(keras.Model):
                 raise ValueError(f"{method}: `{name}` has no meaning for a self-supervised loss: leave it out.")
         if not self.compiled:
             raise ValueError(f"Call compile(optimizer=…) before {method}().")
-        distribute.prepare(self, self._creation_strategy)
+        preflight.check(self, self._creation_strategy)
 
     # The step.
 
     def train_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with distribute.after(batch), Step(self, training=True) as step:
+        with backend.control_dependencies(batch), Step(self, training=True) as step:
             # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
             return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
 
@@ -300,7 +300,7 @@ class Trainer(keras.Model):
     def test_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with distribute.after(batch), Step(self, training=False):
+        with backend.control_dependencies(batch), Step(self, training=False):
             return super().test_step(*state, (batch,))
 
     # The loss: the one place that reduces over rows and replicas.

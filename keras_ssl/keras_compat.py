@@ -14,7 +14,32 @@ def flatten_layers(layer):
     return list(layer._flatten_layers())
 
 
-def as_one_call(function, inputs):
+def variable_index(optimizer, variable):
+    """The place of a variable among those that an optimizer was built with.
+
+    An optimizer that keeps something per variable needs it in `update_step`; only the private method has it.
+    """
+    return optimizer._get_variable_index(variable)
+
+
+def is_tf_dataset(source):
+    """Whether an object is a `tf.data.Dataset`, told without importing TensorFlow.
+
+    `isinstance` needs the import, which takes seconds; what the class is called is no promise.
+    """
+    return any(cls.__name__ == "DatasetV2" and cls.__module__.startswith("tensorflow.") for cls in type(source).__mro__)
+
+
+def set_total_epochs(callback, epochs):
+    """Tells all callbacks of a run how many epochs it has; to be called in `set_params` of the first of them.
+
+    Keras hands one and the same dict to all callbacks; that it does so is not promised.
+    """
+    if callback.params:
+        callback.params["epochs"] = epochs
+
+
+def single_call(function, inputs):
     """`function(inputs)`, in which a layer may be called several times and all that it adds by `add_loss` counts.
 
     Keras' step on JAX enters `Model.call` past `Layer.__call__`, so that each layer below begins a call of its own:
@@ -34,7 +59,7 @@ class _OneCall(keras.layers.Layer):
 
 
 @contextlib.contextmanager
-def nothing_lost(model):
+def restore_on_error(model):
     """Puts the values back that Keras' `fit` on JAX took out of the variables, where its first step fails.
 
     While it trains, the state travels from step to step and the variables are empty. `fit` gives the state of the last

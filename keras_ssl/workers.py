@@ -4,8 +4,7 @@
 print(workers.run("package.module:function", "tensorflow"))  # what function() of each of two workers returned
 ```
 
-`check_workers` is what `keras_ssl.testing` asks of a method: the weights and the logged loss of two workers are
-those of one process on the same global batch.
+`keras_ssl.testing` asks with it whether two workers train a method as one process does.
 """
 
 import importlib
@@ -111,70 +110,6 @@ def _free_ports(count):
     for one in sockets:
         one.close()
     return ports
-
-
-def train(specs, initials, options=None):
-    """Runs of methods as `keras_ssl.testing` makes them, in this process, under the strategy that is set.
-
-    Args:
-        specs: a list of `"package.module:make_model"`, or of the functions themselves.
-        initials: for each the initial weights, a list of arrays in the order of `model.weights`; None for the model's
-            own.
-        options: `epochs`, of the runs; 2 unless given.
-
-    Returns:
-        A list of dicts: `weights`, `history`, and the `initial` weights.
-    """
-    from keras_ssl import testing
-
-    results = []
-    for spec, initial in zip(specs, initials):
-        case = testing._Case(imported(spec) if isinstance(spec, str) else spec, initial=initial)
-        done = case.train(**(options or {}))
-        results.append({"weights": done.weights, "history": done.history, "initial": case.initial})
-    return results
-
-
-def check_workers(specs, backend, folders, echo=print):
-    """Checks that methods train in two processes as they do in one.
-
-    Args:
-        specs: a list of `"package.module:make_model"`.
-        backend: `"tensorflow"` or `"jax"`.
-        folders: one a method. It holds `initial.npz`, the initial weights, and `{backend}.npz`, the weights after the
-            run in one process and then what it logged by epoch, in the order of the names: what
-            `python -m keras_ssl.testing` writes in its role "save".
-        echo: is given what was found.
-
-    Raises:
-        AssertionError: if the workers differ from one another or from the one process.
-    """
-    folders = [pathlib.Path(folder) for folder in folders]
-    initials = [arrays_of(folder / "initial.npz") for folder in folders]
-    try:
-        found = run("keras_ssl.workers:train", backend, (specs, initials), seconds=300 + 60 * len(specs))
-    except RuntimeError as error:
-        raise AssertionError(f"{backend}, two workers: {error}") from error
-    for spec, folder, one, other in zip(specs, folders, *found):
-        _check_pair(f"{spec}, two workers on {backend}", arrays_of(folder / f"{backend}.npz"), one, other)
-        echo(f"{spec}, two workers on {backend}: the run of one process")
-
-
-def _check_pair(what, alone, one, other):
-    from keras_ssl import testing
-
-    testing._same_arrays(one["weights"], other["weights"], f"the weights of {what}", tolerance=0.0)
-    if one["history"] != other["history"]:
-        raise AssertionError(f"{what} log {one['history']} and {other['history']}")
-    count = len(one["weights"])
-    testing._same_arrays(one["weights"], alone[:count], f"the weights of {what} and of one process")
-    for name, values in zip(sorted(one["history"]), alone[count:], strict=True):
-        testing._close(one["history"][name], values, f"{name!r} as logged by {what} and by one process")
-
-
-def arrays_of(path):
-    with np.load(path) as file:
-        return [file[name] for name in file.files]
 
 
 def imported(spec):

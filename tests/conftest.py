@@ -14,6 +14,7 @@ import pytest
 
 from keras_ssl import distribute
 from keras_ssl.data import load
+from keras_ssl.testing import tiny_backbone
 
 
 def pytest_configure(config):
@@ -85,13 +86,6 @@ def run(photos, tmp_path_factory):
     with contextlib.redirect_stdout(printed):
         assert pretrain(photos, folder) == 0
     return folder, printed.getvalue()
-
-
-def tiny_backbone(shape=(28, 28, 1), widths=(8, 16, 16), strides=2, **layer):
-    """A network of three convolutions whose runs are smooth: GELU, no batch normalisation."""
-    low_high = keras.layers.Rescaling(1 / 127.5, -1)
-    convolutions = [keras.layers.Conv2D(width, 3, strides, activation="gelu", **layer) for width in widths]
-    return keras.Sequential([keras.Input(shape), low_high, *convolutions], name="tiny")
 
 
 def golden(name):

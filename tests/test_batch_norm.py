@@ -1,5 +1,6 @@
 """Batch normalisation: which rows its statistics are of, and that the layers stay Keras' own."""
 
+import contextlib
 import copy
 import json
 import zipfile
@@ -623,7 +624,7 @@ def test_fit_does_not_warn_where_the_answer_does_not_depend_on_replicas(change, 
     scope = distribute.local_replicas(2) if change else None
     if change and scope is None:
         pytest.skip("one device")
-    with scope or distribute.contextlib.nullcontext():
+    with scope or contextlib.nullcontext():
         backbone = few_layers()
         if change:
             change(backbone)

@@ -451,7 +451,7 @@ def test_simclr_is_written_as_any_new_method_would_be():
     assert "train_step" not in source
     own = {name for name, value in vars(keras_ssl.SimCLR).items() if inspect.isfunction(value)}
     hooks = {"build_heads", "embed", "objective", "after_optimizer_step", "check_batch_size", "collapse_losses"}
-    assert own <= hooks | {"__init__", "project"}
+    assert own <= hooks | {"__init__", "default_views"}
 
 
 def test_terms_that_are_not_stated_are_refused(images):

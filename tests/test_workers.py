@@ -12,6 +12,7 @@ import pytest
 import worker_runs
 
 from keras_ssl import workers
+from keras_ssl.testing import everywhere
 
 BACKEND = keras.backend.backend()
 pytestmark = [
@@ -89,16 +90,18 @@ def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
         return made[0]
 
     monkeypatch.setattr(workers, "run", remember)  # the second check compares the same runs with others
-    (alone,) = workers.train([worker_runs.make_model], [None])
+    (alone,) = everywhere.train([worker_runs.make_model], [None])
     np.savez(tmp_path / "initial.npz", *alone["initial"])
     logged = [np.array(alone["history"][name]) for name in sorted(alone["history"])]
     np.savez(tmp_path / f"{BACKEND}.npz", *alone["weights"], *logged)
     said = []
-    workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)
-    assert said == [f"tests.worker_runs:make_model, two workers on {BACKEND}: the run of one process"]
+    checked = everywhere.Everywhere(["tests.worker_runs:make_model"], [tmp_path], None, said.append)
+    checked.check_workers(BACKEND)
+    assert checked.failed == checked.inconclusive == []
+    assert said[0].startswith(f"tests.worker_runs:make_model, two workers on {BACKEND}: passed")
     np.savez(tmp_path / f"{BACKEND}.npz", *[weight * 1.001 for weight in alone["weights"]], *logged)
-    with pytest.raises(AssertionError, match=r"two workers .* and of one process"):
-        workers.check_workers(["tests.worker_runs:make_model"], BACKEND, [tmp_path], said.append)
+    checked.check_workers(BACKEND)
+    assert re.search(r"two workers .* and of one process", checked.failed[0])
 
 
 def test_the_example_of_two_workers_prints_one_loss_twice():

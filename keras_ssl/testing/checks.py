@@ -1,0 +1,347 @@
+"""The contract: one function per promise, and `check_method`, which runs them."""
+
+import dataclasses
+import difflib
+import pathlib
+import tempfile
+import time
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssl import batch_norm
+from keras_ssl.evaluate.features import extract_features
+from keras_ssl.testing.runs import (
+    BATCH,
+    STEPS,
+    TOLERANCE,
+    Differs,
+    MethodUnderTest,
+    Skip,
+    close,
+    same_arrays,
+    same_run,
+    same_values,
+)
+
+# A fault moves a run by far more than rounding does: a difference up to so many times as large as rounding makes, on a
+# network where rounding alone passes the tolerance, says nothing of the method.
+ROUNDING_FACTOR = 10.0
+VERDICTS = ("passed", "failed", "inconclusive", "skipped")
+
+
+@dataclasses.dataclass
+class CheckReport:
+    """What `check_method` found.
+
+    Attributes:
+        method: its name.
+        results: a list of `(check, verdict, detail, seconds)`; a verdict is "passed", "failed", "inconclusive" or
+            "skipped".
+    """
+
+    method: str
+    results: list = dataclasses.field(default_factory=list)
+
+    @property
+    def passed(self):
+        """Names of the checks that passed."""
+        return list(self._of("passed"))
+
+    @property
+    def failed(self):
+        """What failed: a dict of check to what differs."""
+        return self._of("failed")
+
+    @property
+    def inconclusive(self):
+        """What could not be told on this network, a dict of check to why: it is not passed."""
+        return self._of("inconclusive")
+
+    @property
+    def skipped(self):
+        """What this process can't check: a dict of check to the reason."""
+        return self._of("skipped")
+
+    def _of(self, verdict):
+        return {name: detail for name, found, detail, _ in self.results if found == verdict}
+
+    def __str__(self):
+        counts = [f"{len(self._of(verdict))} {verdict}" for verdict in VERDICTS if self._of(verdict)]
+        lines = [f"{self.method} on {keras.backend.backend()}: {', '.join(counts)}"]
+        lines += [f"  {name:<32} {verdict:<12} {seconds:6.1f} s" for name, verdict, _, seconds in self.results]
+        for verdict in ("failed", "inconclusive", "skipped"):
+            lines += [f"  {verdict}: {name}: {detail}" for name, detail in self._of(verdict).items()]
+        return "\n".join(lines)
+
+
+def check_method(make_model, images=None, only=None, verbose=True):
+    """Checks a method against the contract of this library, as far as one process can.
+
+    All checks run, also after one fails. Where two runs differ that should be one, rounding is measured: initial
+    weights are changed by a ten-millionth. Where that alone moves the run by more than the tolerance, and the
+    difference is not ten times as large, the verdict is "inconclusive": this network can't tell, take a smoother one,
+    such as `keras_ssl.testing.tiny_backbone`.
+
+    Args:
+        make_model: a function without arguments that makes a new, uncompiled `SelfSupervisedModel`. A small one: it is
+            trained some dozen times for a few steps.
+        images: what to train on, in any form of arrays that `fit` takes, 640 rows or more; None for images of the
+            bundled sample in the backbone's size and the model's value range.
+        only: names of checks; None for all.
+        verbose: print a line for each check when it is done.
+
+    Returns:
+        A `CheckReport`, which prints as a table.
+
+    Raises:
+        AssertionError: with the names of the checks that failed and what differs.
+
+    Warns:
+        UserWarning: with the names of the checks that are inconclusive.
+    """
+    checked_names(only)
+    report = run_checks(MethodUnderTest(make_model, images), only, print_line if verbose else None)
+    if report.inconclusive:
+        warnings.warn(f"{report.method}: {len(report.inconclusive)} checks are inconclusive.\n{report}")
+    if report.failed:
+        raise AssertionError(str(report))
+    return report
+
+
+def checked_names(only):
+    """Names of checks, once it is sure that there are such checks."""
+    for name in only or ():
+        if name not in CHECKS:
+            near = difflib.get_close_matches(name, CHECKS, n=1)
+            hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(CHECKS)}."
+            raise ValueError(f'`only`: there is no check "{name}". {hint}')
+    return only
+
+
+def run_checks(case, only=None, echo=None):
+    """A `CheckReport` of a `MethodUnderTest`; `echo` is given a line for each check."""
+    report = CheckReport(type(case.model()).__name__)
+    for name, check in CHECKS.items():
+        if only is not None and name not in only:
+            continue
+        start = time.monotonic()
+        verdict, detail = _judged(case, check)
+        report.results.append((name, verdict, detail, time.monotonic() - start))
+        if echo:
+            echo(f"{report.method} on {keras.backend.backend()}: {name}: {verdict} ({report.results[-1][3]:.1f} s)")
+    return report
+
+
+def _judged(case, check):
+    try:
+        check(case)
+    except Skip as reason:
+        return "skipped", str(reason)
+    except Differs as error:
+        return verdict_of(error, case.rounding())
+    except AssertionError as error:
+        return "failed", str(error)
+    except Exception as error:
+        # A method that can't do what is asked of it fails this check, and the others are still of interest.
+        return "failed", f"{type(error).__name__}: {error}"
+    return "passed", ""
+
+
+def verdict_of(error, rounding):
+    """`(verdict, detail)` of two runs that differ.
+
+    Args:
+        error: `Differs`.
+        rounding: how far rounding alone moves a run of the method.
+    """
+    measured = f"rounding alone moves a run of this network by {rounding:.3g}"
+    if rounding > TOLERANCE and error.difference <= ROUNDING_FACTOR * rounding:
+        return "inconclusive", f"{error}; {measured}: take a smoother network (GELU for ReLU, less batch normalization)"
+    return "failed", f"{error}; {measured}"
+
+
+def print_line(line):
+    print(line, flush=True)
+
+
+# The contract, one function a promise.
+
+
+def arguments_are_attributes(case):
+    """Every argument of __init__ is kept under its name: that is what is saved."""
+    model = case.model()
+    for name in model.get_config():
+        assert hasattr(model, name), f"argument {name!r} is not kept as an attribute"
+
+
+def features_are_the_backbones(case):
+    """Outside of fit and evaluate the model is its backbone."""
+    model = case.trained().model
+    images = case.some_images(8)
+    expected = ops.convert_to_numpy(model.backbone(ops.cast(images, "float32"), training=False))
+    same_values(model(images, training=False), expected, "model(images) and backbone(images)")
+    same_values(model.predict(images, verbose=0), expected, "model.predict(images) and backbone(images)")
+    trained = model(images, training=True)
+    assert tuple(trained.shape) == expected.shape, "model(images, training=True) is not the features"
+
+
+def loss_is_the_sum_of_its_terms(case):
+    """The loss is the sum of the terms (and of regularisers); all terms and figures are logged."""
+    run = case.trained()
+    for name in (*run.model.terms, *run.model.metric_names):
+        assert name in run.history, f"{name!r} is not logged"
+    total = sum(np.array(run.history[name]) for name in run.model.terms)
+    if not run.model.losses:
+        close(run.history["loss"], total, "the loss and the sum of its terms")
+
+
+def same_seedsame_run(case):
+    """The same weights and the same seed give the same run."""
+    same_run(case.train(), case.trained(), "two runs", tolerance=1e-6)
+
+
+def step_counts_batches(case):
+    """The model's one counter moves once a batch."""
+    assert int(ops.convert_to_numpy(case.trained().model.step)) == STEPS * 2
+
+
+def evaluation_repeats(case):
+    """evaluate() draws the same views each time, and changes nothing."""
+    model = case.trained().model
+    before = case.state(model)
+    first = model.evaluate(case.images, batch_size=BATCH, verbose=0, return_dict=True)
+    second = model.evaluate(case.images, batch_size=BATCH, verbose=0, return_dict=True)
+    assert first == second, f"two evaluations differ: {first} and {second}"
+    same_arrays(case.state(model), before, "the weights before and after evaluate()")
+
+
+def steps_per_execution(case):
+    """Several steps in one compiled call are the same steps."""
+    if keras.backend.backend() == "torch":
+        raise Skip("Keras has no steps_per_execution on torch")
+    same_run(case.train(steps_per_execution=STEPS), case.trained(), f"steps_per_execution={STEPS} and 1")
+
+
+def jit_compiled(case):
+    """Compiled and uncompiled steps are the same steps."""
+    if keras.backend.backend() == "torch":
+        raise Skip("torch.compile takes minutes; the slow tests run it")
+    model = case.model()
+    if model.views is not None and model.views.uncompilable:
+        raise Skip(f"XLA can't compile these layers of the views: {', '.join(model.views.uncompilable)}")
+    usual = bool(case.trained().model.jit_compile)
+    same_run(case.train(jit_compile=not usual), case.trained(), f"jit_compile={not usual} and {usual}")
+
+
+def two_replicas(case):
+    """Two replicas with half of the batch each are one device with all of it."""
+    _replicas(case, 2)
+
+
+def four_replicas(case):
+    """Four replicas with a quarter of the batch each are one device with all of it."""
+    _replicas(case, 4)
+
+
+def _replicas(case, count):
+    with case.replicas(count) as strategy:
+        other = case.train()
+    same_run(other, case.trained(), f"{count} replicas ({strategy}) and one device")
+
+
+def micro_batches(case):
+    """A batch that goes through the network in parts gives the step of the whole batch.
+
+    Where there is batch normalisation, that of the whole batch normalised in ghost batches of the same size.
+    """
+    size = BATCH // 4
+    whole = case.trained()
+    if batch_norm.batch_norm_layers(whole.model):
+        # Methods that run their views in one pass have all of an image's views in a ghost batch.
+        views = len(whole.model.views.branches) if getattr(whole.model, "one_pass", False) else 1
+        whole = case.train(prepare=lambda model: batch_norm.use_ghost_batches(model, size * views))
+    same_run(case.train(micro_batch_size=size), whole, f"micro_batch_size={size} and the whole batch")
+
+
+def accumulation_refused(case):
+    """A mean of small batches is never taken for the large one."""
+    model = case.model()
+    if not model.batch_dependent:
+        raise Skip("rows of a batch don't meet in this method")
+    try:
+        model.compile(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    except ValueError as error:
+        assert "gradient_accumulation_steps" in str(error)
+    else:
+        raise AssertionError("gradient_accumulation_steps=2 is accepted, though rows of a batch are compared")
+
+
+def saves_and_goes_on(case):
+    """Saved in the middle and loaded, a run ends as if it had not been interrupted."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        half = case.half()
+        half.model.save(path)
+        loaded = keras.models.load_model(path)
+        same_arrays(case.state(loaded), case.state(half.model), "the weights saved and loaded")
+    resumed = case.train(loaded, epochs=(1, 2))
+    same_arrays(resumed.weights, case.trained().weights, "the weights of an interrupted run and of a straight one")
+
+
+def learns(case):
+    """A few dozen steps on real images lower the loss on images not trained on, and collapse nothing."""
+    model = case.model()
+    model.compile(optimizer=keras.optimizers.Adam(0.0))
+    rows = len(keras.tree.flatten(case.images)[0])
+    held = keras.tree.map_structure(lambda array: array[rows // 2 :], case.images)
+    train = keras.tree.map_structure(lambda array: array[: rows // 2], case.images)
+    if model.uses_index:  # whose loss is of the images that were trained on
+        held = train
+    # First an epoch at a rate of zero: with a queue of negatives, the loss is larger once that is full.
+    model.fit(train, batch_size=64, verbose=0)
+    model.optimizer.learning_rate = 2e-3
+    before = model.evaluate(held, batch_size=64, verbose=0, return_dict=True)["loss"]
+    untrained = case.accuracy(model)
+    model.fit(train, batch_size=64, epochs=10, verbose=0)
+    after = model.evaluate(held, batch_size=64, verbose=0, return_dict=True)["loss"]
+    assert np.isfinite(after), f"the loss is {after}"
+    assert after < before, f"the loss on held-out images is {before:.4f} before training and {after:.4f} after"
+    features = extract_features(model, case.some_images(256))
+    features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    spread = float(features.std(axis=0).mean() * np.sqrt(features.shape[1]))
+    assert spread > 0.05, f"the features of all images are nearly one direction: spread {spread:.3f} of at most 1"
+    if untrained is not None:
+        trained = case.accuracy(model)
+        if model.batch_dependent or model.frozen_layers():
+            # 640 images and 50 steps are too few to ask for more than this: noise of the probe is two points.
+            least = untrained - 0.05
+        else:
+            # A task that labels itself begins by giving up what neighbours see for what it asks: measured, up to 19
+            # points in these 50 steps. It must not give up half of what is above chance.
+            chance = 1.0 / len(np.unique(case.labels))
+            least = (untrained + chance) / 2.0
+        assert trained > least, f"kNN accuracy falls from {untrained:.3f} to {trained:.3f} by training"
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        arguments_are_attributes,
+        features_are_the_backbones,
+        loss_is_the_sum_of_its_terms,
+        same_seedsame_run,
+        step_counts_batches,
+        evaluation_repeats,
+        steps_per_execution,
+        jit_compiled,
+        two_replicas,
+        four_replicas,
+        micro_batches,
+        accumulation_refused,
+        saves_and_goes_on,
+        learns,
+    )
+}

@@ -1,0 +1,205 @@
+"""Runs of a method that start from the same weights, and how two of them are compared."""
+
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssl import data, distribute
+from keras_ssl.evaluate import knn
+from keras_ssl.evaluate.features import extract_features
+
+# What float32 leaves between two ways to compute the same training run of a few steps.
+TOLERANCE = 1e-5
+# Small, so that a tiny network in its first steps is no amplifier of that: at 0.05 a ReLU network with batch
+# normalization made 1 out of 1e-7, at 0.003 networks of many kinds stayed below 1e-6.
+LEARNING_RATE = 0.003
+BATCH = 32
+STEPS = 5  # per epoch; two epochs make the ten steps of which this library promises equality
+
+
+class Skip(Exception):
+    """Raised by a check that this process can't do."""
+
+
+class Differs(AssertionError):
+    """Two runs that must be one are not.
+
+    Attributes:
+        difference: the largest relative difference found.
+    """
+
+    def __init__(self, message, difference=float("inf")):
+        super().__init__(message)
+        self.difference = difference
+
+
+@dataclasses.dataclass
+class TrainedRun:
+    """A finished training run."""
+
+    model: object
+    history: dict
+    weights: list
+
+
+class MethodUnderTest:
+    """A method under check: its data, its initial weights, and runs that all start from them."""
+
+    def __init__(self, make_model, images=None, initial=None):
+        self.make_model = make_model
+        keras.utils.set_random_seed(0)  # a contract must not hold on some days only
+        first = make_model()
+        if not getattr(first, "compile", None) or first.compiled:
+            raise ValueError("`make_model` must make a SelfSupervisedModel that is not compiled.")
+        self.labels = None
+        self.images = sample_images(first, self) if images is None else images
+        self.initial = initial
+        self._trained = self._half = self._rounding = None
+
+    def model(self):
+        """A new model; all of them have the weights of the first."""
+        model = self.make_model()
+        if not model.built:
+            part = keras.tree.map_structure(lambda array: (None, *array.shape[1:]), self.images)
+            model.build(part)
+        if self.initial is None:
+            self.initial = self.state(model)
+        for variable, value in zip(model.weights, self.initial):
+            variable.assign(value)
+        return model
+
+    def some_images(self, count):
+        parts = self.images if isinstance(self.images, dict) else {"image": self.images}
+        images = parts["image"] if "image" in parts else parts["views"][0]
+        return images[:count]
+
+    def accuracy(self, model):
+        if self.labels is None:
+            return None
+        features = extract_features(model, self.some_images(len(self.labels)))
+        half = len(features) // 2
+        return knn(features[:half], self.labels[:half], features[half:], self.labels[half:], k=10)
+
+    def trained(self):
+        """The run that the others are compared with: one device, Keras' defaults."""
+        if self._trained is None:
+            self._trained = self.train()
+        return self._trained
+
+    def train(self, model=None, epochs=(0, 2), prepare=None, **compiled):
+        """Two passes of training; of a new model, or of a model that may be compiled already."""
+        model = self.model() if model is None else model
+        if prepare is not None:
+            prepare(model)
+        if not model.compiled:
+            model.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE, momentum=0.9), **compiled)
+        few = keras.tree.map_structure(lambda array: array[: BATCH * STEPS + 5], self.images)
+        history = model.fit(few, batch_size=BATCH, initial_epoch=epochs[0], epochs=epochs[1], verbose=0)
+        return TrainedRun(model, history.history, self.state(model))
+
+    def half(self):
+        """The first epoch of `trained`, as a run of its own: what a run that is interrupted has done."""
+        if self._half is None:
+            self._half = self.train(epochs=(0, 1))
+        return self._half
+
+    def rounding(self):
+        """How far rounding alone moves a run: the largest relative difference that initial weights make which are
+        changed by a ten-millionth."""
+        if self._rounding is None:
+            kept, noise = self.initial, np.random.default_rng(0)
+            straight = self.trained()
+            try:
+                self.initial = [
+                    value * (1.0 + 1e-7 * noise.normal(size=value.shape)).astype(value.dtype)
+                    if value.dtype.kind == "f"
+                    else value
+                    for value in kept
+                ]
+                moved = self.train()
+            finally:
+                self.initial = kept
+            self._rounding = max(relative_difference(a, b) for a, b in zip(moved.weights, straight.weights))
+        return self._rounding
+
+    def state(self, model):
+        return [ops.convert_to_numpy(variable) for variable in model.weights]
+
+    @contextlib.contextmanager
+    def replicas(self, count):
+        """Runs what is inside on several replicas of this machine's devices."""
+        self.trained()  # the run to compare with is on one device
+        scope = distribute.local_replicas(count)
+        if scope is None:
+            raise Skip(
+                f"this process has fewer than {count} devices of one kind, or its backend runs on one; "
+                "python -m keras_ssl.testing makes them"
+            )
+        with scope as strategy:
+            yield strategy
+
+
+def sample_images(model, case):
+    """Images of the bundled sample in the size of the model's backbone, in the model's range; and their labels."""
+    split = data.load("fashion_mnist_sample").train
+    shape = getattr(model.backbone, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError("The backbone does not say what images it takes: pass `images` to check_method.")
+    height, width, channels = (side or default for side, default in zip(shape[1:], (28, 28, 1)))
+    images = split.images[:640].astype("float32")
+    # Backbones of open size see images as they are.
+    if (height, width) != (28, 28):
+        images = ops.convert_to_numpy(ops.image.resize(images, (height, width)))
+    low, high = model.value_range
+    images = low + (high - low) * np.clip(np.repeat(images, channels, axis=-1) / 255.0, 0.0, 1.0)
+    case.labels = split.labels[:640]
+    return {"image": images.astype("float32"), "label": case.labels} if model.uses_labels else images.astype("float32")
+
+
+def same_run(one, other, what, tolerance=TOLERANCE):
+    """Raises `Differs` where two runs have not the same weights and logs."""
+    assert set(one.history) == set(other.history), f"{what} log {set(one.history)} and {set(other.history)}"
+    logs = [(one.history[name], values, f"{name!r} as logged, {what}") for name, values in other.history.items()]
+    _all_close([*_pairs(one.weights, other.weights, f"weights after {2 * STEPS} steps, {what}"), *logs], tolerance)
+
+
+def same_arrays(one, other, what, tolerance=TOLERANCE):
+    """Raises `Differs` where two lists of arrays are not the same, place by place."""
+    _all_close(_pairs(one, other, what), tolerance)
+
+
+def close(a, b, what, tolerance=TOLERANCE):
+    """Raises `Differs` where two arrays are not the same."""
+    _all_close([(a, b, what)], tolerance)
+
+
+def same_values(tensor, array, what):
+    """Raises `Differs` where a tensor is not an array."""
+    close(ops.convert_to_numpy(tensor), array, what)
+
+
+def relative_difference(a, b):
+    """The largest `|a − b| / max(1, |b|)`; infinite where one is not a number."""
+    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    difference = np.max(np.abs(a - b) / np.maximum(1.0, np.abs(b)), initial=0.0)
+    return float(difference) if np.isfinite(difference) else float("inf")
+
+
+def _pairs(one, other, what):
+    assert len(one) == len(other), f"{what}: {len(one)} and {len(other)} variables"
+    pairs = []
+    for number, (a, b) in enumerate(zip(one, other)):
+        # By place and never by name: a teacher has the names of its student.
+        assert a.shape == b.shape, f"{what}: variable {number} has shapes {a.shape} and {b.shape}"
+        pairs.append((a, b, f"{what}: variable {number} of shape {a.shape}"))
+    return pairs
+
+
+def _all_close(pairs, tolerance):
+    differences = [(relative_difference(a, b), what) for a, b, what in pairs]
+    worst, what = max(differences, default=(0.0, ""), key=lambda pair: pair[0])
+    if not worst <= tolerance:
+        raise Differs(f"{what} differ by {worst:.3g} (allowed: {tolerance:g})", worst)

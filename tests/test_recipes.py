@@ -384,7 +384,7 @@ def test_each_figure_has_a_source_in_words_and_in_json(method):
         made = recipe(method, (28, 28, 1), 5000, 64, 30, source=source)
         config = json.loads(json.dumps(made.config))
         assert config == made.config
-        names = [name for name, _, _ in made.figures()]
+        names = [name for name, _, _ in made.entries()]
         assert len(names) == len(set(names)), "a name twice would lose a source"
         assert all(config["sources"][name] for name in names)
         assert set(made.arguments) <= set(names)

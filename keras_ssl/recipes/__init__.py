@@ -5,7 +5,7 @@ most methods: what its paper trained with, on sets of 50,000 to 1.3 million imag
 measured here on 10,000 small ones.
 """
 
-from keras_ssl.recipes.choose import recipe
-from keras_ssl.recipes.made import Recipe
+from keras_ssl.recipes.recipe import Recipe
+from keras_ssl.recipes.select import recipe
 
 __all__ = ["Recipe", "recipe"]

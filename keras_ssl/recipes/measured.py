@@ -16,7 +16,7 @@ from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.triplet import Triplet
-from keras_ssl.recipes.plan import Cosine, Figure, Head, Plan
+from keras_ssl.recipes.plan import Cosine, Head, Plan, Sourced
 
 SOURCE = "measured: docs/methods.md"
 
@@ -55,19 +55,19 @@ def small(method, known, run):
     if known is None:
         source = "a default: SimCLR's, docs/methods.md"
         notes.append(f"{method.__name__} has no recipe here: nothing was measured for it.")
-    arguments = {name: Figure(value, source) for name, value in measured.arguments.items()}
+    arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
     if known is Exemplar:
-        arguments["exemplars"] = Figure(run.images, "the number of images")
+        arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:
             notes.append(
                 f"{measured.images:,} images as classes were learned in {measured.passes} passes; 10,000 in 16 passes "
                 "at a rate of 1e-2 were not (docs/methods.md)."
             )
     return Plan(
-        optimizer=Figure(keras.optimizers.AdamW, source),
+        optimizer=Sourced(keras.optimizers.AdamW, source),
         rate=_rate(measured, run, source),
         schedule=Cosine(0.05, source),
-        decay=Figure(1e-4, source),
+        decay=Sourced(1e-4, source),
         passes=_passes(measured, run, source),
         views=small_views(known, run),
         arguments=arguments,
@@ -77,20 +77,20 @@ def small(method, known, run):
 
 def _rate(measured, run, source):
     if run.batch_size == BATCH:
-        return Figure(measured.rate, source)
+        return Sourced(measured.rate, source)
     counted = min(run.batch_size, LARGEST_BATCH)
     held = f", held from {LARGEST_BATCH} on" if run.batch_size > LARGEST_BATCH else ""
     rule = f"{measured.rate:g} · √({counted} / {BATCH}){held}"
-    return Figure(measured.rate * math.sqrt(counted / BATCH), f"{source}, at {BATCH}; √: Malladi et al. 2022", rule)
+    return Sourced(measured.rate * math.sqrt(counted / BATCH), f"{source}, at {BATCH}; √: Malladi et al. 2022", rule)
 
 
 def _passes(measured, run, source):
     """Fewer images are seen more often, so that as many are seen in all."""
     more = min(MOST_PASSES, round(measured.passes * measured.images / run.images))
     if more <= measured.passes:
-        return Figure(measured.passes, source)
+        return Sourced(measured.passes, source)
     rule = f"as many images in all as {measured.passes} passes over {measured.images:,}, at most {MOST_PASSES}"
-    return Figure(more, source, rule)
+    return Sourced(more, source, rule)
 
 
 def small_views(known, run):
@@ -105,4 +105,4 @@ def small_views(known, run):
 
     rule = f"augment.simclr(({height}, {width}), {channels}, strength=0.5)"
     rule = f"the first of {rule}" if known is Exemplar else rule
-    return Figure(make, "Chen et al. 2020, appendix B.9; not measured here", rule)
+    return Sourced(make, "Chen et al. 2020, appendix B.9; not measured here", rule)

@@ -17,7 +17,7 @@ from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.optimizers import LARS
 from keras_ssl.recipes.measured import small_views
-from keras_ssl.recipes.plan import Constant, Cosine, Drops, Figure, Head, Plan
+from keras_ssl.recipes.plan import Constant, Cosine, Drops, Head, Plan, Sourced
 
 CODE = "the authors' code"
 
@@ -31,14 +31,14 @@ def _linear(base, run, batch=256):
 
 
 def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, options=None, notes=(), **more):
-    """`rate` is (base, source) at a batch of 256, `decay` and `passes` are `Figure`s."""
+    """`rate` is (base, source) at a batch of 256, `decay` and `passes` are `Sourced`s."""
     value, rule = _linear(rate[0], run)
-    options = {"momentum": Figure(0.9, CODE), "trust_coefficient": Figure(1e-3, CODE), **(options or {})}
+    options = {"momentum": Sourced(0.9, CODE), "trust_coefficient": Sourced(1e-3, CODE), **(options or {})}
     if run.epochs is not None and run.epochs < 100:
         notes = (f"10 passes of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
     return Plan(
-        optimizer=Figure(LARS, f"{paper}; biases and normalisation have no decay and no scaling"),
-        rate=Figure(value, rate[1], rule),
+        optimizer=Sourced(LARS, f"{paper}; biases and normalisation have no decay and no scaling"),
+        rate=Sourced(value, rate[1], rule),
         schedule=Cosine(0.1, paper, passes=10, end=end),
         decay=decay,
         passes=passes,
@@ -52,7 +52,7 @@ def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, o
 
 def _simclr(run):
     paper = "Chen et al. 2020, section 2.2"
-    decay = Figure(1e-6, paper)
+    decay = Sourced(1e-6, paper)
     if run.small:
         cifar = "Chen et al. 2020, appendix B.9"
         code = f"{CODE}, for CIFAR-10"
@@ -61,11 +61,11 @@ def _simclr(run):
             paper,
             (1.0, f"{code}; {cifar} tries 0.5, 1 and 1.5"),
             decay,
-            Figure(1000, code),
+            Sourced(1000, code),
             least_batch=256,
             least_passes=100,
             views=small_views(SimCLR, run),
-            arguments={"temperature": Figure(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
+            arguments={"temperature": Sourced(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
         )
     root = 0.075 * math.sqrt(run.batch_size)
     notes = f"in batches below 4096 and few passes the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
@@ -74,10 +74,10 @@ def _simclr(run):
         paper,
         (0.3, paper),
         decay,
-        Figure(100, paper),
+        Sourced(100, paper),
         least_batch=256,
         least_passes=100,
-        arguments={"temperature": Figure(0.1, f"{CODE}, for ImageNet")},
+        arguments={"temperature": Sourced(0.1, f"{CODE}, for ImageNet")},
         notes=(notes,) if run.batch_size < 4096 else (),
     )
 
@@ -96,11 +96,11 @@ def _byol(run):
         run,
         paper,
         (rate, source),
-        Figure(decay, source),
-        Figure(1000, paper),
+        Sourced(decay, source),
+        Sourced(1000, paper),
         least_batch=256,
         least_passes=40,
-        arguments={"momentum": Figure(momentum, source)},
+        arguments={"momentum": Sourced(momentum, source)},
     )
 
 
@@ -115,13 +115,13 @@ def _barlow_twins(run):
         run,
         paper,
         (_between(_BARLOW_TWINS, run.batch_size), paper if run.batch_size >= 2048 else table),
-        Figure(1.5e-6, paper),
-        Figure(1000, paper),
+        Sourced(1.5e-6, paper),
+        Sourced(1000, paper),
         least_batch=128,
         least_passes=300,
         end=1e-3,
-        options={"excluded_rate": Figure(0.024, paper, "0.0048 / 0.2, of biases and normalisation")},
-        arguments={"off_diagonal_weight": Figure(5e-3, paper), "scale": Figure(1.0, paper)},
+        options={"excluded_rate": Sourced(0.024, paper, "0.0048 / 0.2, of biases and normalisation")},
+        arguments={"off_diagonal_weight": Sourced(5e-3, paper), "scale": Sourced(1.0, paper)},
     )
 
 
@@ -138,14 +138,14 @@ def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
     value, rule = _linear(rate, run, batch)
     # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
     # off the weight, beside the momentum.
-    decay = Figure(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
+    decay = Sourced(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, source),
-        rate=Figure(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
+        optimizer=Sourced(keras.optimizers.SGD, source),
+        rate=Sourced(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
         schedule=schedule,
         decay=decay,
         passes=passes,
-        options={"momentum": Figure(0.9, source), "nesterov": Figure(nesterov, CODE)},
+        options={"momentum": Sourced(0.9, source), "nesterov": Sourced(nesterov, CODE)},
         least_batch=batch,
         least_passes=passes.value,
         **more,
@@ -155,9 +155,9 @@ def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
 def _rotation(run):
     if run.small:
         paper = "Gidaris et al. 2018, section 4.1, for CIFAR-10"
-        return _sgd(run, paper, 0.1, 128, Drops((30, 60, 80), 100, 0.2, paper), Figure(100, paper))
+        return _sgd(run, paper, 0.1, 128, Drops((30, 60, 80), 100, 0.2, paper), Sourced(100, paper))
     code = f"{CODE}, for ImageNet"
-    return _sgd(run, code, 0.01, 192, Drops((15, 30, 45), 50, 0.1, code), Figure(50, code))
+    return _sgd(run, code, 0.01, 192, Drops((15, 30, 45), 50, 0.1, code), Sourced(50, code))
 
 
 def _distortion(run):
@@ -168,16 +168,16 @@ def _distortion(run):
     if run.small:
         paper = "Zhang et al. 2019, section 4.1, for CIFAR-10"
         drops = Drops((240, 480, 640, 800, 1000), 1500, 0.2, paper)
-        return _sgd(run, paper, 0.1, 512, drops, Figure(1500, paper), notes=notes)
+        return _sgd(run, paper, 0.1, 512, drops, Sourced(1500, paper), notes=notes)
     code = f"{CODE}, for ImageNet"
-    return _sgd(run, code, 0.01, 768, Drops((100, 150), 200, 0.1, code), Figure(200, code), notes=notes)
+    return _sgd(run, code, 0.01, 768, Drops((100, 150), 200, 0.1, code), Sourced(200, code), notes=notes)
 
 
 def _jigsaw(run):
     paper = "Noroozi & Favaro 2016, section 4"
     source = f"{paper}, and {CODE}"
     # The code drops the rate every 100,000 steps, which are 20 passes.
-    passes = Figure(70, paper, "350,000 steps of 256 over 1.28 million images")
+    passes = Sourced(70, paper, "350,000 steps of 256 over 1.28 million images")
     return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), passes, nesterov=False)
 
 
@@ -187,14 +187,14 @@ def _jigsaw(run):
 def _exemplar(run):
     paper = "Dosovitskiy et al. 2014, section 3"
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, paper),
-        rate=Figure(0.01, paper),
+        optimizer=Sourced(keras.optimizers.SGD, paper),
+        rate=Sourced(0.01, paper),
         schedule=Constant(paper),
-        decay=Figure(0.0, "none is taken over"),
-        passes=Figure(None, paper),
-        options={"momentum": Figure(0.9, paper)},
+        decay=Sourced(0.0, "none is taken over"),
+        passes=Sourced(None, paper),
+        options={"momentum": Sourced(0.9, paper)},
         views=small_views(Exemplar, run),
-        arguments={"exemplars": Figure(run.images, "the number of images")},
+        arguments={"exemplars": Sourced(run.images, "the number of images")},
         notes=(
             "the paper divides the rate by 3 whenever the validation error stops falling, which is no function of the "
             "step: keras.callbacks.ReduceLROnPlateau(factor=1 / 3).",
@@ -206,13 +206,13 @@ def _exemplar(run):
 def _triplet(run):
     paper = "Schroff et al. 2015, section 3.3"
     return Plan(
-        optimizer=Figure(keras.optimizers.Adagrad, paper),
-        rate=Figure(0.05, paper),
+        optimizer=Sourced(keras.optimizers.Adagrad, paper),
+        rate=Sourced(0.05, paper),
         schedule=Constant(paper),
-        decay=Figure(0.0, "none is stated"),
-        passes=Figure(None, paper),
+        decay=Sourced(0.0, "none is stated"),
+        passes=Sourced(None, paper),
         views=small_views(Triplet, run),
-        arguments={"margin": Figure(0.2, paper), "projector": Figure(Head((128,)), "Schroff et al. 2015, section 3")},
+        arguments={"margin": Sourced(0.2, paper), "projector": Sourced(Head((128,)), "Schroff et al. 2015, section 3")},
         notes=(
             "the paper has labels, batches of about 1,800 faces and 1,000 hours and more; it lowers the rate at the "
             "end, and does not say how.",
@@ -222,11 +222,11 @@ def _triplet(run):
 
 def _relative_patch(run):
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, CODE),
-        rate=Figure(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
+        optimizer=Sourced(keras.optimizers.SGD, CODE),
+        rate=Sourced(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
         schedule=Constant(CODE),
-        decay=Figure(0.0, CODE),
-        passes=Figure(None, "Doersch et al. 2015"),
+        decay=Sourced(0.0, CODE),
+        passes=Sourced(None, "Doersch et al. 2015"),
         notes=(
             "the paper states no rate; it speaks well of a momentum of 0.999, and its code has none.",
             "its batch normalisation has neither scale nor shift: that is up to the backbone.",

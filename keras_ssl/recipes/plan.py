@@ -10,7 +10,7 @@ SMALL_SIDE = 64  # up to here the papers' figures for CIFAR-10 are taken, above 
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunSpec:
     """What is known before a recipe is chosen."""
 
     shape: tuple
@@ -25,7 +25,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Sourced:
     """A value, the rule that gave it (its own value, where there is none), and where both are from."""
 
     value: object
@@ -115,7 +115,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a paper, or the measurements, say of a run: a `Figure` each.
+    """What a paper, or the measurements, say of a run: a `Sourced` each.
 
     Args:
         optimizer: the class.
@@ -130,13 +130,13 @@ class Plan:
         notes: sentences: what could not be taken over.
     """
 
-    optimizer: Figure
-    rate: Figure
+    optimizer: Sourced
+    rate: Sourced
     schedule: object
-    decay: Figure
-    passes: Figure
+    decay: Sourced
+    passes: Sourced
     options: dict = dataclasses.field(default_factory=dict)
-    views: Figure = Figure(None, "the method's default, see docs/methods.md")
+    views: Sourced = Sourced(None, "the method's default, see docs/methods.md")
     arguments: dict = dataclasses.field(default_factory=dict)
     least_batch: int = 1
     least_passes: int = 1

@@ -65,7 +65,7 @@ class Recipe:
                 f"{own.__name__}, and a rate belongs to its optimizer: take {rest}, or set a rate of your own.",
                 stacklevel=2,
             )
-        options = {name: figure.value for name, figure in self._plan.options.items()} if issubclass(cls, own) else {}
+        options = {name: sourced.value for name, sourced in self._plan.options.items()} if issubclass(cls, own) else {}
         if self._plan.decay.value or cls is not own:  # AdamW has a decay of its own
             options["weight_decay"] = self._plan.decay.value
         return cls(learning_rate=self.schedule, **options)
@@ -79,10 +79,10 @@ class Recipe:
     @property
     def arguments(self):
         """The arguments of the method that the recipe sets: a dict, with new heads each time."""
-        values = {name: figure.value for name, figure in self._plan.arguments.items()}
+        values = {name: sourced.value for name, sourced in self._plan.arguments.items()}
         return {name: value.make() if isinstance(value, Head) else value for name, value in values.items()}
 
-    def figures(self):
+    def entries(self):
         """`(name, figure as text, its source)` of each figure, in the order in which they matter."""
         plan, own = self._plan, self._plan.optimizer.value.__name__
         rate = f"{self.learning_rate:.4g}" + (f" = {plan.rate.rule}" if plan.rate.rule else "")
@@ -93,15 +93,15 @@ class Recipe:
             ("learning rate", rate, plan.rate.source),
             ("schedule", schedule, plan.schedule.source),
             ("weight decay", _text(plan.decay), plan.decay.source),
-            *((f"{own} {name}", _text(figure), figure.source) for name, figure in plan.options.items()),
+            *((f"{own} {name}", _text(sourced), sourced.source) for name, sourced in plan.options.items()),
             ("passes", *passes),
             ("views", plan.views.rule or "the method's own", plan.views.source),
-            *((name, _text(figure), figure.source) for name, figure in plan.arguments.items()),
+            *((name, _text(sourced), sourced.source) for name, sourced in plan.arguments.items()),
         ]
 
     def describe(self):
         """Plain lines for a terminal: each figure with its rule and its source."""
-        lines = self.figures()
+        lines = self.entries()
         names, texts = (max(len(line[place]) for line in lines) for place in (0, 1))
         table = [f"  {name.ljust(names)}  {text.ljust(texts)}  [{source}]" for name, text, source in lines]
         head = f'{self.method.__name__}, recipe "{self.source}": {self.why}'
@@ -123,17 +123,17 @@ class Recipe:
             "learning_rate": self.learning_rate,
             "schedule": plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch),
             "weight_decay": plan.decay.value,
-            "optimizer_options": {name: figure.value for name, figure in plan.options.items()},
+            "optimizer_options": {name: sourced.value for name, sourced in plan.options.items()},
             "views": plan.views.rule or None,
             "arguments": {
-                name: str(figure.value) if isinstance(figure.value, Head) else figure.value
-                for name, figure in plan.arguments.items()
+                name: str(sourced.value) if isinstance(sourced.value, Head) else sourced.value
+                for name, sourced in plan.arguments.items()
             },
-            "sources": {name: source for name, _, source in self.figures()},
+            "sources": {name: source for name, _, source in self.entries()},
             "notes": list(self.notes),
         }
 
 
-def _text(figure):
-    value = f"{figure.value:g}" if isinstance(figure.value, float) else str(figure.value)
-    return f"{value} = {figure.rule}" if figure.rule else value
+def _text(sourced):
+    value = f"{sourced.value:g}" if isinstance(sourced.value, float) else str(sourced.value)
+    return f"{value} = {sourced.rule}" if sourced.rule else value

@@ -3,10 +3,10 @@
 import operator
 
 from keras_ssl.model import SelfSupervisedModel
-from keras_ssl.recipes.made import Recipe
 from keras_ssl.recipes.measured import MEASURED, small
 from keras_ssl.recipes.papers import NO_PAPER, PAPERS
-from keras_ssl.recipes.plan import Run
+from keras_ssl.recipes.plan import RunSpec
+from keras_ssl.recipes.recipe import Recipe
 
 SOURCES = ("auto", "paper", "small")
 FEWEST_IMAGES = 50_000  # of CIFAR-10, the smallest set that the papers pretrain on
@@ -50,7 +50,7 @@ def recipe(method, shape, images, batch_size, epochs=None, source="auto", value_
         )
     if source not in SOURCES:
         raise ValueError(f"recipe: `source` is one of {', '.join(map(repr, SOURCES))}; it is {source!r}.")
-    run = Run(shape, counts["images"], counts["batch_size"], counts.get("epochs"), value_range)
+    run = RunSpec(shape, counts["images"], counts["batch_size"], counts.get("epochs"), value_range)
     return Recipe(method, run, *_chosen(method, run, source))
 
 

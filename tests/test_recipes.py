@@ -332,10 +332,10 @@ def test_auto_takes_the_paper_where_batch_images_and_passes_are_the_papers():
     for given, word in (
         ({"batch_size": 255}, "255 is below 256"),
         ({"images": 49_999}, "49,999 images"),
-        ({"epochs": 99}, "99 passes"),
-        ({"epochs": None}, "1000 passes, which must be asked for"),
+        ({"epochs": 99}, "99 epochs"),
+        ({"epochs": None}, "1000 epochs, which must be asked for"),
         ({"method": keras_ssl.Siamese}, "no learning rate"),
-        ({"method": keras_ssl.Exemplar}, "no number of passes"),
+        ({"method": keras_ssl.Exemplar}, "no number of epochs"),
     ):
         chosen, why = source(**given)
         assert (chosen, word in why) == ("small", True), why

@@ -1,4 +1,4 @@
-"""Recipes: what a method is trained with, by batch size and number of images, and where each figure is from.
+"""Recipes: optimizer, schedule, views and arguments of a method by batch size and number of images, with sources.
 
 A learning rate belongs to an optimizer, a batch size and a schedule, so a recipe holds all of them. There are two for
 most methods: what its paper trained with, on sets of 50,000 to 1.3 million images in large batches, and what was

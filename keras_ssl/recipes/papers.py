@@ -27,24 +27,24 @@ def _linear(base, run, batch=256):
     return base * run.batch_size / batch, f"{base:g} · {run.batch_size} / {batch}"
 
 
-# The three of large batches: LARS, 10 passes of warm-up, a cosine.
+# The three of large batches: LARS, 10 epochs of warm-up, a cosine.
 
 
-def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, options=None, notes=(), **more):
-    """`rate` is (base, source) at a batch of 256, `decay` and `passes` are `Sourced`s."""
+def _lars(run, paper, rate, decay, epochs, least_batch, least_epochs, end=0.0, options=None, notes=(), **more):
+    """`rate` is (base, source) at a batch of 256, `decay` and `epochs` are `Sourced`s."""
     value, rule = _linear(rate[0], run)
     options = {"momentum": Sourced(0.9, CODE), "trust_coefficient": Sourced(1e-3, CODE), **(options or {})}
     if run.epochs is not None and run.epochs < 100:
-        notes = (f"10 passes of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
+        notes = (f"10 epochs of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
     return Plan(
-        optimizer=Sourced(LARS, f"{paper}; biases and normalisation have no decay and no scaling"),
+        optimizer=Sourced(LARS, f"{paper}; biases and normalization have no decay and no scaling"),
         rate=Sourced(value, rate[1], rule),
-        schedule=Cosine(0.1, paper, passes=10, end=end),
+        schedule=Cosine(0.1, paper, epochs=10, end=end),
         decay=decay,
-        passes=passes,
+        epochs=epochs,
         options=options,
         least_batch=least_batch,
-        least_passes=least_passes,
+        least_epochs=least_epochs,
         notes=notes,
         **more,
     )
@@ -63,12 +63,12 @@ def _simclr(run):
             decay,
             Sourced(1000, code),
             least_batch=256,
-            least_passes=100,
+            least_epochs=100,
             views=small_views(SimCLR, run),
             arguments={"temperature": Sourced(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
         )
     root = 0.075 * math.sqrt(run.batch_size)
-    notes = f"in batches below 4096 and few passes the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
+    notes = f"in batches below 4096 and few epochs the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
     return _lars(
         run,
         paper,
@@ -76,22 +76,22 @@ def _simclr(run):
         decay,
         Sourced(100, paper),
         least_batch=256,
-        least_passes=100,
+        least_epochs=100,
         arguments={"temperature": Sourced(0.1, f"{CODE}, for ImageNet")},
         notes=(notes,) if run.batch_size < 4096 else (),
     )
 
 
-# By passes: the base of the rate, the weight decay, the base of the teacher's momentum.
+# By epochs: the base of the rate, the weight decay, the base of the teacher's momentum.
 _BYOL = {40: (0.45, 1e-6, 0.97), 100: (0.45, 1e-6, 0.99), 300: (0.3, 1e-6, 0.99), 1000: (0.2, 1.5e-6, 0.996)}
 
 
 def _byol(run):
     paper = "Grill et al. 2020, section 3.3"
     wanted = 1000 if run.epochs is None else run.epochs
-    nearest = next((passes for passes in _BYOL if passes >= wanted), 1000)
+    nearest = next((epochs for epochs in _BYOL if epochs >= wanted), 1000)
     rate, decay, momentum = _BYOL[nearest]
-    source = paper if nearest == 1000 else f"{CODE}, for {nearest} passes"
+    source = paper if nearest == 1000 else f"{CODE}, for {nearest} epochs"
     return _lars(
         run,
         paper,
@@ -99,12 +99,12 @@ def _byol(run):
         Sourced(decay, source),
         Sourced(1000, paper),
         least_batch=256,
-        least_passes=40,
+        least_epochs=40,
         arguments={"momentum": Sourced(momentum, source)},
     )
 
 
-# By batch size: the base of the rate, the best of its authors over 300 passes on ImageNet.
+# By batch size: the base of the rate, the best of its authors over 300 epochs on ImageNet.
 _BARLOW_TWINS = {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2}
 
 
@@ -118,9 +118,9 @@ def _barlow_twins(run):
         Sourced(1.5e-6, paper),
         Sourced(1000, paper),
         least_batch=128,
-        least_passes=300,
+        least_epochs=300,
         end=1e-3,
-        options={"excluded_rate": Sourced(0.024, paper, "0.0048 / 0.2, of biases and normalisation")},
+        options={"excluded_rate": Sourced(0.024, paper, "0.0048 / 0.2, of biases and normalization")},
         arguments={"off_diagonal_weight": Sourced(5e-3, paper), "scale": Sourced(1.0, paper)},
     )
 
@@ -134,7 +134,7 @@ def _between(table, batch_size):
 # rate goes with the batch.
 
 
-def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
+def _sgd(run, source, rate, batch, schedule, epochs, nesterov=True, **more):
     value, rule = _linear(rate, run, batch)
     # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
     # off the weight, beside the momentum.
@@ -144,10 +144,10 @@ def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
         rate=Sourced(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
         schedule=schedule,
         decay=decay,
-        passes=passes,
+        epochs=epochs,
         options={"momentum": Sourced(0.9, source), "nesterov": Sourced(nesterov, CODE)},
         least_batch=batch,
-        least_passes=passes.value,
+        least_epochs=epochs.value,
         **more,
     )
 
@@ -176,12 +176,12 @@ def _distortion(run):
 def _jigsaw(run):
     paper = "Noroozi & Favaro 2016, section 4"
     source = f"{paper}, and {CODE}"
-    # The code drops the rate every 100,000 steps, which are 20 passes.
-    passes = Sourced(70, paper, "350,000 steps of 256 over 1.28 million images")
-    return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), passes, nesterov=False)
+    # The code drops the rate every 100,000 steps, which are 20 epochs.
+    epochs = Sourced(70, paper, "350,000 steps of 256 over 1.28 million images")
+    return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), epochs, nesterov=False)
 
 
-# Papers that say part of it: they state no number of passes.
+# Papers that say part of it: they state no number of epochs.
 
 
 def _exemplar(run):
@@ -191,7 +191,7 @@ def _exemplar(run):
         rate=Sourced(0.01, paper),
         schedule=Constant(paper),
         decay=Sourced(0.0, "none is taken over"),
-        passes=Sourced(None, paper),
+        epochs=Sourced(None, paper),
         options={"momentum": Sourced(0.9, paper)},
         views=small_views(Exemplar, run),
         arguments={"exemplars": Sourced(run.images, "the number of images")},
@@ -210,7 +210,7 @@ def _triplet(run):
         rate=Sourced(0.05, paper),
         schedule=Constant(paper),
         decay=Sourced(0.0, "none is stated"),
-        passes=Sourced(None, paper),
+        epochs=Sourced(None, paper),
         views=small_views(Triplet, run),
         arguments={"margin": Sourced(0.2, paper), "projector": Sourced(Head((128,)), "Schroff et al. 2015, section 3")},
         notes=(
@@ -226,10 +226,10 @@ def _relative_patch(run):
         rate=Sourced(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
         schedule=Constant(CODE),
         decay=Sourced(0.0, CODE),
-        passes=Sourced(None, "Doersch et al. 2015"),
+        epochs=Sourced(None, "Doersch et al. 2015"),
         notes=(
             "the paper states no rate; it speaks well of a momentum of 0.999, and its code has none.",
-            "its batch normalisation has neither scale nor shift: that is up to the backbone.",
+            "its batch normalization has neither scale nor shift: that is up to the backbone.",
         ),
     )
 

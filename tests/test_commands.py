@@ -384,7 +384,7 @@ def test_help_has_examples_of_each_command(command, capsys):
 @pytest.mark.slow
 def test_a_recipe_for_another_optimizer_warns_in_a_sentence(photos, tmp_path, capsys):
     assert pretrain(photos, tmp_path / "run", "--recipe=paper", "--optimizer=adam", "--epochs=1") == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "rate belongs to its optimizer" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "a rate fits one optimizer" in line]
     assert len(said) == 1
     assert said[0].startswith("keras-ssl pretrain: Adam gets")
 

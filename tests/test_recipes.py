@@ -478,7 +478,7 @@ def test_the_guard_leaves_usual_rates_and_other_optimizers_alone():
         ({"batch_size": 2000}, r"`batch_size` is 2000, more than the 1000 `images`: write batch_size=1000"),
         ({"epochs": 0}, "`epochs` must be a whole number, 1 or more; it is 0"),
         ({"epochs": True}, "`epochs`"),
-        ({"source": "imagenet"}, "`source` is one of 'auto', 'paper', 'small'"),
+        ({"source": "imagenet"}, "`source` must be one of 'auto', 'small', 'paper'"),
         ({"method": keras_ssl.Siamese, "source": "paper"}, 'Hadsell et al. 2006.*take source="small"'),
         ({"method": keras_ssl.Triplet, "source": "paper"}, "`epochs` is None, .* write epochs="),
     ],

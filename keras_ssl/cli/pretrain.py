@@ -66,7 +66,9 @@ def check(settings):
     if settings.tensorboard:
         check_tensorboard()
     if settings.devices and settings.strategy == "none":
-        raise ValueError(f"--devices={settings.devices} needs a strategy: add --strategy=auto.")
+        raise ValueError(
+            f"--devices={settings.devices} needs a strategy, and --strategy=none uses one device: add --strategy=auto."
+        )
     if settings.resume:
         return (RunFolder(settings.resume),)
     return (RunFolder.for_output(settings.output, settings.method, settings.data, settings.overwrite),)

@@ -126,7 +126,7 @@ class Plan:
         options: further arguments of the optimizer.
         views: a value of None for the method's own; else a function of no arguments.
         arguments: of the method.
-        least_batch, least_epochs: the smallest that the source reports: "auto" does not take the paper's recipe below them.
+        least_batch, least_epochs: the smallest that the source reports; "auto" takes the small recipe below them.
         notes: sentences: what is not as in the source.
     """
 

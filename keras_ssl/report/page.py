@@ -36,8 +36,7 @@ def write(path, model, data, *, history=None, table=None, run=None, held_out=Non
     ```python
     data = keras_ssl.data.load("fashion_mnist_sample")
     history = model.fit(data.train.images, batch_size=256, epochs=20)
-    accuracy = keras_ssl.evaluate.linear_probe(...)
-    keras_ssl.report.write("report.html", model, data, history=history, table={"my backbone": {"linear": accuracy}})
+    keras_ssl.report.write("report.html", model, data, history=history)
     ```
 
     `keras-ssl pretrain` and `keras-ssl report` write their page with this function.

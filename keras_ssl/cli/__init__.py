@@ -15,6 +15,7 @@ from absl.flags import Error as FlagError
 
 import keras_ssl
 from keras_ssl.cli.quiet import start_keras
+from keras_ssl.cli.run_folder import Interrupted
 
 _COMMANDS = {
     "pretrain": "train a backbone on images without labels, and evaluate its features",
@@ -27,10 +28,6 @@ _COMMANDS = {
     "compare": "train several methods under one budget, side by side",
     "inspect": "describe a run, a model or a data set",
 }
-
-
-class Interrupted(Exception):
-    """Ctrl-C, with a message: what is kept, and how to continue."""
 
 
 def main(argv=None):

@@ -23,7 +23,7 @@ from keras_ssl.cli.flags import (
     method_class,
     new_flags,
 )
-from keras_ssl.cli.run_folder import ComparisonFolder, read_json, write_json
+from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted, read_json, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
@@ -67,7 +67,7 @@ def _asked(settings):
 
 def run(settings, folder):
     import keras_ssl
-    from keras_ssl.cli import Interrupted, experiment
+    from keras_ssl.cli import experiment
     from keras_ssl.data_split import hold_out
 
     names = dict.fromkeys(name.strip() for name in settings.methods)

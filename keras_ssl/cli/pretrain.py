@@ -27,7 +27,7 @@ from keras_ssl.cli.flags import (
     method_class,
     new_flags,
 )
-from keras_ssl.cli.run_folder import RunFolder, write_json
+from keras_ssl.cli.run_folder import Interrupted, RunFolder, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
@@ -141,7 +141,7 @@ def _replicas(settings):
 def _pretrain(settings, folder):
     import keras_ssl
     from keras_ssl import report
-    from keras_ssl.cli import Interrupted, experiment
+    from keras_ssl.cli import experiment
     from keras_ssl.data_split import hold_out
     from keras_ssl.evaluate import projector
 

@@ -5,6 +5,10 @@ import pathlib
 import shutil
 
 
+class Interrupted(Exception):
+    """Ctrl-C, with a message: what is kept in the folder, and how to continue."""
+
+
 def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 

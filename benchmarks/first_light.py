@@ -19,24 +19,25 @@ DRAWS = 5
 def measure(seed, flags):
     """The table of one seed, as dicts of accuracies, and how long training and evaluation took."""
     import keras_ssl
-    from keras_ssl.cli import outcome, pretrain
+    from keras_ssl.cli import experiment, pretrain
+    from keras_ssl.data.split import hold_out
 
     pretrain.FLAGS.unparse_flags()
     settings = pretrain.FLAGS
     settings(["first_light", f"--seed={seed}", *flags])
-    data, _ = outcome.hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), seed)
+    data, _ = hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), seed)
     start, cpu = time.perf_counter(), time.process_time()
-    model, untrained, recipe = outcome.begin(outcome.method_by_name(settings.method), data, settings)
-    outcome.fit(model, data, recipe, settings)
+    model, untrained, recipe = experiment.begin(experiment.method_by_name(settings.method), data, settings)
+    experiment.fit(model, data, recipe, settings)
     trained = time.perf_counter()
     backbones = {"untrained backbone": untrained, "trained backbone": model.backbone}
-    table = outcome.table(data, backbones, seed=DRAWS * seed)
+    table = experiment.table(data, backbones, seed=DRAWS * seed)
     return {
         "settings": settings.flag_values_dict(),
         "training_seconds": trained - start,
         "evaluation_seconds": time.perf_counter() - trained,
         "cpu_seconds": time.process_time() - cpu,
-        "table": outcome.lists(table),
+        "table": experiment.table_to_json(table),
     }
 
 

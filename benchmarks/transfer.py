@@ -34,7 +34,7 @@ def pretrained(seed, folder):
     import keras
 
     import keras_ssl
-    from keras_ssl.cli import outcome, pretrain
+    from keras_ssl.cli import experiment, pretrain
 
     path = folder / f"backbone-{seed}.keras"
     if not path.exists():
@@ -42,7 +42,7 @@ def pretrained(seed, folder):
         settings.unparse_flags()
         settings(["transfer", f"--seed={seed}"])
         data = keras_ssl.data.load(settings.data)
-        model, _ = outcome.begin(outcome.method_by_name(settings.method), data, settings)
+        model, _ = experiment.begin(experiment.method_by_name(settings.method), data, settings)
         model.fit(data.train.images, batch_size=settings.batch_size, epochs=settings.epochs, verbose=2)
         model.backbone.save(path)
     return keras.models.load_model(path)

@@ -1,34 +1,43 @@
 """Self-supervised learning for Keras 3."""
 
-from keras_ssl import (
-    augment,
-    backbones,
-    batch_norm,
-    callbacks,
-    data,
-    distances,
-    evaluate,
-    heads,
-    losses,
-    mining,
-    optimizers,
-    queue,
-    recipes,
-    teacher,
-)
-from keras_ssl.methods.barlow_twins import BarlowTwins
-from keras_ssl.methods.byol import BYOL
-from keras_ssl.methods.distortion import Distortion
-from keras_ssl.methods.exemplar import Exemplar
-from keras_ssl.methods.jigsaw import Jigsaw
-from keras_ssl.methods.relative_patch import RelativePatch
-from keras_ssl.methods.rotation import Rotation
-from keras_ssl.methods.siamese import Siamese
-from keras_ssl.methods.simclr import SimCLR
-from keras_ssl.methods.triplet import Triplet
-from keras_ssl.model import SelfSupervisedModel
+import importlib
+from typing import TYPE_CHECKING
+
+from keras_ssl import names as _names
+from keras_ssl.registration import register_with_keras as _register_with_keras
 
 __version__ = "0.1.0"
+
+# Names are imported when they are used, because Keras takes seconds (PEP 562). Editors and type checkers read these:
+if TYPE_CHECKING:
+    from keras_ssl import (
+        augment,
+        backbones,
+        batch_norm,
+        callbacks,
+        data,
+        distances,
+        evaluate,
+        heads,
+        losses,
+        mining,
+        optimizers,
+        queue,
+        recipes,
+        report,
+        teacher,
+    )
+    from keras_ssl.methods.barlow_twins import BarlowTwins
+    from keras_ssl.methods.byol import BYOL
+    from keras_ssl.methods.distortion import Distortion
+    from keras_ssl.methods.exemplar import Exemplar
+    from keras_ssl.methods.jigsaw import Jigsaw
+    from keras_ssl.methods.relative_patch import RelativePatch
+    from keras_ssl.methods.rotation import Rotation
+    from keras_ssl.methods.siamese import Siamese
+    from keras_ssl.methods.simclr import SimCLR
+    from keras_ssl.methods.triplet import Triplet
+    from keras_ssl.model import SelfSupervisedModel
 
 __all__ = [
     "BYOL",
@@ -55,5 +64,23 @@ __all__ = [
     "optimizers",
     "queue",
     "recipes",
+    "report",
     "teacher",
 ]
+
+
+def __getattr__(name):
+    if name in _names.CLASSES:
+        value = getattr(importlib.import_module(_names.CLASSES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _names.MODULES or name in _names.MORE_MODULES:
+        return importlib.import_module(f"keras_ssl.{name}")
+    raise AttributeError(f"module 'keras_ssl' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+_register_with_keras()

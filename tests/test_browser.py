@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ssl.cli import main, outcome, page
+from keras_ssl import report
+from keras_ssl.cli import main
 from keras_ssl.data import Data, Split, load
+from keras_ssl.data.split import hold_out
 from keras_ssl.evaluate import plots
-from keras_ssl.evaluate.report import NARROW, WIDE, Report
+from keras_ssl.report.html import NARROW, WIDE, HtmlPage
 
 pytestmark = pytest.mark.slow
 
@@ -141,16 +143,18 @@ def test_a_page_made_again_from_the_files_of_its_run_says_the_same(page_of, phot
         json.loads((path.parent / f"{name}.json").read_text()) for name in ("history", "table", "settings")
     )
     settings = types.SimpleNamespace(**settings)
-    data, held_out = outcome.hold_out(load(settings.data, image_size=settings.image_size), settings.seed)
-    page.write(tmp_path / "again.html", model, data, held_out, history, table, settings)
+    data, held_out = hold_out(load(settings.data, image_size=settings.image_size), settings.seed)
+    info = report.RunInfo(settings.data, settings.used["epochs"], settings.batch_size, settings.seed)
+    options = {"run": info, "held_out": held_out}
+    report.write(tmp_path / "again.html", model, data, history=history, table=table, **options)
     assert words(tmp_path / "again.html") == words(path)
     again, first = (len(file.read_bytes()) for file in (tmp_path / "again.html", path))
     assert again == pytest.approx(first, rel=1e-2)
     # A run that was cut off before its table, of images without labels.
     train, test = (Split(split.images, None) for split in (data.train, data.test))
-    page.write(tmp_path / "little.html", model, Data(train, test), held_out, {"loss": [2.0]}, None, settings)
+    report.write(tmp_path / "little.html", model, Data(train, test), history={"loss": [2.0]}, **options)
     little = words(tmp_path / "little.html")
-    for heading in ("What the features are worth", "Does the loss tell", "Colours are labels", "Probes learn from"):
+    for heading in ("What the features are worth", "Does the loss tell", "Colors are labels", "Probes learn from"):
         assert heading in words(path)
         assert heading not in little
 
@@ -171,13 +175,13 @@ BREAKS = {
 
 @pytest.fixture(scope="module")
 def small_page(tmp_path_factory):
-    report = Report("A page", "that has what a report has")
-    report.table(["", "a"], [["b", "1"]])
+    page = HtmlPage("A page", "that has what a report has")
+    page.table(["", "a"], [["b", "1"]])
     history = {"loss": [3.0, 2.0, 1.0], "knn_accuracy": [0.1, 0.2, 0.3]}
     wide, narrow = (plots.loss_correlation(history, "loss", "knn_accuracy", width=width) for width in (WIDE, NARROW))
-    report.figure(wide, "both", narrow)
-    report.figure(wide, "the wide one, scrolled in its frame")
-    return report.html()
+    page.figure(wide, "both", narrow)
+    page.figure(wide, "the wide one, scrolled in its frame")
+    return page.html()
 
 
 @pytest.mark.parametrize("name", BREAKS)

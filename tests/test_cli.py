@@ -14,6 +14,7 @@ from conftest import pretrain
 
 import keras_ssl
 from keras_ssl.cli import main
+from keras_ssl.cli.run_folder import ComparisonFolder, RunFolder
 
 FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
 
@@ -102,7 +103,7 @@ def test_the_report_is_one_file_that_opens_offline(run):
         "trained backbone",
         "What the model saw",
         "A map of the embedding",
-        "nearest neighbours",
+        "nearest neighbors",
     ):
         assert words in text
 
@@ -135,17 +136,12 @@ def test_a_folder_that_holds_a_run_is_left_untouched(run, photos, capsys):
 
 
 def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
-    from keras_ssl.cli import pretrain as command
-
     monkeypatch.chdir(tmp_path)
-    command.FLAGS.unparse_flags()
-    command.FLAGS(["pretrain", "--data=photos/"])
-    try:
-        assert str(command._run_folder(command.FLAGS)).replace("\\", "/") == "runs/simclr-photos-1"
-        (tmp_path / "runs" / "simclr-photos-1").mkdir(parents=True)
-        assert str(command._run_folder(command.FLAGS)).replace("\\", "/") == "runs/simclr-photos-2"
-    finally:
-        command.FLAGS.unparse_flags()
+    for number in (1, 2):
+        folder = RunFolder.for_output(None, "simclr", "photos/", overwrite=False)
+        assert folder.path.as_posix() == f"runs/simclr-photos-{number}"
+        folder.path.mkdir(parents=True)
+    assert ComparisonFolder.next_free("compare", "photos/").path.as_posix() == "runs/compare-photos-1"
 
 
 @pytest.mark.one_backend
@@ -172,7 +168,7 @@ def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, 
     assert "No table: the images have no labels." in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"table.json"}
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "Colours are labels" not in page
+    assert "Colors are labels" not in page
     assert "knn_accuracy" not in json.loads((tmp_path / "run" / "history.json").read_text())
 
 

@@ -168,10 +168,10 @@ def pictures(folder, of_each):
 
 
 def test_no_class_is_held_out_as_a_whole(tmp_path):
-    from keras_ssl.cli import outcome
+    from keras_ssl.data.split import hold_out
 
     folder = pictures(tmp_path, {"common": 40, **{f"rare {number}": 1 for number in range(8)}})
-    data, sentence = outcome.hold_out(keras_ssl.data.load(folder), seed=0)
+    data, sentence = hold_out(keras_ssl.data.load(folder), seed=0)
     assert set(data.test.labels) <= set(data.train.labels) == set(range(9))
     assert len(data.train) + len(data.test) == 48
     assert sentence.startswith(f"{len(data.test)} images drawn at random")
@@ -179,31 +179,31 @@ def test_no_class_is_held_out_as_a_whole(tmp_path):
 
 
 def test_what_is_held_out_of_a_large_folder_stays_on_disk(tmp_path):
-    from keras_ssl.cli import outcome
+    from keras_ssl.data.split import hold_out
 
     folder = pictures(tmp_path, {"a": 20, "b": 20})
     whole = keras_ssl.data.load(folder, max_bytes=0)
-    data, _ = outcome.hold_out(whole, seed=1)
+    data, _ = hold_out(whole, seed=1)
     assert isinstance(data.train.images, keras_ssl.data.ImageFiles)
-    in_memory, _ = outcome.hold_out(keras_ssl.data.load(folder), seed=1)
+    in_memory, _ = hold_out(keras_ssl.data.load(folder), seed=1)
     np.testing.assert_array_equal(data.test.images[:], in_memory.test.images)
 
 
 def test_a_single_class_is_none(tmp_path):
-    from keras_ssl.cli import outcome
+    from keras_ssl.data.split import hold_out
 
-    data, sentence = outcome.hold_out(keras_ssl.data.load(pictures(tmp_path, {"holiday": 12})), seed=0)
+    data, sentence = hold_out(keras_ssl.data.load(pictures(tmp_path, {"holiday": 12})), seed=0)
     assert data.test is None
     assert data.train.labels is None
     assert "all images are of one class" in sentence
 
 
 def test_labelled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_path):
-    from keras_ssl.cli import outcome
+    from keras_ssl.data.split import hold_out
 
     pictures(tmp_path / "train", {"a": 10, "b": 10})
     pictures(tmp_path, {"test": 5})
-    data, _ = outcome.hold_out(keras_ssl.data.load(tmp_path), seed=0)
+    data, _ = hold_out(keras_ssl.data.load(tmp_path), seed=0)
     assert data.test.labels is not None
 
 
@@ -226,7 +226,7 @@ def test_images_that_are_not_the_runs_any_more_are_refused(folder, photos, tmp_p
 
 
 def test_a_map_without_room_for_a_grid_is_read_by_its_mean():
-    from keras_ssl.cli.outcome import grid_of
+    from keras_ssl.cli.experiment import grid_of
 
     backbone = keras_ssl.backbones.resnet8((None, None, 1))
     assert grid_of(backbone, (28, 28, 1)) == 2
@@ -251,7 +251,7 @@ def test_overwriting_leaves_nothing_of_the_run_before(run, photos, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     (tmp_path / "run" / "alarms.json").write_text('["old"]')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_ssl.cli.outcome.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("keras_ssl.cli.experiment.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert pretrain(photos, tmp_path / "run", "--overwrite") == 130
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json"}
 
@@ -293,9 +293,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, photos, tmp_path, 
             if batch == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    probes = sys.modules["keras_ssl.cli.outcome"]._probes
+    probes = sys.modules["keras_ssl.cli.experiment"]._probes
     with monkeypatch.context() as patch:
-        patch.setattr("keras_ssl.cli.outcome._probes", lambda data: [*probes(data), Stop()])
+        patch.setattr("keras_ssl.cli.experiment._probes", lambda data: [*probes(data), Stop()])
         assert pretrain(photos, tmp_path / "run") == 130
     assert not (tmp_path / "run" / "backbone.keras").exists()
     for flag in ("--epochs=7", f"--output={tmp_path}"):
@@ -332,8 +332,8 @@ def test_tensorboard_gets_the_probes_figures(photos, tmp_path):
         (["evaluate"], "--run=FOLDER"),
         (["evaluate", "--run={run}", "--backbone=b.keras"], "both are given"),
         (["evaluate", "--run=nowhere"], "no such folder"),
-        (["evaluate", "--run={photos}"], "no run folder"),
-        (["evaluate", "--backbone=b.keras"], "There is no b.keras"),
+        (["evaluate", "--run={photos}"], "is not a run folder"),
+        (["evaluate", "--backbone=b.keras"], "there is no file b.keras"),
         (["evaluate", "--run={run}", "--plot=a.png"], "--layers"),
         (["evaluate", "--run={run}", "--data={photos}/boots"], "no labels"),
         (["finetune", "--run={run}", "--per_class=3", "--labels_fraction=0.1"], "give one of them"),
@@ -384,7 +384,7 @@ def test_help_has_examples_of_each_command(command, capsys):
 @pytest.mark.slow
 def test_a_recipe_for_another_optimizer_warns_in_a_sentence(photos, tmp_path, capsys):
     assert pretrain(photos, tmp_path / "run", "--recipe=paper", "--optimizer=adam", "--epochs=1") == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "rate belongs to its optimizer" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "a rate fits one optimizer" in line]
     assert len(said) == 1
     assert said[0].startswith("keras-ssl pretrain: Adam gets")
 
@@ -394,7 +394,7 @@ def test_an_alarm_is_said_kept_and_on_the_page(photos, tmp_path, capsys, monkeyp
     from keras_ssl import callbacks
 
     always = lambda images, most: callbacks.collapse.CollapseMonitor(images, most=most, patience=1, floor=9.0)  # noqa: E731
-    monkeypatch.setattr("keras_ssl.cli.outcome.callbacks.CollapseMonitor", always)
+    monkeypatch.setattr("keras_ssl.cli.experiment.callbacks.CollapseMonitor", always)
     assert pretrain(photos, tmp_path / "run", "--epochs=2") == 0
     kept = json.loads((tmp_path / "run" / "alarms.json").read_text())
     assert kept

@@ -14,7 +14,7 @@ from keras_ssl import evaluate
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate.knn import knn_scores, most_similar, unit_rows
 from keras_ssl.evaluate.labels import draw_labels
-from keras_ssl.evaluate.report import Report
+from keras_ssl.report import HtmlPage
 
 KNN = golden("lightly_knn")
 
@@ -271,7 +271,7 @@ def test_similar_rows_are_neighbors_on_the_map():
 
 @pytest.mark.one_backend
 def test_a_report_is_one_page_that_says_nothing_of_its_own(tmp_path):
-    report = Report("A <title>", "below it")
+    report = HtmlPage("A <title>", "below it")
     report.heading("Part")
     report.text("text & more")
     report.table(["", "one\ntwo"], [["a", "1"], ["b", "2"]], best=1)

@@ -332,10 +332,10 @@ def test_auto_takes_the_paper_where_batch_images_and_passes_are_the_papers():
     for given, word in (
         ({"batch_size": 255}, "255 is below 256"),
         ({"images": 49_999}, "49,999 images"),
-        ({"epochs": 99}, "99 passes"),
-        ({"epochs": None}, "1000 passes, which must be asked for"),
+        ({"epochs": 99}, "99 epochs"),
+        ({"epochs": None}, "1000 epochs, which must be asked for"),
         ({"method": keras_ssl.Siamese}, "no learning rate"),
-        ({"method": keras_ssl.Exemplar}, "no number of passes"),
+        ({"method": keras_ssl.Exemplar}, "no number of epochs"),
     ):
         chosen, why = source(**given)
         assert (chosen, word in why) == ("small", True), why
@@ -384,7 +384,7 @@ def test_each_figure_has_a_source_in_words_and_in_json(method):
         made = recipe(method, (28, 28, 1), 5000, 64, 30, source=source)
         config = json.loads(json.dumps(made.config))
         assert config == made.config
-        names = [name for name, _, _ in made.figures()]
+        names = [name for name, _, _ in made.entries()]
         assert len(names) == len(set(names)), "a name twice would lose a source"
         assert all(config["sources"][name] for name in names)
         assert set(made.arguments) <= set(names)
@@ -478,7 +478,7 @@ def test_the_guard_leaves_usual_rates_and_other_optimizers_alone():
         ({"batch_size": 2000}, r"`batch_size` is 2000, more than the 1000 `images`: write batch_size=1000"),
         ({"epochs": 0}, "`epochs` must be a whole number, 1 or more; it is 0"),
         ({"epochs": True}, "`epochs`"),
-        ({"source": "imagenet"}, "`source` is one of 'auto', 'paper', 'small'"),
+        ({"source": "imagenet"}, "`source` must be one of 'auto', 'small', 'paper'"),
         ({"method": keras_ssl.Siamese, "source": "paper"}, 'Hadsell et al. 2006.*take source="small"'),
         ({"method": keras_ssl.Triplet, "source": "paper"}, "`epochs` is None, .* write epochs="),
     ],

@@ -20,6 +20,7 @@ __all__ = [
     "control_dependencies",
     "current_strategy",
     "dataset_for_fit",
+    "find_devices_early",
     "fused_batch_norm",
     "gather",
     "get_rng_state",
@@ -243,6 +244,10 @@ def set_rng_state(state):
 
 def silence_retracing():
     """Keeps the framework from warning of functions that are traced anew: each network that is measured is one."""
+
+
+def find_devices_early():
+    """Looks for GPUs now, where the framework logs much while it does and looking changes nothing."""
 
 
 def split_cpu(count):

@@ -23,6 +23,7 @@ __all__ = [
     "control_dependencies",
     "current_strategy",
     "dataset_for_fit",
+    "find_devices_early",
     "fused_batch_norm",
     "gather",
     "global_sum",
@@ -291,6 +292,11 @@ def local_function(network):
 
 def silence_retracing():
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def find_devices_early():
+    # JAX must not look before its CPU is divided; TensorFlow may.
+    tf.config.list_physical_devices("GPU")
 
 
 def split_cpu(count):

@@ -1,4 +1,8 @@
-"""The command `keras-ssl`: one module a sub-command, absl flags."""
+"""The command `keras-ssl`: one module per sub-command, absl flags.
+
+A module of a command has `FLAGS`; `check(settings)`, which looks at flags, files and names without a framework, so that
+a wrong call is answered at once; and `run(settings, *checked)`, which gets what `check` returned and does the work.
+"""
 
 import contextlib
 import difflib
@@ -7,35 +11,39 @@ import json
 import sys
 import warnings
 
-from absl import flags
+from absl.flags import Error as FlagError
+
+import keras_ssl
+from keras_ssl.cli.quiet import start_keras
+from keras_ssl.cli.run_folder import Interrupted
 
 _COMMANDS = {
-    "pretrain": "train a backbone on images without labels, and see what it is worth",
-    "evaluate": "what a backbone's features are worth, by number of labels or by layer",
-    "finetune": "a classifier from a backbone and a few labels",
-    "embed": "the features of images, as a file",
-    "search": "the images most like an image, or near copies",
-    "report": "the page of pictures of a run, anew",
-    "methods": "what there is to train with",
-    "compare": "several methods under one budget, side by side",
-    "inspect": "what a run, a model or a data set is made of",
+    "pretrain": "train a backbone on images without labels, and evaluate its features",
+    "evaluate": "evaluate a backbone's features by number of labels, or layer by layer",
+    "finetune": "train a classifier from a backbone and a few labels",
+    "embed": "write the features of images into a file",
+    "search": "find the images most similar to an image, or near copies",
+    "report": "rebuild a run's report",
+    "methods": "list methods",
+    "compare": "train several methods under one budget, side by side",
+    "inspect": "describe a run, a model or a data set",
 }
-
-
-class Interrupted(Exception):
-    """Ctrl-C, with what to say: what is kept, and how to go on."""
 
 
 def main(argv=None):
     """Runs `keras-ssl COMMAND [--flags]`.
 
     Returns:
-        The exit code: 0; 1 for a run that failed; 2 for a wrong call; 130 for one that was stopped by Ctrl-C.
+        The exit code: 0; 1 for a run that failed; 2 for a usage error (an unknown command or flag, or an invalid
+        value); 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_overview())
         return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"keras-ssl {keras_ssl.__version__}")
+        return 0
     name, *rest = argv
     if name not in _COMMANDS:
         near = difflib.get_close_matches(name, _COMMANDS, n=1)
@@ -51,25 +59,24 @@ def main(argv=None):
     try:
         left = settings([f"keras-ssl {name}", *rest])[1:]
         if left:
-            raise flags.Error(f'"{left[0]}" is no flag: flags are written --name=value.')
-    except flags.Error as error:
+            raise FlagError(f'"{left[0]}" is not a flag: write flags as --name=value.')
+    except FlagError as error:
         print(f"keras-ssl {name}: {error} See keras-ssl {name} --help.", file=sys.stderr)
         return 2
-    from keras_ssl import distribute
-
-    distribute.quiet()
     try:
-        # For machines: one JSON object on the standard output, and all that is said on the way on the other.
+        # With --json, standard output gets one JSON object, and everything else goes to stderr.
         with (
             _plain_warnings(name),
             contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext(),
         ):
-            result = command.run(settings)
+            checked = command.check(settings)
+            start_keras(settings.verbose)
+            result = command.run(settings, *checked)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
         return 1
-    except Interrupted as said:
-        print(f"\nkeras-ssl {name}: {said}", file=sys.stderr)
+    except Interrupted as message:
+        print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print(f"\nkeras-ssl {name}: stopped.", file=sys.stderr)
@@ -100,7 +107,7 @@ def _overview():
     lines = [f"  {name.ljust(width)}  {what}" for name, what in _COMMANDS.items()]
     return "\n".join(
         ["Self-supervised learning for Keras 3.", "", "usage: keras-ssl COMMAND [--flag=value …]", "", *lines, ""]
-        + ["keras-ssl COMMAND --help tells the flags of a command, with examples."]
+        + ["keras-ssl COMMAND --help shows the flags of a command, with examples; keras-ssl --version the version."]
     )
 
 

@@ -1,120 +1,130 @@
-"""Trains several methods under one budget, and prints what their features are worth, side by side.
+"""Trains several methods under one budget, and prints the accuracy of their features side by side.
 
     keras-ssl compare --methods=simclr,byol,rotation
     keras-ssl compare --methods=simclr,barlowtwins --data=photos/ --image_size=64 --seconds=300
     keras-ssl compare --methods=simclr,triplet --epochs=4 --output=runs/both
 
-The budget is the same time of training for each (--seconds: steps are timed first, and the schedule made to end with
-it) or the same number of passes (--epochs). Each method uses its recipe. All begin with one backbone's weights and are
-judged on one draw of held-out images and labels. What is done is kept in the folder, and done again only with
---overwrite.
+The budget is the same training time for each method (--seconds: a few steps are timed first, so that the schedule ends
+when the time is up) or the same number of epochs (--epochs). Each method uses its recipe. All begin with the same
+weights of the backbone, and are evaluated on the same held-out images and draws of labels. Finished methods are kept in
+the folder, and are trained again only with --overwrite.
 """
 
-import json
-import pathlib
 import time
 import types
 
 from absl import flags
 
-from keras_ssl.cli.common import new_flags, write_json
+from keras_ssl.cli.flags import (
+    check_backbone,
+    check_data,
+    define_overwrite,
+    define_training,
+    method_class,
+    new_flags,
+)
+from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted, read_json, write_json
 
 FLAGS, _define = new_flags(__name__)
-flags.DEFINE_list("methods", ["simclr", "byol", "barlowtwins"], "Names with commas: keras-ssl methods.", **_define)
-flags.DEFINE_string("data", "fashion_mnist_sample", "A name, a folder of images, or a file: see load().", **_define)
-flags.DEFINE_string("backbone", "resnet8", "As of keras-ssl pretrain.", **_define)
-flags.DEFINE_enum("recipe", "auto", ["auto", "small", "paper"], "As of keras-ssl pretrain.", **_define)
+define_training(_define)
+flags.DEFINE_list(
+    "methods", ["simclr", "byol", "barlowtwins"], "Names with commas between: keras-ssl methods.", **_define
+)
 flags.DEFINE_float(
     "seconds",
     None,
-    "Of training a method, on this machine (default: 60, without --epochs).",
+    "Training time per method, in seconds, on this machine (default: 60 without --epochs).",
     lower_bound=1.0,
     **_define,
 )
-flags.DEFINE_integer("epochs", None, "Passes over the images, in the place of time.", lower_bound=1, **_define)
-flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=2, **_define)
-flags.DEFINE_integer("image_size", None, "Side in pixels to which images are resized.", lower_bound=8, **_define)
+flags.DEFINE_integer("epochs", None, "Epochs per method, instead of --seconds.", lower_bound=1, **_define)
 flags.DEFINE_string("output", None, "The folder (default: the next free runs/compare-DATA-N).", **_define)
-flags.DEFINE_boolean("overwrite", False, "Train again what --output holds already.", **_define)
-flags.DEFINE_integer("seed", 0, "Of initial weights, order, views and draws of labels.", **_define)
+define_overwrite(_define, "what --output holds, and train again,")
 
 
-def run(settings):
-    import keras_ssl
-    from keras_ssl.cli import Interrupted, outcome
-
+def check(settings):
     if settings.seconds and settings.epochs:
-        raise ValueError("--seconds and --epochs are both a budget: give one of them.")
-    methods = {name: outcome.method_by_name(name) for name in dict.fromkeys(map(str.strip, settings.methods))}
-    data, held_out = outcome.hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), settings.seed)
-    if data.test is None or data.train.labels is None or data.test.labels is None:
-        raise ValueError(f"--data={settings.data} has no labels, and without them methods can't be compared.")
-    for method in methods.values():  # whatever can be refused, before anything is written
-        outcome.begin(method, data, _with_epochs(settings, settings.epochs or 1))
-    folder = _folder(settings)
-    backbones, told = {}, {}
-    for name, method in methods.items():
-        try:
-            untrained, trained, told[name] = _trained(name, method, data, settings, folder)
-        except KeyboardInterrupt:
-            again = f"keras-ssl compare --output={folder} with the same flags, but --overwrite, does what is missing"
-            raise Interrupted(f"stopped in {name}; {len(told)} of {len(methods)} methods are done. {again}.") from None
-        backbones.setdefault("untrained", untrained)
-        backbones[name] = trained
-    table = outcome.table(data, backbones, settings.seed)
-    write_json(folder / "table.json", outcome.lists(table))
-    outcome.print_table(table, held_out)
-    print()
-    for name, about in told.items():
-        print(
-            f"{name}: {about['epochs']} passes in {about['seconds']:.0f} s{''.join(' · ' + a for a in about['alarms'])}"
-        )
-    print(f"\nfolder: {folder}")
-    return {"folder": str(folder), "table": outcome.lists(table), "held_out": held_out, "runs": told}
-
-
-def _folder(settings):
-    from keras_ssl.cli import outcome
-
-    if settings.output:
-        folder = pathlib.Path(settings.output).expanduser()
-    else:
-        source = pathlib.Path(settings.data).stem or "data"
-        numbers = (pathlib.Path("runs") / f"compare-{source}-{n}" for n in range(1, 10_000))
-        folder = next(folder for folder in numbers if not folder.exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    asked = {flag.name: flag.value for flag in settings.get_flags_for_module(__name__)}
-    asked = {name: asked[name] for name in asked if name not in ("json", "output", "overwrite", "methods")}
-    kept = folder / "settings.json"
-    if kept.exists() and not settings.overwrite and json.loads(kept.read_text(encoding="utf-8")) != asked:
+        raise ValueError("--seconds and --epochs both set the budget: give one of them.")
+    for name in settings.methods:
+        method_class(name.strip())
+    check_data(settings.data)
+    check_backbone(settings.backbone)
+    folder = ComparisonFolder(settings.output) if settings.output else None
+    folder = folder or ComparisonFolder.next_free("compare", settings.data)
+    kept = folder.settings_file
+    if kept.exists() and not settings.overwrite and folder.settings != _asked(settings):
         raise FileExistsError(
             f"--output={folder} holds a comparison with other settings: name another folder, or add --overwrite."
         )
+    return (folder,)
+
+
+def _asked(settings):
+    """The flags that a comparison is made with."""
+    asked = {flag.name: flag.value for flag in settings.get_flags_for_module(__name__)}
+    return {name: asked[name] for name in asked if name not in ("json", "verbose", "output", "overwrite", "methods")}
+
+
+def run(settings, folder):
+    import keras_ssl
+    from keras_ssl.cli import experiment
+    from keras_ssl.data.split import hold_out
+
+    names = dict.fromkeys(name.strip() for name in settings.methods)
+    methods = {name: experiment.method_by_name(name) for name in names}
+    data, held_out = hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), settings.seed)
+    experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
+    for method in methods.values():  # whatever can be refused, before anything is written
+        experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))
+    _prepare(folder, settings)
+    backbones, done = {}, {}
+    for name, method in methods.items():
+        try:
+            untrained, trained, done[name] = _trained(name, method, data, settings, folder)
+        except KeyboardInterrupt:
+            again = f"Run keras-ssl compare --output={folder} with the same flags, without --overwrite, to continue"
+            raise Interrupted(f"stopped in {name}; {len(done)} of {len(methods)} methods are done. {again}.") from None
+        backbones.setdefault("untrained", untrained)
+        backbones[name] = trained
+    table = experiment.table(data, backbones, settings.seed)
+    write_json(folder.table, experiment.table_to_json(table))
+    experiment.print_table(table, held_out)
+    print()
+    for name, result in done.items():
+        alarms = "".join(" · " + alarm for alarm in result["alarms"])
+        print(f"{name}: {result['epochs']} epochs in {result['seconds']:.0f} s{alarms}")
+    print(f"\nfolder: {folder}")
+    return {"folder": str(folder), "table": experiment.table_to_json(table), "held_out": held_out, "runs": done}
+
+
+def _prepare(folder, settings):
+    from keras_ssl.cli import experiment
+
+    folder.path.mkdir(parents=True, exist_ok=True)
     if settings.overwrite:  # nothing of another budget stays to be taken for this one's
-        for name in outcome.methods():
-            (folder / f"{name}.json").unlink(missing_ok=True)
-    write_json(kept, asked)
-    return folder
+        for name in experiment.methods():
+            folder.result(name).unlink(missing_ok=True)
+    write_json(folder.settings_file, _asked(settings))
 
 
 def _trained(name, method, data, settings, folder):
-    """`(untrained backbone, trained backbone, what it took)`; from the folder where it is there already."""
+    """`(untrained backbone, trained backbone, result)`; from the folder if it is there already."""
     import keras
 
-    from keras_ssl.cli import outcome
+    from keras_ssl.cli import experiment
 
-    about, path = folder / f"{name}.json", folder / f"{name}.keras"
-    model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, settings.epochs or 1))
-    if about.exists() and path.exists():
+    result_file, path = folder.result(name), folder.backbone(name)
+    model, untrained, chosen = experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))
+    if result_file.exists() and path.exists():
         print(f"{name}: done before")
-        return untrained, keras.models.load_model(path), json.loads(about.read_text(encoding="utf-8"))
+        return untrained, keras.models.load_model(path), read_json(result_file)
     if settings.epochs is None:
-        passes = _passes_in(settings.seconds or 60.0, method, data, settings)
-        model, untrained, chosen = outcome.begin(method, data, _with_epochs(settings, passes))
-    print(f"\n{name}: {chosen.epochs} passes")
+        epochs = _epochs_in(settings.seconds or 60.0, method, data, settings)
+        model, untrained, chosen = experiment.begin(method, data, _with_epochs(settings, epochs))
+    print(f"\n{name}: {chosen.epochs} epochs")
     start = time.perf_counter()
-    history, alarms = outcome.fit(model, data, chosen, settings)
-    done = {
+    history, alarms = experiment.fit(model, data, chosen, settings)
+    result = {
         "epochs": chosen.epochs,
         "seconds": time.perf_counter() - start,
         "alarms": alarms,
@@ -122,25 +132,25 @@ def _trained(name, method, data, settings, folder):
         "recipe": chosen.config,
     }
     model.backbone.save(path)
-    write_json(about, done)
-    return untrained, model.backbone, done
+    write_json(result_file, result)
+    return untrained, model.backbone, result
 
 
-def _passes_in(seconds, method, data, settings):
-    """How many passes over the images a method makes in a time: some steps of it, timed after the first ones."""
-    from keras_ssl.cli import outcome
+def _epochs_in(seconds, method, data, settings):
+    """How many epochs of a method fit into a time: some of its steps are timed after the first ones."""
+    from keras_ssl.cli import experiment
 
-    model, _, _ = outcome.begin(method, data, _with_epochs(settings, 1))
-    a_pass = len(data.train) // settings.batch_size
-    steps = min(10, a_pass)
+    model, _, _ = experiment.begin(method, data, _with_epochs(settings, 1))
+    steps_per_epoch = len(data.train) // settings.batch_size
+    steps = min(10, steps_per_epoch)
     options = {"batch_size": settings.batch_size, "steps_per_epoch": steps, "verbose": 0}
     model.fit(data.train.images, **options)  # traced and compiled
     start = time.perf_counter()
     model.fit(data.train.images, **options)
-    return max(1, round(seconds / ((time.perf_counter() - start) / steps * a_pass)))
+    return max(1, round(seconds / ((time.perf_counter() - start) / steps * steps_per_epoch)))
 
 
 def _with_epochs(settings, epochs):
-    """The flags as `outcome` takes them, with a number of passes."""
+    """The flags as `experiment` takes them, with a number of epochs."""
     known = {flag.name: flag.value for flag in settings.get_flags_for_module(__name__)}
     return types.SimpleNamespace(**{**known, "epochs": epochs, "optimizer": None})

@@ -1,52 +1,58 @@
-"""What the features of a backbone are worth: linear probe and kNN at several numbers of labels, or layer by layer.
+"""Evaluates a backbone's features: linear probe and kNN at several numbers of labels, or layer by layer.
 
     keras-ssl evaluate --run=runs/simclr-photos-1
     keras-ssl evaluate --backbone=backbone.keras --data=photos/
     keras-ssl evaluate --run=runs/simclr-photos-1 --layers --plot=layers.png
 
-Images without a test split of their own are split as the run split them, so that what was held out stays held out.
+Images without a test split are split as the run split them, so that what was held out stays held out.
 """
 
 from absl import flags
 
-from keras_ssl.cli.common import Run, define_backbone, define_data, new_flags, verbose, writable
+from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
+from keras_ssl.cli.trained import TrainedBackbone
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
 define_data(_define)
-flags.DEFINE_boolean("layers", False, "One row for each of the backbone's stages, at all labels.", **_define)
-flags.DEFINE_string("plot", None, "With --layers: a picture of accuracy by layer, a .png or .svg file.", **_define)
-flags.DEFINE_boolean("overwrite", False, "Write --plot even where there is such a file.", **_define)
+flags.DEFINE_boolean("layers", False, "Evaluate each stage of the backbone, with all labels.", **_define)
+flags.DEFINE_string("plot", None, "With --layers: a picture of accuracy by layer (.png, .svg or .pdf).", **_define)
+define_overwrite(_define, "--plot")
 
 
-def run(settings):
-    from keras_ssl.cli import outcome
-
+def check(settings):
     if settings.plot and not settings.layers:
-        raise ValueError("--plot is of accuracy by layer: add --layers, or leave it out.")
-    plot = writable(settings.plot, "--plot", settings.overwrite, (".png", ".svg", ".pdf")) if settings.plot else None
-    used = Run(settings)
-    source, loaded = used.load(settings)
-    data, held_out = used.held_out(settings, loaded)
-    if data.test is None or data.train.labels is None or data.test.labels is None:
-        raise ValueError(f"{source} has no labels to evaluate with. A folder with a sub-folder for each class has.")
+        raise ValueError("--plot shows accuracy by layer: add --layers, or leave --plot out.")
+    plot = settings.plot and output_file(settings.plot, "--plot", settings.overwrite, (".png", ".svg", ".pdf"))
+    used = TrainedBackbone(settings)
+    used.check_data(settings)
+    return used, plot
+
+
+def run(settings, used, plot):
+    from keras_ssl.cli import experiment
+
+    source, loaded = used.load().load_images(settings)
+    data, held_out = used.hold_out(settings, loaded)
+    experiment.check_labels(data, source, "evaluate with")
     if settings.layers:
         return _by_layer(used, data, held_out, plot)
-    table = outcome.table(data, {used.path.name: used.backbone}, used.seed)
-    outcome.print_table(table, held_out)
-    return {"table": outcome.lists(table), "held_out": held_out}
+    table = experiment.table(data, {used.path.name: used.backbone}, used.seed)
+    experiment.print_table(table, held_out)
+    return {"table": experiment.table_to_json(table), "held_out": held_out}
 
 
 def _by_layer(used, data, held_out, plot):
     from keras_ssl import evaluate
-    from keras_ssl.cli import outcome
+    from keras_ssl.data.split import sample_evenly
     from keras_ssl.evaluate import efficiency
 
-    train, test = (outcome.some(split, most, False) for split, most in ((data.train, 20_000), (data.test, 10_000)))
-    result = evaluate.probe_layers(used.backbone, (train, test), seed=used.seed, verbose=verbose())
+    train, test = (sample_evenly(split, most, False) for split, most in ((data.train, 20_000), (data.test, 10_000)))
+    result = evaluate.probe_layers(used.backbone, (train, test), seed=used.seed, verbose=progress())
     print(f"\nAccuracy of a linear probe on {held_out}, by layer.\n")
     print(efficiency.as_text(*result.as_rows()))
     if plot:
+        plot.parent.mkdir(parents=True, exist_ok=True)
         result.plot().savefig(plot, dpi=160)
         print(f"\nplot: {plot}")
     return {"layers": list(result.layers), "accuracies": list(map(float, result.accuracies)), "held_out": held_out}

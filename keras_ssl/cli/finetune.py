@@ -4,14 +4,23 @@
     keras-ssl finetune --run=runs/simclr-photos-1 --per_class=10 --protocol=linear
     keras-ssl finetune --backbone=backbone.keras --data=photos/ --output=classifier.keras
 
-The accuracy is that on held-out images, after the last epoch; they take no part in any choice.
+The accuracy is measured on held-out images after the last epoch; they take no part in any choice.
 """
-
-import pathlib
 
 from absl import flags
 
-from keras_ssl.cli.common import Run, define_backbone, define_data, new_flags, verbose, writable
+from keras_ssl import names
+from keras_ssl.cli.flags import (
+    define_backbone,
+    define_data,
+    define_overwrite,
+    nearest,
+    new_flags,
+    output_file,
+    progress,
+)
+from keras_ssl.cli.run_folder import RunFolder
+from keras_ssl.cli.trained import TrainedBackbone
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -19,33 +28,41 @@ define_data(_define)
 flags.DEFINE_string(
     "protocol",
     "fine-tune",
-    "linear (the backbone frozen), fine-tune (all of it), frozen-then-unfrozen, or from-scratch, the control.",
+    "linear (the backbone is frozen), fine-tune (all of it is trained), frozen-then-unfrozen, or from-scratch (new "
+    "weights, for comparison).",
     **_define,
 )
-flags.DEFINE_float(
-    "labels_fraction", None, "The share of each class's labels that is used, above 0 and at most 1.", **_define
-)
-flags.DEFINE_integer("per_class", None, "Labels of each class that are used, in the place of a share.", **_define)
-flags.DEFINE_integer("epochs", None, "Passes over the labelled images; the protocol's if left out.", **_define)
-flags.DEFINE_integer("batch_size", None, "Images a step; the protocol's if left out.", **_define)
-flags.DEFINE_float("learning_rate", None, "The protocol's if left out.", **_define)
-flags.DEFINE_integer("seed", 0, "Of the draw of labels, initial weights and order.", **_define)
-flags.DEFINE_string("output", None, "The classifier's file (default: classifier.keras in the run).", **_define)
-flags.DEFINE_boolean("overwrite", False, "Write --output even where there is such a file.", **_define)
+flags.DEFINE_float("labels_fraction", None, "Fraction of each class's labels to use, above 0 and at most 1.", **_define)
+flags.DEFINE_integer("per_class", None, "Labels per class, instead of a fraction.", **_define)
+flags.DEFINE_integer("epochs", None, "Epochs over the labeled images (default: the protocol's).", **_define)
+flags.DEFINE_integer("batch_size", None, "Images per step (default: the protocol's).", **_define)
+flags.DEFINE_float("learning_rate", None, "Learning rate (default: the protocol's).", **_define)
+flags.DEFINE_integer("seed", 0, "Random seed.", **_define)
+flags.DEFINE_string("output", None, "The classifier's file (default: classifier.keras in the run folder).", **_define)
+define_overwrite(_define, "--output")
 
 
-def run(settings):
-    from keras_ssl import evaluate
-
+def check(settings):
     if settings.labels_fraction is not None and settings.per_class is not None:
-        raise ValueError("--labels_fraction and --per_class both say how many labels: give one of them.")
-    used = Run(settings)
-    default = (used.folder or pathlib.Path()) / "classifier.keras"
-    output = writable(settings.output or default, "--output", settings.overwrite, (".keras",))
-    source, loaded = used.load(settings)
-    data, held_out = used.held_out(settings, loaded)
-    if data.test is None or data.train.labels is None or data.test.labels is None:
-        raise ValueError(f"{source} has no labels to learn from. A folder with a sub-folder for each class has.")
+        raise ValueError("--labels_fraction and --per_class both set the number of labels: give one of them.")
+    if settings.protocol not in names.PROTOCOLS:
+        raise ValueError(
+            f'--protocol: there is no protocol "{settings.protocol}". {nearest(settings.protocol, names.PROTOCOLS)}'
+        )
+    used = TrainedBackbone(settings)
+    default = (used.run or RunFolder(".")).classifier
+    output = output_file(settings.output or default, "--output", settings.overwrite, (".keras",))
+    used.check_data(settings)
+    return used, output
+
+
+def run(settings, used, output):
+    from keras_ssl import evaluate
+    from keras_ssl.cli import experiment
+
+    source, loaded = used.load().load_images(settings)
+    data, held_out = used.hold_out(settings, loaded)
+    experiment.check_labels(data, source, "learn from")
     how_many = {"labels_fraction": 1.0 if settings.labels_fraction is None else settings.labels_fraction}
     if settings.per_class is not None:
         how_many = {"per_class": settings.per_class}
@@ -58,10 +75,11 @@ def run(settings):
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
-        verbose=verbose(),
+        verbose=progress(),
         **how_many,
     )
-    names = data.train.class_names
+    class_names = data.train.class_names
+    output.parent.mkdir(parents=True, exist_ok=True)
     done.classifier.save(output)
     print(
         f"\n{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}\n"
@@ -73,5 +91,5 @@ def run(settings):
         "protocol": settings.protocol,
         "held_out": held_out,
         "classifier": str(output),
-        "classes": [names[label] if names else int(label) for label in done.classes],
+        "classes": [class_names[label] if class_names else int(label) for label in done.classes],
     }

@@ -1,54 +1,59 @@
-"""Tells what a run, a model or a set of images is made of.
+"""Describes a run, a model or a data set.
 
     keras-ssl inspect --run=runs/simclr-photos-1
     keras-ssl inspect --backbone=backbone.keras
     keras-ssl inspect --data=photos/
 
-The names of layers are what --layer of embed takes.
+keras-ssl embed takes the names of layers for its flag --layer.
 """
-
-import json
 
 import numpy as np
 from absl import flags
 
-from keras_ssl.cli.common import Run, folder_of, new_flags
+from keras_ssl.cli.flags import IMAGE_SIZE, check_data, new_flags
+from keras_ssl.cli.run_folder import RunFolder, read_json
+from keras_ssl.cli.trained import TrainedBackbone
 
 FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)
 flags.DEFINE_string("backbone", None, "A .keras file.", **_define)
-flags.DEFINE_string("data", None, "A name, a folder of images, or a file.", **_define)
-flags.DEFINE_integer(
-    "image_size", None, "Side in pixels to which the pictures of a folder are resized.", lower_bound=8, **_define
-)
+flags.DEFINE_string("data", None, "A data set's name, a folder of images, or a file.", **_define)
+flags.DEFINE_integer("image_size", None, f"With --data: {IMAGE_SIZE.lower()}.", lower_bound=8, **_define)
 
 
-def run(settings):
+def check(settings):
     given = [name for name in ("run", "backbone", "data") if settings[name].value is not None]
     if len(given) != 1:
-        told = f"{' and '.join('--' + name for name in given)} are given" if given else "none is given"
-        raise ValueError(f"Say what to look at, one of --run, --backbone and --data: {told}.")
+        which = f"{' and '.join('--' + name for name in given)} are given" if given else "none is given"
+        raise ValueError(f"Name one thing to describe, with --run, --backbone or --data: {which}.")
+    if settings.data:
+        check_data(settings.data)
+    elif settings.image_size is not None:
+        raise ValueError("--image_size is for --data: leave it out.")
+    folder = RunFolder.existing(settings.run) if settings.run else None
+    # A run that was interrupted has no backbone yet.
+    has_backbone = folder.backbone.exists() if folder else settings.backbone is not None
+    return folder, TrainedBackbone(settings) if has_backbone else None
+
+
+def run(settings, folder, used):
     if settings.data:
         return _data(settings)
-    if settings.image_size is not None:
-        raise ValueError("--image_size is for --data: leave it out.")
-    told = {}
-    if settings.run:
-        folder = folder_of(settings.run)
-        told["settings"] = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        for name, value in told["settings"].items():
+    result = {}
+    if folder:
+        result["settings"] = folder.settings
+        for name, value in result["settings"].items():
             if not isinstance(value, dict) and value is not None:
                 print(f"{name}: {value}")
-        history = folder / "history.json"
-        if history.exists():
-            told["last"] = {k: v[-1] for k, v in json.loads(history.read_text(encoding="utf-8")).items() if v}
-            print("last epoch: " + ", ".join(f"{name} {value:.4g}" for name, value in told["last"].items()))
+        if folder.history.exists():
+            result["last"] = {name: values[-1] for name, values in read_json(folder.history).items() if values}
+            print("last epoch: " + ", ".join(f"{name} {value:.4g}" for name, value in result["last"].items()))
         print()
-    if settings.run and not (folder / "backbone.keras").exists():
-        print(f"There is no backbone yet: keras-ssl pretrain --resume={folder} goes on with the run.")
-        return told
-    told["backbone"] = _backbone(Run(settings).backbone)
-    return told
+    if used is None:
+        print(f"There is no backbone yet: keras-ssl pretrain --resume={folder} continues the run.")
+        return result
+    result["backbone"] = _backbone(used.load().backbone)
+    return result
 
 
 def _backbone(backbone):
@@ -83,12 +88,12 @@ def _data(settings):
     from keras_ssl import data
 
     loaded = data.load(settings.data, image_size=settings.image_size)
-    told = {}
+    result = {}
     for name, split in (("train", loaded.train), ("test", loaded.test)):
         if split is None or split.images is None:
             continue
         first = np.asarray(split.images[: min(256, len(split))])
-        told[name] = {
+        result[name] = {
             "images": len(split),
             "shape": list(split.images.shape[1:]),
             "dtype": str(split.images.dtype),
@@ -101,8 +106,8 @@ def _data(settings):
         if split.labels is not None:
             labels, counts = np.unique(split.labels, return_counts=True)
             names = [split.class_names[label] if split.class_names else str(label) for label in labels]
-            told[name]["classes"] = dict(zip(names, map(int, counts)))
+            result[name]["classes"] = dict(zip(names, map(int, counts)))
             print("  " + ", ".join(f"{label} {count:,}" for label, count in zip(names, counts)))
         else:
             print("  without labels")
-    return told
+    return result

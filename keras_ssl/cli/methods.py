@@ -1,40 +1,47 @@
-"""Lists what there is to train with.
+"""Lists methods.
 
     keras-ssl methods
     keras-ssl methods --method=byol --batch_size=512 --images=50000
     keras-ssl methods --json
 
-With --method: what it is, its arguments, and the recipe that pretrain would use.
+With --method: what the method is, its arguments, and the recipe that pretrain would use.
 """
 
 import inspect
 
 from absl import flags
 
-from keras_ssl.cli.common import new_flags
+from keras_ssl import names
+from keras_ssl.cli.flags import method_class, new_flags
 
 FLAGS, _define = new_flags(__name__)
-flags.DEFINE_string("method", None, "One method, in full.", **_define)
-flags.DEFINE_integer("images", 10_000, "With --method: images to train on.", lower_bound=2, **_define)
-flags.DEFINE_integer("epochs", None, "With --method: passes; the recipe's if left out.", lower_bound=1, **_define)
-flags.DEFINE_integer("batch_size", 128, "With --method: images a step.", lower_bound=2, **_define)
-flags.DEFINE_integer("image_size", 32, "With --method: side of an image in pixels.", lower_bound=8, **_define)
-flags.DEFINE_integer("channels", 3, "With --method: of an image.", lower_bound=1, **_define)
-flags.DEFINE_enum("recipe", "auto", ["auto", "small", "paper"], "With --method: which recipe.", **_define)
+flags.DEFINE_string("method", None, "Describe one method.", **_define)
+flags.DEFINE_integer("images", 10_000, "With --method: number of training images.", lower_bound=2, **_define)
+flags.DEFINE_integer("epochs", None, "With --method: epochs (default: the recipe's).", lower_bound=1, **_define)
+flags.DEFINE_integer("batch_size", 128, "With --method: images per step.", lower_bound=2, **_define)
+flags.DEFINE_integer("image_size", 32, "With --method: side length of an image in pixels.", lower_bound=8, **_define)
+flags.DEFINE_integer("channels", 3, "With --method: channels of an image.", lower_bound=1, **_define)
+flags.DEFINE_enum("recipe", "auto", list(names.RECIPES), "With --method: the recipe.", **_define)
+
+
+def check(settings):
+    if settings.method is not None:
+        method_class(settings.method)
+    return ()
 
 
 def run(settings):
-    from keras_ssl.cli import outcome
+    from keras_ssl.cli import experiment
 
-    known = outcome.methods()
+    known = experiment.methods()
     if settings.method is not None:
-        return _one(outcome.method_by_name(settings.method), settings)
+        return _one(experiment.method_by_name(settings.method), settings)
     width = max(map(len, known))
-    told = {name: _first_line(method) for name, method in known.items()}
-    for name, line in told.items():
+    lines = {name: _first_line(method) for name, method in known.items()}
+    for name, line in lines.items():
         print(f"{name.ljust(width)}  {line}")
-    print("\nkeras-ssl methods --method=NAME tells more; figures of each on the sample: docs/methods.md.")
-    return {"methods": [_as_json(name, known[name], line) for name, line in told.items()]}
+    print("\nkeras-ssl methods --method=NAME describes one; docs/methods.md compares them on the sample data set.")
+    return {"methods": [_as_json(name, known[name], line) for name, line in lines.items()]}
 
 
 def _one(method, settings):
@@ -58,6 +65,6 @@ def _as_json(name, method, line):
         "class": method.__name__,
         "what": line,
         "terms": list(method.terms),
-        "figures": list(method.metric_names),
+        "metrics": list(method.metric_names),
         "needs_labels": bool(method.uses_labels),
     }

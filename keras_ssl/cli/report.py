@@ -1,49 +1,54 @@
-"""Makes the page of pictures of a run anew, from its files.
+"""Rebuilds a run's report, a page of results and pictures, from the files of the run.
 
     keras-ssl report --run=runs/simclr-photos-1
     keras-ssl report --run=runs/simclr-photos-1 --data=photos/ --output=page.html
 
-The images must be those of the run: what was held out of it is held out of the page as well.
+The images must be those of the run, so that what the run held out is held out on the page as well.
 """
 
-import json
+import pathlib
 
 from absl import flags
 
-from keras_ssl.cli.common import folder_of, new_flags
+from keras_ssl.cli.flags import check_data, new_flags
+from keras_ssl.cli.run_folder import RunFolder, read_json
 
 FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)
-flags.DEFINE_string("data", None, "Where the images are now, if not where the run had them.", **_define)
-flags.DEFINE_string("output", None, "The page (default: report.html in the run, which is replaced).", **_define)
+flags.DEFINE_string("data", None, "Where the images are now, if they were moved since the run.", **_define)
+flags.DEFINE_string("output", None, "The page (default: report.html in the run folder, which is replaced).", **_define)
 
 
-def run(settings):
-    import pathlib
+def check(settings):
+    if settings.run is None:
+        raise ValueError("--run: name a run folder of keras-ssl pretrain.")
+    folder = RunFolder.existing(settings.run)
+    folder.require(folder.model)
+    check_data(settings.data or folder.settings["data"])
+    return (folder,)
 
+
+def run(settings, folder):
     import keras
 
-    import keras_ssl
-    from keras_ssl.cli import outcome, page
+    from keras_ssl import data as data_sources
+    from keras_ssl import report
+    from keras_ssl.data.split import hold_out
 
-    if settings.run is None:
-        raise ValueError("--run: say which run, a folder of keras-ssl pretrain.")
-    folder = folder_of(settings.run)
-    if not (folder / "model.keras").is_file():
-        raise FileNotFoundError(f"{folder} holds no model.keras: the run was cut off. --resume of pretrain goes on.")
-    about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    model = keras.models.load_model(folder / "model.keras")
-    loaded = keras_ssl.data.load(settings.data or about["data"], image_size=about["image_size"])
-    data, held_out = outcome.hold_out(loaded, about["seed"])
-    outcome.same_images(data, about)
-    table = folder / "table.json"
-    table = json.loads(table.read_text(encoding="utf-8")) if table.exists() else None
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-    path = pathlib.Path(settings.output) if settings.output else folder / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    used = page.About(about["data"], about["used"]["epochs"], about["batch_size"], about["seed"])
-    alarms = folder / "alarms.json"
-    alarms = json.loads(alarms.read_text(encoding="utf-8")) if alarms.exists() else ()
-    page.write(path, model, data, held_out, history, table, used, alarms)
+    about = folder.settings
+    model = keras.models.load_model(folder.model)
+    loaded = data_sources.load(settings.data or about["data"], image_size=about["image_size"])
+    data, held_out = hold_out(loaded, about["seed"])
+    folder.check_same_images(data)
+    path = report.write(
+        pathlib.Path(settings.output).expanduser() if settings.output else folder.report,
+        model,
+        data,
+        history=read_json(folder.history),
+        table=read_json(folder.table) if folder.table.exists() else None,
+        run=report.RunInfo(about["data"], about["used"]["epochs"], about["batch_size"], about["seed"]),
+        held_out=held_out,
+        alarms=read_json(folder.alarms) if folder.alarms.exists() else (),
+    )
     print(f"report: {path}")
     return {"report": str(path)}

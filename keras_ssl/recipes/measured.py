@@ -16,19 +16,19 @@ from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.triplet import Triplet
-from keras_ssl.recipes.plan import Cosine, Figure, Head, Plan
+from keras_ssl.recipes.plan import Cosine, Head, Plan, Sourced
 
 SOURCE = "measured: docs/methods.md"
 
 BATCH, LARGEST_BATCH = 128, 512
-IMAGES, MOST_PASSES = 10_000, 100
+IMAGES, MOST_EPOCHS = 10_000, 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Passes over how many images, the peak of the rate at batches of 128, arguments of the method."""
+    """Epochs over how many images, the peak of the rate at batches of 128, arguments of the method."""
 
-    passes: int
+    epochs: int
     rate: float = 1e-2
     arguments: dict = dataclasses.field(default_factory=dict)
     images: int = IMAGES
@@ -38,7 +38,7 @@ MEASURED = {
     Siamese: Measured(9, arguments={"projector": Head((128,))}),
     Triplet: Measured(9, arguments={"projector": Head((128,))}),
     SimCLR: Measured(8, arguments={"temperature": 0.1}),
-    # The papers' heads, of 4,096 and 8,192, would take most of the time on a CPU.
+    # The papers' heads, 4,096 and 8,192 wide, would take most of the time on a CPU.
     BYOL: Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((512, 128)), "momentum": 0.99}),
     BarlowTwins: Measured(7, arguments={"projector": Head((512, 512)), "scale": 1 / 32}),
     Rotation: Measured(4),
@@ -54,21 +54,21 @@ def small(method, known, run):
     measured, source, notes = MEASURED.get(known, Measured(8)), SOURCE, []
     if known is None:
         source = "a default: SimCLR's, docs/methods.md"
-        notes.append(f"{method.__name__} has no recipe here: nothing was measured for it.")
-    arguments = {name: Figure(value, source) for name, value in measured.arguments.items()}
+        notes.append(f"{method.__name__} has no recipe here: nothing was measured with it.")
+    arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
     if known is Exemplar:
-        arguments["exemplars"] = Figure(run.images, "the number of images")
+        arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:
             notes.append(
-                f"{measured.images:,} images as classes were learned in {measured.passes} passes; 10,000 in 16 passes "
+                f"{measured.images:,} images as classes were learned in {measured.epochs} epochs; 10,000 in 16 epochs "
                 "at a rate of 1e-2 were not (docs/methods.md)."
             )
     return Plan(
-        optimizer=Figure(keras.optimizers.AdamW, source),
+        optimizer=Sourced(keras.optimizers.AdamW, source),
         rate=_rate(measured, run, source),
         schedule=Cosine(0.05, source),
-        decay=Figure(1e-4, source),
-        passes=_passes(measured, run, source),
+        decay=Sourced(1e-4, source),
+        epochs=_epochs(measured, run, source),
         views=small_views(known, run),
         arguments=arguments,
         notes=tuple(notes),
@@ -77,24 +77,24 @@ def small(method, known, run):
 
 def _rate(measured, run, source):
     if run.batch_size == BATCH:
-        return Figure(measured.rate, source)
+        return Sourced(measured.rate, source)
     counted = min(run.batch_size, LARGEST_BATCH)
-    held = f", held from {LARGEST_BATCH} on" if run.batch_size > LARGEST_BATCH else ""
+    held = f", capped at batch {LARGEST_BATCH}" if run.batch_size > LARGEST_BATCH else ""
     rule = f"{measured.rate:g} · √({counted} / {BATCH}){held}"
-    return Figure(measured.rate * math.sqrt(counted / BATCH), f"{source}, at {BATCH}; √: Malladi et al. 2022", rule)
+    return Sourced(measured.rate * math.sqrt(counted / BATCH), f"{source}, at {BATCH}; √: Malladi et al. 2022", rule)
 
 
-def _passes(measured, run, source):
-    """Fewer images are seen more often, so that as many are seen in all."""
-    more = min(MOST_PASSES, round(measured.passes * measured.images / run.images))
-    if more <= measured.passes:
-        return Figure(measured.passes, source)
-    rule = f"as many images in all as {measured.passes} passes over {measured.images:,}, at most {MOST_PASSES}"
-    return Figure(more, source, rule)
+def _epochs(measured, run, source):
+    """With fewer images there are more epochs, so that the same total number of images is seen."""
+    more = min(MOST_EPOCHS, round(measured.epochs * measured.images / run.images))
+    if more <= measured.epochs:
+        return Sourced(measured.epochs, source)
+    rule = f"as many images in total as {measured.epochs} epochs over {measured.images:,}, at most {MOST_EPOCHS}"
+    return Sourced(more, source, rule)
 
 
 def small_views(known, run):
-    """Milder colours for small pictures, where a method's own views would be SimCLR's for ImageNet."""
+    """Weaker color jitter for small images, where the method's own views are SimCLR's for ImageNet."""
     if known not in (SimCLR, Siamese, Triplet, Exemplar) or not run.small or run.shape[2] == 1:
         return Plan.views
     height, width, channels = run.shape
@@ -105,4 +105,4 @@ def small_views(known, run):
 
     rule = f"augment.simclr(({height}, {width}), {channels}, strength=0.5)"
     rule = f"the first of {rule}" if known is Exemplar else rule
-    return Figure(make, "Chen et al. 2020, appendix B.9; not measured here", rule)
+    return Sourced(make, "Chen et al. 2020, appendix B.9; not measured here", rule)

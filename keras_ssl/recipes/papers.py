@@ -17,7 +17,7 @@ from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.optimizers import LARS
 from keras_ssl.recipes.measured import small_views
-from keras_ssl.recipes.plan import Constant, Cosine, Drops, Figure, Head, Plan
+from keras_ssl.recipes.plan import Constant, Cosine, Drops, Head, Plan, Sourced
 
 CODE = "the authors' code"
 
@@ -27,24 +27,24 @@ def _linear(base, run, batch=256):
     return base * run.batch_size / batch, f"{base:g} · {run.batch_size} / {batch}"
 
 
-# The three of large batches: LARS, 10 passes of warm-up, a cosine.
+# The three of large batches: LARS, 10 epochs of warm-up, a cosine.
 
 
-def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, options=None, notes=(), **more):
-    """`rate` is (base, source) at a batch of 256, `decay` and `passes` are `Figure`s."""
+def _lars(run, paper, rate, decay, epochs, least_batch, least_epochs, end=0.0, options=None, notes=(), **more):
+    """`rate` is (base, source) at a batch of 256, `decay` and `epochs` are `Sourced`s."""
     value, rule = _linear(rate[0], run)
-    options = {"momentum": Figure(0.9, CODE), "trust_coefficient": Figure(1e-3, CODE), **(options or {})}
+    options = {"momentum": Sourced(0.9, CODE), "trust_coefficient": Sourced(1e-3, CODE), **(options or {})}
     if run.epochs is not None and run.epochs < 100:
-        notes = (f"10 passes of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
+        notes = (f"10 epochs of warm-up are for runs of 100 and more: here it is a tenth of {run.epochs}.", *notes)
     return Plan(
-        optimizer=Figure(LARS, f"{paper}; biases and normalisation have no decay and no scaling"),
-        rate=Figure(value, rate[1], rule),
-        schedule=Cosine(0.1, paper, passes=10, end=end),
+        optimizer=Sourced(LARS, f"{paper}; biases and normalization have no decay and no scaling"),
+        rate=Sourced(value, rate[1], rule),
+        schedule=Cosine(0.1, paper, epochs=10, end=end),
         decay=decay,
-        passes=passes,
+        epochs=epochs,
         options=options,
         least_batch=least_batch,
-        least_passes=least_passes,
+        least_epochs=least_epochs,
         notes=notes,
         **more,
     )
@@ -52,7 +52,7 @@ def _lars(run, paper, rate, decay, passes, least_batch, least_passes, end=0.0, o
 
 def _simclr(run):
     paper = "Chen et al. 2020, section 2.2"
-    decay = Figure(1e-6, paper)
+    decay = Sourced(1e-6, paper)
     if run.small:
         cifar = "Chen et al. 2020, appendix B.9"
         code = f"{CODE}, for CIFAR-10"
@@ -61,50 +61,50 @@ def _simclr(run):
             paper,
             (1.0, f"{code}; {cifar} tries 0.5, 1 and 1.5"),
             decay,
-            Figure(1000, code),
+            Sourced(1000, code),
             least_batch=256,
-            least_passes=100,
+            least_epochs=100,
             views=small_views(SimCLR, run),
-            arguments={"temperature": Figure(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
+            arguments={"temperature": Sourced(0.5, f"{code}; {cifar} tries 0.1, 0.5 and 1")},
         )
     root = 0.075 * math.sqrt(run.batch_size)
-    notes = f"in batches below 4096 and few passes the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
+    notes = f"in batches below 4096 and few epochs the paper found 0.075 · √batch better (appendix B.1): {root:.3g}."
     return _lars(
         run,
         paper,
         (0.3, paper),
         decay,
-        Figure(100, paper),
+        Sourced(100, paper),
         least_batch=256,
-        least_passes=100,
-        arguments={"temperature": Figure(0.1, f"{CODE}, for ImageNet")},
+        least_epochs=100,
+        arguments={"temperature": Sourced(0.1, f"{CODE}, for ImageNet")},
         notes=(notes,) if run.batch_size < 4096 else (),
     )
 
 
-# By passes: the base of the rate, the weight decay, the base of the teacher's momentum.
+# By epochs: the base of the rate, the weight decay, the base of the teacher's momentum.
 _BYOL = {40: (0.45, 1e-6, 0.97), 100: (0.45, 1e-6, 0.99), 300: (0.3, 1e-6, 0.99), 1000: (0.2, 1.5e-6, 0.996)}
 
 
 def _byol(run):
     paper = "Grill et al. 2020, section 3.3"
     wanted = 1000 if run.epochs is None else run.epochs
-    nearest = next((passes for passes in _BYOL if passes >= wanted), 1000)
+    nearest = next((epochs for epochs in _BYOL if epochs >= wanted), 1000)
     rate, decay, momentum = _BYOL[nearest]
-    source = paper if nearest == 1000 else f"{CODE}, for {nearest} passes"
+    source = paper if nearest == 1000 else f"{CODE}, for {nearest} epochs"
     return _lars(
         run,
         paper,
         (rate, source),
-        Figure(decay, source),
-        Figure(1000, paper),
+        Sourced(decay, source),
+        Sourced(1000, paper),
         least_batch=256,
-        least_passes=40,
-        arguments={"momentum": Figure(momentum, source)},
+        least_epochs=40,
+        arguments={"momentum": Sourced(momentum, source)},
     )
 
 
-# By batch size: the base of the rate, the best of its authors over 300 passes on ImageNet.
+# By batch size: the base of the rate, the best of its authors over 300 epochs on ImageNet.
 _BARLOW_TWINS = {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2}
 
 
@@ -115,13 +115,13 @@ def _barlow_twins(run):
         run,
         paper,
         (_between(_BARLOW_TWINS, run.batch_size), paper if run.batch_size >= 2048 else table),
-        Figure(1.5e-6, paper),
-        Figure(1000, paper),
+        Sourced(1.5e-6, paper),
+        Sourced(1000, paper),
         least_batch=128,
-        least_passes=300,
+        least_epochs=300,
         end=1e-3,
-        options={"excluded_rate": Figure(0.024, paper, "0.0048 / 0.2, of biases and normalisation")},
-        arguments={"off_diagonal_weight": Figure(5e-3, paper), "scale": Figure(1.0, paper)},
+        options={"excluded_rate": Sourced(0.024, paper, "0.0048 / 0.2, of biases and normalization")},
+        arguments={"off_diagonal_weight": Sourced(5e-3, paper), "scale": Sourced(1.0, paper)},
     )
 
 
@@ -134,20 +134,20 @@ def _between(table, batch_size):
 # rate goes with the batch.
 
 
-def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
+def _sgd(run, source, rate, batch, schedule, epochs, nesterov=True, **more):
     value, rule = _linear(rate, run, batch)
     # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
     # off the weight, beside the momentum.
-    decay = Figure(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
+    decay = Sourced(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, source),
-        rate=Figure(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
+        optimizer=Sourced(keras.optimizers.SGD, source),
+        rate=Sourced(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
         schedule=schedule,
         decay=decay,
-        passes=passes,
-        options={"momentum": Figure(0.9, source), "nesterov": Figure(nesterov, CODE)},
+        epochs=epochs,
+        options={"momentum": Sourced(0.9, source), "nesterov": Sourced(nesterov, CODE)},
         least_batch=batch,
-        least_passes=passes.value,
+        least_epochs=epochs.value,
         **more,
     )
 
@@ -155,9 +155,9 @@ def _sgd(run, source, rate, batch, schedule, passes, nesterov=True, **more):
 def _rotation(run):
     if run.small:
         paper = "Gidaris et al. 2018, section 4.1, for CIFAR-10"
-        return _sgd(run, paper, 0.1, 128, Drops((30, 60, 80), 100, 0.2, paper), Figure(100, paper))
+        return _sgd(run, paper, 0.1, 128, Drops((30, 60, 80), 100, 0.2, paper), Sourced(100, paper))
     code = f"{CODE}, for ImageNet"
-    return _sgd(run, code, 0.01, 192, Drops((15, 30, 45), 50, 0.1, code), Figure(50, code))
+    return _sgd(run, code, 0.01, 192, Drops((15, 30, 45), 50, 0.1, code), Sourced(50, code))
 
 
 def _distortion(run):
@@ -168,33 +168,33 @@ def _distortion(run):
     if run.small:
         paper = "Zhang et al. 2019, section 4.1, for CIFAR-10"
         drops = Drops((240, 480, 640, 800, 1000), 1500, 0.2, paper)
-        return _sgd(run, paper, 0.1, 512, drops, Figure(1500, paper), notes=notes)
+        return _sgd(run, paper, 0.1, 512, drops, Sourced(1500, paper), notes=notes)
     code = f"{CODE}, for ImageNet"
-    return _sgd(run, code, 0.01, 768, Drops((100, 150), 200, 0.1, code), Figure(200, code), notes=notes)
+    return _sgd(run, code, 0.01, 768, Drops((100, 150), 200, 0.1, code), Sourced(200, code), notes=notes)
 
 
 def _jigsaw(run):
     paper = "Noroozi & Favaro 2016, section 4"
     source = f"{paper}, and {CODE}"
-    # The code drops the rate every 100,000 steps, which are 20 passes.
-    passes = Figure(70, paper, "350,000 steps of 256 over 1.28 million images")
-    return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), passes, nesterov=False)
+    # The code drops the rate every 100,000 steps, which are 20 epochs.
+    epochs = Sourced(70, paper, "350,000 steps of 256 over 1.28 million images")
+    return _sgd(run, source, 0.01, 256, Drops((20, 40, 60), 70, 0.1, CODE), epochs, nesterov=False)
 
 
-# Papers that say part of it: they state no number of passes.
+# Papers that say part of it: they state no number of epochs.
 
 
 def _exemplar(run):
     paper = "Dosovitskiy et al. 2014, section 3"
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, paper),
-        rate=Figure(0.01, paper),
+        optimizer=Sourced(keras.optimizers.SGD, paper),
+        rate=Sourced(0.01, paper),
         schedule=Constant(paper),
-        decay=Figure(0.0, "none is taken over"),
-        passes=Figure(None, paper),
-        options={"momentum": Figure(0.9, paper)},
+        decay=Sourced(0.0, "none is taken over"),
+        epochs=Sourced(None, paper),
+        options={"momentum": Sourced(0.9, paper)},
         views=small_views(Exemplar, run),
-        arguments={"exemplars": Figure(run.images, "the number of images")},
+        arguments={"exemplars": Sourced(run.images, "the number of images")},
         notes=(
             "the paper divides the rate by 3 whenever the validation error stops falling, which is no function of the "
             "step: keras.callbacks.ReduceLROnPlateau(factor=1 / 3).",
@@ -206,13 +206,13 @@ def _exemplar(run):
 def _triplet(run):
     paper = "Schroff et al. 2015, section 3.3"
     return Plan(
-        optimizer=Figure(keras.optimizers.Adagrad, paper),
-        rate=Figure(0.05, paper),
+        optimizer=Sourced(keras.optimizers.Adagrad, paper),
+        rate=Sourced(0.05, paper),
         schedule=Constant(paper),
-        decay=Figure(0.0, "none is stated"),
-        passes=Figure(None, paper),
+        decay=Sourced(0.0, "none is stated"),
+        epochs=Sourced(None, paper),
         views=small_views(Triplet, run),
-        arguments={"margin": Figure(0.2, paper), "projector": Figure(Head((128,)), "Schroff et al. 2015, section 3")},
+        arguments={"margin": Sourced(0.2, paper), "projector": Sourced(Head((128,)), "Schroff et al. 2015, section 3")},
         notes=(
             "the paper has labels, batches of about 1,800 faces and 1,000 hours and more; it lowers the rate at the "
             "end, and does not say how.",
@@ -222,14 +222,14 @@ def _triplet(run):
 
 def _relative_patch(run):
     return Plan(
-        optimizer=Figure(keras.optimizers.SGD, CODE),
-        rate=Figure(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
+        optimizer=Sourced(keras.optimizers.SGD, CODE),
+        rate=Sourced(1e-5 * run.batch_size, CODE, f"1e-5 · {run.batch_size}, for the loss there is a sum"),
         schedule=Constant(CODE),
-        decay=Figure(0.0, CODE),
-        passes=Figure(None, "Doersch et al. 2015"),
+        decay=Sourced(0.0, CODE),
+        epochs=Sourced(None, "Doersch et al. 2015"),
         notes=(
             "the paper states no rate; it speaks well of a momentum of 0.999, and its code has none.",
-            "its batch normalisation has neither scale nor shift: that is up to the backbone.",
+            "its batch normalization has neither scale nor shift: that is up to the backbone.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What a source says of a run, figure by figure, before it is made into an optimizer."""
+"""What a source says about a run, value by value, before it becomes an optimizer."""
 
 import dataclasses
 
@@ -6,11 +6,11 @@ import keras
 
 from keras_ssl import heads
 
-SMALL_SIDE = 64  # up to here the papers' figures for CIFAR-10 are taken, above it those for ImageNet
+SMALL_SIDE = 64  # images up to this size get the papers' values for CIFAR-10, larger ones those for ImageNet
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunSpec:
     """What is known before a recipe is chosen."""
 
     shape: tuple
@@ -25,8 +25,8 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """A value, the rule that gave it (its own value, where there is none), and where both are from."""
+class Sourced:
+    """A value, its source, and the rule that gave it, if there is one."""
 
     value: object
     source: str
@@ -35,7 +35,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """A perceptron that is made when it is asked for: two models must not share one."""
+    """A projector that is made when it is asked for, because two models must not share one."""
 
     widths: tuple
 
@@ -51,21 +51,21 @@ class Cosine:
     """Linear warm-up from 0, then a cosine.
 
     Args:
-        share: of the run's steps that are warm-up, at most.
-        passes: the warm-up in passes over the images; None for the share alone.
+        share: at most this share of the steps is warm-up.
+        epochs: at most this many epochs are warm-up; None for the share alone.
         end: of the cosine, as a share of the peak.
         source: of all that.
     """
 
     share: float
     source: str
-    passes: int | None = None
+    epochs: int | None = None
     end: float = 0.0
 
     def warm_up(self, steps, steps_per_epoch):
         warm = max(1, int(self.share * steps + 1e-9))
-        warm = warm if self.passes is None else min(warm, self.passes * steps_per_epoch)
-        return min(warm, steps - 1)  # a run of one step begins at its peak, for a rate of 0 trains nothing
+        warm = warm if self.epochs is None else min(warm, self.epochs * steps_per_epoch)
+        return min(warm, steps - 1)  # a run of one step begins at its peak, because a rate of 0 trains nothing
 
     def make(self, peak, steps, steps_per_epoch):
         decay, warm = keras.optimizers.schedules.CosineDecay, self.warm_up(steps, steps_per_epoch)
@@ -80,7 +80,7 @@ class Cosine:
 
 @dataclasses.dataclass(frozen=True)
 class Drops:
-    """Constant, and multiplied by `factor` after each of some passes of a run of `of`; other runs in proportion."""
+    """Constant, and multiplied by `factor` after some epochs of a run of `of` epochs; in proportion for other runs."""
 
     after: tuple
     of: int
@@ -88,7 +88,7 @@ class Drops:
     source: str
 
     def boundaries(self, steps):
-        return [round(steps * passes / self.of) for passes in self.after]
+        return [round(steps * epochs / self.of) for epochs in self.after]
 
     def make(self, peak, steps, steps_per_epoch):
         # Keras' boundary is the last step of the old value.
@@ -115,29 +115,29 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a paper, or the measurements, say of a run: a `Figure` each.
+    """What a paper, or our measurements, say about a run; each value is `Sourced`.
 
     Args:
         optimizer: the class.
         rate: the peak of the learning rate.
         schedule: `Cosine`, `Drops` or `Constant`.
         decay: as the optimizer's own argument has it.
-        passes: over the images; a value of None where the source has none.
+        epochs: a value of None where the source has none.
         options: further arguments of the optimizer.
         views: a value of None for the method's own; else a function of no arguments.
         arguments: of the method.
-        least_batch, least_passes: the smallest that the source reports: "auto" takes no paper below them.
-        notes: sentences: what could not be taken over.
+        least_batch, least_epochs: the smallest that the source reports; "auto" takes the small recipe below them.
+        notes: sentences: what is not as in the source.
     """
 
-    optimizer: Figure
-    rate: Figure
+    optimizer: Sourced
+    rate: Sourced
     schedule: object
-    decay: Figure
-    passes: Figure
+    decay: Sourced
+    epochs: Sourced
     options: dict = dataclasses.field(default_factory=dict)
-    views: Figure = Figure(None, "the method's default, see docs/methods.md")
+    views: Sourced = Sourced(None, "the method's default, see docs/methods.md")
     arguments: dict = dataclasses.field(default_factory=dict)
     least_batch: int = 1
-    least_passes: int = 1
+    least_epochs: int = 1
     notes: tuple = ()

@@ -1,4 +1,4 @@
-"""A recipe made: an optimizer with its schedule, views, arguments, and the lines that tell where they are from."""
+"""A recipe: an optimizer with its schedule, views and arguments, and the sources of all of them."""
 
 import warnings
 
@@ -8,29 +8,29 @@ from keras_ssl.recipes.plan import Head
 
 
 class Recipe:
-    """What a method is trained with; made by `recipe`.
+    """What to train a method with; `recipe` makes one.
 
-    The schedule counts optimizer steps of the global batch, `images // batch_size` a pass: it is the same on one
+    The schedule counts optimizer steps of the global batch, `images // batch_size` per epoch: it is the same on one
     replica and on many.
 
     Attributes:
         method, images, batch_size, epochs: of the run.
         source: "paper" or "small".
         why: a sentence: why this one.
-        steps_per_epoch, steps: optimizer steps a pass and in all.
+        steps_per_epoch, steps: optimizer steps per epoch and in total.
         learning_rate: the schedule's peak.
-        notes: sentences on what is not as the source has it.
+        notes: sentences on what is not as in the source.
     """
 
     def __init__(self, method, run, source, why, plan):
-        if run.epochs is None and plan.passes.value is None:
+        if run.epochs is None and plan.epochs.value is None:
             raise ValueError(
-                f"recipe: `epochs` is None, and the paper of {method.__name__} states no number of passes: write "
+                f"recipe: `epochs` is None, and the paper of {method.__name__} states no number of epochs: write "
                 "epochs=…."
             )
         self.method, self.source, self.why = method, source, why
         self.images, self.batch_size = run.images, run.batch_size
-        self.epochs = plan.passes.value if run.epochs is None else run.epochs
+        self.epochs = plan.epochs.value if run.epochs is None else run.epochs
         self.steps_per_epoch = run.images // run.batch_size
         self.steps = self.epochs * self.steps_per_epoch
         self.learning_rate = float(plan.rate.value)
@@ -51,8 +51,8 @@ class Recipe:
         """An optimizer of another class with this recipe's schedule and weight decay.
 
         Args:
-            cls: a class of `keras.optimizers`; None for the recipe's own. A learning rate belongs to its optimizer: one
-                that is neither the recipe's nor a parent or child of it gets a warning.
+            cls: a class of `keras.optimizers`; None for the recipe's own. A learning rate fits one optimizer: a
+                class that is neither the recipe's nor a parent or child of it gets a warning.
         """
         own = self._plan.optimizer.value
         cls = own if cls is None else cls
@@ -62,46 +62,46 @@ class Recipe:
             rest = "it" if own is keras.optimizers.AdamW else f'{own.__name__}, or for AdamW source="small"'
             warnings.warn(
                 f"{cls.__name__} gets a learning rate of up to {self.learning_rate:g} from a recipe for "
-                f"{own.__name__}, and a rate belongs to its optimizer: take {rest}, or set a rate of your own.",
+                f"{own.__name__}, and a rate fits one optimizer: take {rest}, or set your own rate.",
                 stacklevel=2,
             )
-        options = {name: figure.value for name, figure in self._plan.options.items()} if issubclass(cls, own) else {}
+        options = {name: sourced.value for name, sourced in self._plan.options.items()} if issubclass(cls, own) else {}
         if self._plan.decay.value or cls is not own:  # AdamW has a decay of its own
             options["weight_decay"] = self._plan.decay.value
         return cls(learning_rate=self.schedule, **options)
 
     @property
     def views(self):
-        """New `keras_ssl.augment.Views`; None where the method's own default stands."""
+        """New `keras_ssl.augment.Views`; None for the method's default."""
         make = self._plan.views.value
         return None if make is None else make()
 
     @property
     def arguments(self):
         """The arguments of the method that the recipe sets: a dict, with new heads each time."""
-        values = {name: figure.value for name, figure in self._plan.arguments.items()}
+        values = {name: sourced.value for name, sourced in self._plan.arguments.items()}
         return {name: value.make() if isinstance(value, Head) else value for name, value in values.items()}
 
-    def figures(self):
-        """`(name, figure as text, its source)` of each figure, in the order in which they matter."""
+    def entries(self):
+        """`(name, value as text, source)` of each value, the most important first."""
         plan, own = self._plan, self._plan.optimizer.value.__name__
         rate = f"{self.learning_rate:.4g}" + (f" = {plan.rate.rule}" if plan.rate.rule else "")
         schedule = plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch)
-        passes = (_text(plan.passes), plan.passes.source) if self._own_epochs else (str(self.epochs), "given")
+        epochs = (_text(plan.epochs), plan.epochs.source) if self._own_epochs else (str(self.epochs), "given")
         return [
             ("optimizer", own, plan.optimizer.source),
             ("learning rate", rate, plan.rate.source),
             ("schedule", schedule, plan.schedule.source),
             ("weight decay", _text(plan.decay), plan.decay.source),
-            *((f"{own} {name}", _text(figure), figure.source) for name, figure in plan.options.items()),
-            ("passes", *passes),
+            *((f"{own} {name}", _text(sourced), sourced.source) for name, sourced in plan.options.items()),
+            ("epochs", *epochs),
             ("views", plan.views.rule or "the method's own", plan.views.source),
-            *((name, _text(figure), figure.source) for name, figure in plan.arguments.items()),
+            *((name, _text(sourced), sourced.source) for name, sourced in plan.arguments.items()),
         ]
 
     def describe(self):
-        """Plain lines for a terminal: each figure with its rule and its source."""
-        lines = self.figures()
+        """Lines for a terminal: each value with its rule and its source."""
+        lines = self.entries()
         names, texts = (max(len(line[place]) for line in lines) for place in (0, 1))
         table = [f"  {name.ljust(names)}  {text.ljust(texts)}  [{source}]" for name, text, source in lines]
         head = f'{self.method.__name__}, recipe "{self.source}": {self.why}'
@@ -123,17 +123,17 @@ class Recipe:
             "learning_rate": self.learning_rate,
             "schedule": plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch),
             "weight_decay": plan.decay.value,
-            "optimizer_options": {name: figure.value for name, figure in plan.options.items()},
+            "optimizer_options": {name: sourced.value for name, sourced in plan.options.items()},
             "views": plan.views.rule or None,
             "arguments": {
-                name: str(figure.value) if isinstance(figure.value, Head) else figure.value
-                for name, figure in plan.arguments.items()
+                name: str(sourced.value) if isinstance(sourced.value, Head) else sourced.value
+                for name, sourced in plan.arguments.items()
             },
-            "sources": {name: source for name, _, source in self.figures()},
+            "sources": {name: source for name, _, source in self.entries()},
             "notes": list(self.notes),
         }
 
 
-def _text(figure):
-    value = f"{figure.value:g}" if isinstance(figure.value, float) else str(figure.value)
-    return f"{value} = {figure.rule}" if figure.rule else value
+def _text(sourced):
+    value = f"{sourced.value:g}" if isinstance(sourced.value, float) else str(sourced.value)
+    return f"{value} = {sourced.rule}" if sourced.rule else value

@@ -55,7 +55,7 @@ def _pixels(figure):
     return int(figure.get_figwidth() * 96)
 
 
-class Report:
+class HtmlPage:
     """A page, section by section.
 
     Args:

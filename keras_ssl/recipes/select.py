@@ -1,15 +1,16 @@
-"""Which recipe: the paper's or the small one, by batch size, number of images and number of passes."""
+"""Chooses a recipe, the paper's or the small one, by batch size, number of images and number of epochs."""
 
 import operator
 
+from keras_ssl import names
 from keras_ssl.model import SelfSupervisedModel
-from keras_ssl.recipes.made import Recipe
 from keras_ssl.recipes.measured import MEASURED, small
 from keras_ssl.recipes.papers import NO_PAPER, PAPERS
-from keras_ssl.recipes.plan import Run
+from keras_ssl.recipes.plan import RunSpec
+from keras_ssl.recipes.recipe import Recipe
 
-SOURCES = ("auto", "paper", "small")
-FEWEST_IMAGES = 50_000  # of CIFAR-10, the smallest set that the papers pretrain on
+SOURCES = names.RECIPES
+FEWEST_IMAGES = 50_000  # CIFAR-10, the smallest data set that the papers pretrain on
 
 
 def recipe(method, shape, images, batch_size, epochs=None, source="auto", value_range=(0, 255)):
@@ -23,22 +24,22 @@ def recipe(method, shape, images, batch_size, epochs=None, source="auto", value_
     ```
 
     Args:
-        method: a class of this library, or one derived from it, which has its parent's recipe; a
-            `SelfSupervisedModel` of your own has the small one.
+        method: a class of this library; a subclass of one has its parent's recipe; your own `SelfSupervisedModel` has
+            the small one.
         shape: of an image, `(height, width, channels)`.
-        images: how many there are to train on.
-        batch_size: images a step, over all replicas and processes.
-        epochs: passes over the images; None for the recipe's own number.
-        source: "paper", what the paper trained with; "small", what was measured here for thousands of small images;
-            "auto": the paper's from 50,000 images on and from the smallest batch and shortest run on that its authors
-            report; else "small".
+        images: number of training images.
+        batch_size: images per step, over all replicas and processes.
+        epochs: None for the recipe's own number.
+        source: "paper", what the paper trained with; "small", what was measured here on thousands of small images;
+            "auto": the paper's for at least 50,000 images and at least the smallest batch and the fewest epochs that
+            its authors report, otherwise "small".
         value_range: of the images, for the views.
 
     Returns:
         A `Recipe`.
 
     Raises:
-        ValueError: for bad input, and for `source="paper"` where the paper does not say enough to train by.
+        ValueError: for bad input, and for `source="paper"` where the paper does not state enough.
     """
     _check_method(method)
     shape = _checked_shape(shape)
@@ -49,8 +50,8 @@ def recipe(method, shape, images, batch_size, epochs=None, source="auto", value_
             f"recipe: `batch_size` is {batch_size}, more than the {images} `images`: write batch_size={images} or less."
         )
     if source not in SOURCES:
-        raise ValueError(f"recipe: `source` is one of {', '.join(map(repr, SOURCES))}; it is {source!r}.")
-    run = Run(shape, counts["images"], counts["batch_size"], counts.get("epochs"), value_range)
+        raise ValueError(f"recipe: `source` must be one of {', '.join(map(repr, SOURCES))}; it is {source!r}.")
+    run = RunSpec(shape, counts["images"], counts["batch_size"], counts.get("epochs"), value_range)
     return Recipe(method, run, *_chosen(method, run, source))
 
 
@@ -68,23 +69,23 @@ def _chosen(method, run, source):
         return "small", against, small(method, known, run)
     return (
         "paper",
-        f"batch, images and passes are {paper.least_batch}, {FEWEST_IMAGES:,}, {paper.least_passes} or more",
+        f"batch size, images and epochs are at least {paper.least_batch}, {FEWEST_IMAGES:,}, {paper.least_epochs}",
         paper,
     )
 
 
 def _against(paper, run):
-    """What speaks against the paper's recipe, for this run: a part of a sentence, or None."""
-    if paper.passes.value is None:
-        return "the paper states no number of passes"
+    """Why the paper's recipe does not fit this run: part of a sentence, or None."""
+    if paper.epochs.value is None:
+        return "the paper states no number of epochs"
     if run.batch_size < paper.least_batch:
         return f"the batch of {run.batch_size} is below {paper.least_batch}, the smallest that its authors report"
     if run.images < FEWEST_IMAGES:
         return f"{run.images:,} images are fewer than {FEWEST_IMAGES:,}, the smallest set of the papers"
     if run.epochs is None:
-        return f"the paper's run has {paper.passes.value} passes, which must be asked for"
-    if run.epochs < paper.least_passes:
-        return f"{run.epochs} passes are fewer than {paper.least_passes}, the shortest run that its authors report"
+        return f"the paper trains for {paper.epochs.value} epochs, which must be asked for"
+    if run.epochs < paper.least_epochs:
+        return f"{run.epochs} epochs are fewer than {paper.least_epochs}, the shortest run that its authors report"
     return None
 
 

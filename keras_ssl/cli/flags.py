@@ -1,0 +1,116 @@
+"""Flags that several commands share, and what can be said of their values before a framework is imported."""
+
+import difflib
+import importlib.util
+import os
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_ssl import names
+
+IMAGE_SIZE = "Side length in pixels to which the pictures of a folder are resized"
+
+
+def new_flags(module):
+    """`(FLAGS, define)` of a command: its own flags, and what `DEFINE_…` takes besides.
+
+    Args:
+        module: `__name__` of the command's module.
+    """
+    values = flags.FlagValues()
+    define = {"flag_values": values, "module_name": module}
+    flags.DEFINE_boolean("json", False, "Print one JSON object, for scripts; everything else goes to stderr.", **define)
+    flags.DEFINE_boolean("verbose", False, "Show everything that TensorFlow, JAX or torch log at start.", **define)
+    return values, define
+
+
+def define_backbone(define):
+    flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **define)
+    flags.DEFINE_string("backbone", None, "A .keras file, instead of a run folder.", **define)
+
+
+def define_data(define):
+    flags.DEFINE_string(
+        "data", None, "A data set's name, a folder of images, or a file (default: the data of the run).", **define
+    )
+    flags.DEFINE_integer("image_size", None, f"{IMAGE_SIZE} (default: the backbone's).", lower_bound=8, **define)
+
+
+def define_training(define):
+    """Flags of the commands that train."""
+    flags.DEFINE_string("data", "fashion_mnist_sample", "A data set's name, a folder of images, or a file.", **define)
+    flags.DEFINE_string(
+        "backbone",
+        "resnet8",
+        f"{', '.join(names.BACKBONES)}, a name in keras.applications, or a .keras file.",
+        **define,
+    )
+    flags.DEFINE_enum(
+        "recipe",
+        "auto",
+        list(names.RECIPES),
+        "The recipe to train with. small: measured on the sample data set; paper: what the method's authors used; "
+        "auto: chosen by batch size and number of images, with the reason printed.",
+        **define,
+    )
+    flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=2, **define)
+    flags.DEFINE_integer("image_size", None, f"{IMAGE_SIZE}.", lower_bound=8, **define)
+    flags.DEFINE_integer("seed", 0, "Random seed.", **define)
+
+
+def define_overwrite(define, what):
+    flags.DEFINE_boolean("overwrite", False, f"Replace {what} if it exists.", **define)
+
+
+def progress():
+    """How Keras shows progress here: 1 for a bar, 2 for lines without colors and control characters."""
+    dumb = os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ
+    return 1 if sys.stdout.isatty() and not dumb else 2
+
+
+def nearest(name, known):
+    """A sentence that names what is most like `name`, or all that is known."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}."
+
+
+def method_class(name):
+    """The name of the class of a method that was named without regard to case."""
+    known = {method.lower(): method for method in names.METHODS}
+    if name.lower() not in known:
+        raise ValueError(f'--method: there is no method "{name}". {nearest(name.lower(), known)}')
+    return known[name.lower()]
+
+
+def check_data(source, flag="--data"):
+    """Refuses a name that is neither a data set nor a path."""
+    if source not in names.DATA_SETS and not pathlib.Path(source).expanduser().exists():
+        near = difflib.get_close_matches(source, names.DATA_SETS, n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else f"Known names: {', '.join(names.DATA_SETS)}."
+        raise FileNotFoundError(f'{flag}: there is no data set or path "{source}". {hint}')
+
+
+def check_backbone(name, flag="--backbone"):
+    """Refuses a file that is not there; names of keras.applications are known to Keras alone."""
+    if name.endswith(".keras") and not pathlib.Path(name).expanduser().is_file():
+        raise FileNotFoundError(f"{flag}: there is no file {name}.")
+
+
+def check_tensorboard(flag="--tensorboard"):
+    """TensorBoard is a package of its own, and TensorFlow writes no logs without it."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(f"{flag} needs the package tensorboard: pip install 'keras-ssl[tensorboard]'.")
+
+
+def output_file(name, flag, overwrite, suffixes):
+    """The path of a file that will be written; refuses another kind of file, and one that exists already."""
+    path = pathlib.Path(name).expanduser()
+    if path.suffix not in suffixes:
+        raise ValueError(f"{flag}={name}: the file's name must end in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{flag}={name} is a folder: name a file.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{flag}={path} exists: name another file, or add --overwrite.")
+    return path

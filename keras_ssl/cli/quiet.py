@@ -1,0 +1,88 @@
+"""Keeps what a framework logs while it starts out of the terminal, unless something is wrong.
+
+TensorFlow writes nine lines when it is imported and when it first looks for a GPU, and an error of CUDA is among them
+where there is no GPU at all. They come from C++, which writes to file descriptor 2 past Python's `sys.stderr`, and some
+come before TensorFlow reads TF_CPP_MIN_LOG_LEVEL.
+
+So descriptor 2 is a temporary file during the start, and what is in it is then read line by line. **A line that is not
+known to be harmless is printed.** The error of CUDA is harmless only on a machine without an NVIDIA driver; where there
+is one, the error says why the GPU is not used, and is printed. If the start fails, or with --verbose, all is printed.
+Should the process crash in the start, faulthandler says on the terminal where; --verbose shows the rest.
+
+After the start nothing is held back but TensorFlow's informational lines, by TF_CPP_MIN_LOG_LEVEL=1 (its warnings and
+errors are printed), unless the variable is set or --verbose is given.
+"""
+
+import contextlib
+import faulthandler
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+_STAMP = r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: )?"  # TensorFlow before 2.20
+_HARMLESS = (
+    r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
+    rf"{_STAMP}I\d{{4}} .*",  # absl's informational lines
+    rf"{_STAMP}I (?:tensorflow|external)/.*",
+    r"To enable the following instructions: .*",  # the second line of one of those
+    r".*Unable to register cu(?:FFT|DNN|BLAS) factory: Attempting to register factory .* already been registered",
+    r"W.* computation_placer\.cc.* already registered.*",
+)
+_NO_DRIVER = (r".*failed call to cuInit: .*", r".*Could not find cuda drivers on your machine.*")
+_DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # the last is Windows' WSL
+
+
+def start_keras(verbose):
+    """Imports Keras and its backend, and lets TensorFlow look for GPUs, which is when it logs the most.
+
+    Args:
+        verbose: True to print all that is logged.
+    """
+    if "keras" in sys.modules:
+        return
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with contextlib.nullcontext() if verbose else _harmless_held_back():
+        from keras_ssl import backend
+
+        backend.find_devices_early()
+    backend.silence_retracing()
+
+
+@contextlib.contextmanager
+def _harmless_held_back():
+    """What is written to descriptor 2 inside is printed after it, but for lines that are known to be harmless."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "wb", closefd=True) as terminal:
+        traced = faulthandler.is_enabled()
+        if not traced:
+            faulthandler.enable(terminal)
+        os.dup2(kept.fileno(), 2)
+        failed = False
+        try:
+            yield
+        except Exception:
+            failed = True
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
+            if not traced:
+                faulthandler.disable()
+            kept.seek(0)
+            lines = kept.read().splitlines(keepends=True)
+            terminal.write(b"".join(line for line in lines if failed or not harmless(line.decode(errors="replace"))))
+
+
+def harmless(line, driver=None):
+    """Whether a line of a framework's log tells nothing that a user should know.
+
+    Args:
+        driver: whether the machine has an NVIDIA driver; None to look.
+    """
+    line = line.strip()
+    if any(re.fullmatch(pattern, line) for pattern in _NO_DRIVER):
+        return not (any(pathlib.Path(path).exists() for path in _DRIVER) if driver is None else driver)
+    return any(re.fullmatch(pattern, line) for pattern in _HARMLESS)

@@ -1,0 +1,129 @@
+"""The folders that commands write, and the names of the files in them, which stand nowhere else."""
+
+import json
+import pathlib
+import shutil
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with a message: what is kept in the folder, and how to continue."""
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+class _Folder:
+    def __init__(self, path):
+        self.path = pathlib.Path(path).expanduser()
+        self.settings_file = self.path / "settings.json"
+        self.table = self.path / "table.json"
+
+    def __str__(self):
+        return str(self.path)
+
+    @classmethod
+    def next_free(cls, what, data):
+        """The first of runs/WHAT-DATA-1, runs/WHAT-DATA-2, … that is not there yet."""
+        source = pathlib.Path(data).stem or "data"
+        folders = (pathlib.Path("runs") / f"{what}-{source}-{number}" for number in range(1, 10_000))
+        return cls(next(folder for folder in folders if not folder.exists()))
+
+    @property
+    def settings(self):
+        """What the run was started with, a dict."""
+        return read_json(self.settings_file)
+
+
+class RunFolder(_Folder):
+    """A folder of `keras-ssl pretrain`.
+
+    Attributes:
+        path: of the folder.
+        settings_file: what the run was started with, written before the first step.
+        state: the state from which a run that was interrupted continues; there only while it trains.
+        model, backbone: the trained method, and its backbone as plain Keras.
+        history, alarms, table: metrics per epoch, sentences of the collapse monitor, accuracies after training.
+        report: the page about the run.
+        tensorboard: a folder of logs.
+        classifier: where `keras-ssl finetune` writes.
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.state = self.path / "state.npz"
+        self.model = self.path / "model.keras"
+        self.backbone = self.path / "backbone.keras"
+        self.history = self.path / "history.json"
+        self.alarms = self.path / "alarms.json"
+        self.report = self.path / "report.html"
+        self.tensorboard = self.path / "tensorboard"
+        self.classifier = self.path / "classifier.keras"
+
+    @classmethod
+    def existing(cls, name, flag="--run"):
+        """The folder of a run that was started; raises FileNotFoundError for another."""
+        folder = cls(name)
+        if not folder.path.is_dir():
+            raise FileNotFoundError(f"{flag}={name}: there is no such folder. Name one that keras-ssl pretrain wrote.")
+        if not folder.settings_file.is_file():
+            raise FileNotFoundError(
+                f"{flag}={name} is not a run folder of keras-ssl pretrain: it has no {folder.settings_file.name}."
+            )
+        return folder
+
+    @classmethod
+    def for_output(cls, output, method, data, overwrite):
+        """The folder that a run will write into; refuses one with files in it unless `overwrite`."""
+        if output is None:
+            return cls.next_free(method, data)
+        folder = cls(output)
+        if folder.path.is_file():
+            raise FileExistsError(f"--output={folder} is a file: name a folder.")
+        if folder.path.exists() and any(folder.path.iterdir()) and not overwrite:
+            raise FileExistsError(f"--output={folder} is not empty: name another folder, or add --overwrite.")
+        return folder
+
+    def require(self, file):
+        """Refuses a run that was interrupted before it wrote a file: `model` or `backbone`."""
+        if file.is_file():
+            return
+        if self.state.exists():
+            way = f"The run was interrupted: continue it with keras-ssl pretrain --resume={self}."
+        else:
+            way = "Name the folder of a finished run, or a file with --backbone."
+        raise FileNotFoundError(f"There is no {file}. {way}")
+
+    def clear(self):
+        """Removes what another run left here, so that none of it is taken for the next run's."""
+        files = (self.state, self.model, self.backbone, self.alarms, self.history, self.table, self.report)
+        for file in files:
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    def check_same_images(self, data):
+        """Refuses images that are not those of the run, because its held-out images can't be told among others.
+
+        Args:
+            data: as `keras_ssl.data.split.hold_out` gives it.
+        """
+        now, then = len(data.train), self.settings["training_images"][0]
+        if now != then:
+            raise ValueError(
+                f"There are {now:,} images to train on, but the run was trained on {then:,}, so what it held out can't "
+                "be told any more. Give --data with the images of the run."
+            )
+
+
+class ComparisonFolder(_Folder):
+    """A folder of `keras-ssl compare`: for each method a file of results and a backbone."""
+
+    def result(self, method):
+        return self.path / f"{method}.json"
+
+    def backbone(self, method):
+        return self.path / f"{method}.keras"

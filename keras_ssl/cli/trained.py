@@ -1,0 +1,111 @@
+"""A trained backbone, of --run or of --backbone, and the images that it is used with."""
+
+import pathlib
+
+from keras_ssl.cli.flags import check_data
+from keras_ssl.cli.run_folder import RunFolder
+
+
+class TrainedBackbone:
+    """The backbone of a run folder, or of a file alone. Making one checks the flags; `load` needs Keras.
+
+    Args:
+        settings: flags `run` and `backbone`, one of which must be given.
+
+    Attributes:
+        run: the `RunFolder`, or None.
+        path: of the backbone's file.
+        settings: what the run was started with; {} without one.
+        backbone: the Keras model, after `load`.
+    """
+
+    def __init__(self, settings):
+        if (settings.run is None) == (settings.backbone is None):
+            both = "both are given" if settings.run else "neither is given"
+            raise ValueError(f"Give --run=FOLDER of keras-ssl pretrain, or --backbone=FILE.keras: {both}.")
+        self.run, self.settings, self.backbone = None, {}, None
+        if settings.run is not None:
+            self.run = RunFolder.existing(settings.run)
+            self.run.require(self.run.backbone)
+            self.settings, self.path = self.run.settings, self.run.backbone
+        else:
+            self.path = pathlib.Path(settings.backbone).expanduser()
+            if not self.path.is_file():
+                raise FileNotFoundError(f"--backbone: there is no file {self.path}.")
+
+    @property
+    def seed(self):
+        return self.settings.get("seed", 0)
+
+    def check_data(self, settings):
+        """Refuses flags that name no images."""
+        check_data(self.source(settings))
+
+    def source(self, settings):
+        """Where the images come from: --data, or the data of the run."""
+        source = settings.data or self.settings.get("data")
+        if source is None:
+            raise ValueError("--data: name the images; a backbone's file does not say what it was trained on.")
+        return source
+
+    def load(self):
+        """Loads the backbone."""
+        import keras
+
+        loaded = keras.models.load_model(self.path)
+        self.backbone = getattr(loaded, "backbone", loaded)  # the file may be one of a method
+        return self
+
+    def load_images(self, settings):
+        """The images, resized to what the backbone takes unless `--image_size` is given: `(source, data)`."""
+        from keras_ssl import data
+
+        source = self.source(settings)
+        same = source == self.settings.get("data")
+        shape = self.backbone.input_shape
+        size = settings.image_size or (self.settings.get("image_size") if same else None)
+        if size is None and pathlib.Path(source).expanduser().is_dir():
+            # A backbone of open size takes any size; then that of the run's images is used.
+            known = shape[1:3] if None not in shape[1:3] else self.settings.get("training_images", (0, None))[1:3]
+            size = tuple(known) if None not in known else None
+        loaded = data.load(source, image_size=size)
+        for split in filter(None, (loaded.train, loaded.test)):
+            split.images = fitting(split.images, shape, split.paths)
+        return source, loaded
+
+    def hold_out(self, settings, loaded):
+        """`(data, sentence)` of `data.split.hold_out`; what the run held out stays held out."""
+        from keras_ssl.data.split import hold_out
+
+        same = self.run is not None and (settings.data is None or settings.data == self.settings.get("data"))
+        data, sentence = hold_out(loaded, self.seed, trained_here=same)
+        if same:
+            self.run.check_same_images(data)
+        return data, sentence
+
+
+def fitting(images, shape, paths=None):
+    """Images as the backbone takes them, or an error that says what differs.
+
+    Args:
+        shape: of the backbone's input.
+        paths: of pictures that were decoded already, from which they can be read again.
+    """
+    from keras_ssl.data import ImageFiles
+
+    wanted = tuple(shape[1:])
+    if wanted[-1] == 3 and images.shape[-1] == 1:  # gray pictures for a backbone of colors
+        if isinstance(images, ImageFiles):
+            return ImageFiles(images.paths, images.shape[1:3], 3)
+        images = images.repeat(3, axis=-1)
+    if wanted[-1] == 1 and images.shape[-1] == 3:
+        if isinstance(images, ImageFiles):
+            images = ImageFiles(images.paths, images.shape[1:3], 1)
+        elif paths is not None:
+            images = ImageFiles(paths, images.shape[1:3], 1)[:]
+    if any(want is not None and want != have for want, have in zip(wanted, images.shape[1:])):
+        raise ValueError(
+            f"The images are {'×'.join(map(str, images.shape[1:]))}, and the backbone takes "
+            f"{'×'.join(map(str, wanted))}: give --image_size, or images with as many channels."
+        )
+    return images

@@ -1,0 +1,56 @@
+"""The names that can be told without Keras: where each public class stands, and what flags of the command take.
+
+Importing Keras takes seconds. `import keras_ssl` and the command's flags need names alone, so the names stand here, and
+what they name is imported when it is used. A test holds that this table and the package agree.
+"""
+
+METHODS = {
+    "BYOL": "keras_ssl.methods.byol",
+    "BarlowTwins": "keras_ssl.methods.barlow_twins",
+    "Distortion": "keras_ssl.methods.distortion",
+    "Exemplar": "keras_ssl.methods.exemplar",
+    "Jigsaw": "keras_ssl.methods.jigsaw",
+    "RelativePatch": "keras_ssl.methods.relative_patch",
+    "Rotation": "keras_ssl.methods.rotation",
+    "Siamese": "keras_ssl.methods.siamese",
+    "SimCLR": "keras_ssl.methods.simclr",
+    "Triplet": "keras_ssl.methods.triplet",
+}
+CLASSES = {**METHODS, "SelfSupervisedModel": "keras_ssl.model"}
+
+# Sub-packages and modules that `keras_ssl.NAME` gives; those that `from keras_ssl import *` takes, and the others.
+MODULES = (
+    "augment",
+    "backbones",
+    "batch_norm",
+    "callbacks",
+    "data",
+    "distances",
+    "evaluate",
+    "heads",
+    "losses",
+    "mining",
+    "optimizers",
+    "queue",
+    "recipes",
+    "report",
+    "teacher",
+)
+MORE_MODULES = ("distribute", "methods", "micro_batches", "model", "saving", "testing", "workers")
+
+# Modules that register classes or functions with Keras, which finds them by name when it loads a file.
+REGISTERED = (
+    *sorted(set(METHODS.values())),
+    "keras_ssl.augment",
+    "keras_ssl.distances",
+    "keras_ssl.losses",
+    "keras_ssl.mining",
+    "keras_ssl.optimizers",
+    "keras_ssl.queue",
+    "keras_ssl.teacher",
+)
+
+BACKBONES = ("resnet8", "resnet18")  # functions of keras_ssl.backbones, by their names
+DATA_SETS = ("fashion_mnist_sample", "fashion_mnist", "mnist", "cifar10", "cifar100")  # that `data.load` takes
+RECIPES = ("auto", "small", "paper")
+PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

@@ -78,8 +78,8 @@ def colour_images(count=16, side=24):
 
 
 def made(layer, images, seed=0, first=0):
-    draws = augment.Draws(seed, first + ops.arange(len(images)))
-    return ops.convert_to_numpy(layer(ops.convert_to_tensor(images), training=True, draws=draws))
+    rng = augment.RowRNG(seed, first + ops.arange(len(images)))
+    return ops.convert_to_numpy(layer(ops.convert_to_tensor(images), training=True, rng=rng))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -121,7 +121,7 @@ def test_layers_compile_to_the_same_views(name):
     layer, images = LAYERS[name], colour_images()
 
     def run(x):
-        return layer(x, training=True, draws=augment.Draws(0, ops.arange(len(images))))
+        return layer(x, training=True, rng=augment.RowRNG(0, ops.arange(len(images))))
 
     np.testing.assert_allclose(
         ops.convert_to_numpy(compiled(run)(ops.convert_to_tensor(images))), made(layer, images), atol=2e-3
@@ -159,8 +159,8 @@ def test_jitter_takes_its_steps_in_every_order():
     """Against a loop over images that applies the drawn steps in the drawn order, one after another."""
     layer = augment.RandomColorJitter(0.4, 0.4, 0.4, 0.1, value_range=(0, 1))
     images = (colour_images(48) / 255).astype("float32")
-    draws = augment.Draws(0, ops.arange(48))
-    inner = draws.fold("transform")
+    rng = augment.RowRNG(0, ops.arange(48))
+    inner = rng.fold_in("transform")
     names = ["brightness", "contrast", "saturation", "hue"]
     order = ops.convert_to_numpy(inner.permutation("order", 4))
     assert len({tuple(row) for row in order}) > 15
@@ -176,8 +176,8 @@ def test_jitter_takes_its_steps_in_every_order():
 
 
 def test_boxes_have_torchvisions_areas_and_shapes():
-    draws = augment.Draws(0, ops.arange(20_000))
-    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(draws, (64, 64), (0.2, 0.6), (0.5, 2.0)))
+    rng = augment.RowRNG(0, ops.arange(20_000))
+    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(rng, (64, 64), (0.2, 0.6), (0.5, 2.0)))
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= 64).all()
@@ -192,8 +192,8 @@ def test_boxes_have_torchvisions_areas_and_shapes():
 
 
 def test_boxes_that_never_fit_are_the_largest_central_box():
-    draws = augment.Draws(0, ops.arange(8))
-    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(draws, (10, 40), (1.0, 1.0), (0.5, 0.5)))
+    rng = augment.RowRNG(0, ops.arange(8))
+    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(rng, (10, 40), (1.0, 1.0), (0.5, 0.5)))
     assert (height == 10).all()
     assert (width == 5).all()
     assert (top == 0).all()
@@ -223,8 +223,8 @@ def test_many_bands_take_what_has_a_meaning_for_them():
 
 
 def test_two_views_differ_and_both_start_from_the_same_image():
-    draws = augment.Draws(0, ops.arange(16))
-    a, b = augment.simclr(24)(colour_images(), draws=draws)
+    rng = augment.RowRNG(0, ops.arange(16))
+    a, b = augment.simclr(24)(colour_images(), rng=rng)
     assert np.abs(ops.convert_to_numpy(a) - ops.convert_to_numpy(b)).mean() > 5.0
 
 
@@ -247,8 +247,8 @@ def test_any_keras_layer_makes_views_that_repeat_and_leave_no_state(name):
     state = [ops.convert_to_numpy(variable) for variable in views.variables]
 
     def draw(step, first=0):
-        draws = augment.Draws(0, first + ops.arange(16)).fold(ops.convert_to_tensor(np.int32(step)))
-        return ops.convert_to_numpy(views(images, draws=draws)[0])
+        rng = augment.RowRNG(0, first + ops.arange(16)).fold_in(ops.convert_to_tensor(np.int32(step)))
+        return ops.convert_to_numpy(views(images, rng=rng)[0])
 
     np.testing.assert_array_equal(draw(1), draw(1))
     np.testing.assert_array_equal(ops.convert_to_numpy(images), colour_images())

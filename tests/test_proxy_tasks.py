@@ -12,8 +12,8 @@ from scipy import ndimage
 import keras_ssl
 from keras_ssl import augment
 from keras_ssl.augment import patches
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import warp
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.methods.rotation import quarter_turns
 
 PLAIN = augment.Views([keras.layers.Identity()])
@@ -372,11 +372,11 @@ def test_patches_and_warps_compile(images):
     rows = np.arange(4, dtype="int32")
 
     def run(images):
-        draws = Draws(0, rows).fold("test")
-        corners = ops.reshape(draws.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + np.array(
+        rng = RowRNG(0, rows).fold_in("test")
+        corners = ops.reshape(rng.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + np.array(
             [[0, 0], [1, 0], [1, 1], [0, 1]], "float32"
         )
-        top = ops.floor(draws.uniform("top", 2) * 20)
+        top = ops.floor(rng.uniform("top", 2) * 20)
         return warp(images, corners), *patches.cut(images, top, top, 8)
 
     for one, other in zip(compiled(run)(some), run(some)):

@@ -113,7 +113,7 @@ class RandomColorJitter(RandomLayer):
                 raise ValueError(f"RandomColorJitter: `{name}` must be 0 or more{until}; it is {strength!r}.")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         images = self.to_unit(images)
         colour = images.shape[-1] != 1
         active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
@@ -124,8 +124,8 @@ class RandomColorJitter(RandomLayer):
         for name in active:
             strength = getattr(self, name)
             bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
-            factors[name] = per_image(draws.uniform(name, None, *bounds))
-        order = draws.permutation("order", len(active))
+            factors[name] = per_image(rng.uniform(name, None, *bounds))
+        order = rng.permutation("order", len(active))
         blends = {number: name for number, name in enumerate(active) if name != "hue"}
         if "hue" not in active:
             for place in range(len(active)):
@@ -153,7 +153,7 @@ class RandomGrayscale(RandomLayer):
     def __init__(self, probability=0.2, **kwargs):
         super().__init__(probability=probability, **kwargs)
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         # In [0, 1], for the three weights of gray sum to 0.9999, and black must stay black.
         gray = self.from_unit(grayscale(self.to_unit(images)))
         return ops.broadcast_to(gray, ops.shape(images))
@@ -176,7 +176,7 @@ class RandomSolarization(RandomLayer):
             raise ValueError(f"RandomSolarization: `threshold` must lie between 0 and 1; it is {threshold!r}.")
         self.threshold = float(threshold)
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         return self.from_unit(solarize(self.to_unit(images), self.threshold))
 
     def get_config(self):

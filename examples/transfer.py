@@ -52,7 +52,7 @@ if __name__ == "__main__":
     parser.add_argument("--backbone", help="a backbone.keras of keras-ssl pretrain; without it one is trained first")
     parser.add_argument("--epochs", type=int, default=6, help="of pretraining")
     parser.add_argument("--images", type=int, default=10_000, help="to pretrain on")
-    parser.add_argument("--classifier_epochs", type=int, help="over the labelled images; 400 steps unless given")
+    parser.add_argument("--classifier_epochs", type=int, help="over the labeled images; 400 steps unless given")
     parser.add_argument("--draws", type=int, default=3, help="of labels")
     parser.add_argument("--save", help="where the first fine-tuned classifier goes, such as classifier.keras")
     main(**vars(parser.parse_args()))

@@ -93,7 +93,7 @@ def test_the_report_is_one_file_that_opens_offline(run):
     page = (run[0] / "report.html").read_text(encoding="utf-8")
     references = References(page)
     assert references.fetched == []
-    assert len(references.pictures) >= 6, "three curves, the views, the map, the neighbours"
+    assert len(references.pictures) >= 6, "three curves, the views, the map, the neighbors"
     assert "script" not in references.tags
     text = re.sub(r'src="[^"]*"', "", page)
     assert "http" not in text

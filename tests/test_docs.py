@@ -174,7 +174,7 @@ def test_transfer_trains_a_backbone_where_it_is_given_none(small_sample, capsys)
 
 @pytest.mark.slow
 def test_segmentation_runs(small_sample, capsys):
-    results = example("segmentation").main(labelled=20, tested=8, epochs=1, images=256, head_epochs=1)
+    results = example("segmentation").main(labeled=20, tested=8, epochs=1, images=256, head_epochs=1)
     assert list(results) == ["pretrained", "from scratch"]
     assert all(0.0 <= value <= 1.0 for value in results.values())
     assert "mean IoU on 8 canvases" in capsys.readouterr().out

@@ -254,7 +254,7 @@ def test_a_step_that_fails_leaves_the_model_its_backbone(images):
         def objective(self, outputs, batch):
             raise RuntimeError("broken on purpose")
 
-    # Without batch normalisation: on torch, Keras' statistics move as the forward pass runs, before anything fails.
+    # Without batch normalization: on torch, Keras' statistics move as the forward pass runs, before anything fails.
     model = Broken(tiny_backbone(), projector=heads.mlp([16, 8], batch_norm=False, last_batch_norm=False))
     model.compile("sgd")
     before = weights(model)

@@ -254,8 +254,8 @@ def test_the_label_is_where_the_second_patch_lies_and_patches_keep_apart():
     assert (patch, gap, jitter) == (16, 8, 2)
     made = outputs(model, seen, places(256, side))
     middle, other = made["logits"][:, :2], made["logits"][:, 4:6]
-    neighbours = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
-    towards = neighbours[made["position"]]
+    neighbors = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
+    towards = neighbors[made["position"]]
     moved = other - middle
     expected = towards * (patch + gap)
     assert np.abs(moved - expected).max() <= 2 * jitter
@@ -283,7 +283,7 @@ def test_a_photograph_shows_one_colour():
 def test_the_label_is_the_order_that_the_pieces_are_in(monkeypatch):
     monkeypatch.setattr(patches, "normalized", lambda piece, value_range: piece)
     seen = []
-    # Pieces of one colour each, 0, 1, 2, 3, of which the features are the means.
+    # Pieces of one color each, 0, 1, 2, 3, of which the features are the means.
     image = np.kron(np.array([[0, 1], [2, 3]]), np.ones((16, 16)))[None, :, :, None].astype("float32")
     model = recorded(keras_ssl.Jigsaw, seen)(
         mean_of(1), views=PLAIN, head=keras.layers.Identity(), grid=2, permutations=4, value_range=(0, 3)

@@ -64,7 +64,7 @@ def test_another_seed_step_view_or_name_gives_independent_numbers(change):
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.02  # 4.5 standard errors of 50,000 pairs
 
 
-def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbours():
+def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbors():
     drawn = numbers()
     assert drawn.min() >= 0.0
     assert drawn.max() < 1.0
@@ -75,7 +75,7 @@ def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbours():
     assert abs(np.corrcoef(drawn[1:, 0], drawn[:-1, 0])[0, 1]) < 0.02
 
 
-def test_neighbouring_seeds_and_steps_are_independent():
+def test_neighboring_seeds_and_steps_are_independent():
     first = np.array(
         [[numbers(seed, step, rows=ROWS[:1], columns=1)[0, 0] for step in range(20)] for seed in range(20)]
     )

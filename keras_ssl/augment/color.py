@@ -1,6 +1,6 @@
-"""What happens to a pixel's value: jitter, gray, solarisation.
+"""What happens to a pixel's value: jitter, gray, solarization.
 
-The formulas are torchvision's, which Lightly and most published recipes use. Keras' colour layers are others: contrast
+The formulas are torchvision's, which Lightly and most published recipes use. Keras' color layers are others: contrast
 per channel instead of about the mean of the gray image, saturation in HSV instead of a blend with gray. The functions
 take images in [0, 1], and a factor that is a number or `(n, 1, 1, 1)`.
 """
@@ -45,7 +45,7 @@ def adjust_saturation(images, factor):
 
 
 def adjust_hue(images, turn):
-    """Turns the hue of HSV by `turn`, `(n, 1, 1, 1)` in whole turns: 0.5 is the opposite colour."""
+    """Turns the hue of HSV by `turn`, `(n, 1, 1, 1)` in whole turns: 0.5 is the opposite color."""
     if images.shape[-1] == 1:
         return images
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
@@ -115,9 +115,9 @@ class RandomColorJitter(RandomLayer):
 
     def transform(self, images, rng):
         images = self.to_unit(images)
-        colour = images.shape[-1] != 1
+        color = images.shape[-1] != 1
         active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
-        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and colour]
+        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and color]
         if not active:
             return self.from_unit(images)
         factors = {}
@@ -148,7 +148,7 @@ class RandomColorJitter(RandomLayer):
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class RandomGrayscale(RandomLayer):
-    """Takes the colour from a share of the images; the number of channels stays."""
+    """Takes the color from a share of the images; the number of channels stays."""
 
     def __init__(self, probability=0.2, **kwargs):
         super().__init__(probability=probability, **kwargs)

@@ -46,7 +46,7 @@ def _cubic(x, a):
 def resize_matrix(start, extent, size, length, interpolation="bilinear", antialias=True):
     """The matrices that cut `[start, start + extent)` out of `length` pixels and bring it to `size`.
 
-    Centres of pixels lie at halves, as in torchvision, Pillow and TensorFlow 2.
+    Centers of pixels lie at halves, as in torchvision, Pillow and TensorFlow 2.
 
     Args:
         start: `(n,)`, whole numbers, in pixels.
@@ -60,17 +60,17 @@ def resize_matrix(start, extent, size, length, interpolation="bilinear", antiali
     """
     start, extent = ops.cast(start, "float32")[:, None, None], ops.cast(extent, "float32")[:, None, None]
     scale = extent / size
-    centre = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
+    center = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
     pixel = ops.arange(length, dtype="float32")[None, None, :] - start
     if interpolation == "bicubic" and not antialias:
         # PyTorch's own constant for this case, and taps beyond the edge fall on the edge.
-        first, weights = ops.floor(centre), 0.0
+        first, weights = ops.floor(center), 0.0
         for tap in (-1.0, 0.0, 1.0, 2.0):
             source = ops.clip(first + tap, 0.0, extent - 1.0)
-            weights = weights + _cubic(centre - first - tap, -0.75) * ops.cast(ops.equal(pixel, source), "float32")
+            weights = weights + _cubic(center - first - tap, -0.75) * ops.cast(ops.equal(pixel, source), "float32")
         return weights
     width = ops.maximum(scale, 1.0) if antialias else 1.0
-    distance = (pixel - centre) / width
+    distance = (pixel - center) / width
     weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance, -0.5)
     inside = ops.logical_and(pixel >= 0.0, pixel < extent)
     weights = ops.where(inside, weights, 0.0)

@@ -59,7 +59,7 @@ class RandomLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    # The range's ends and back: the formulas of colours are written for [0, 1].
+    # The range's ends and back: the formulas of colors are written for [0, 1].
     def to_unit(self, images):
         low, high = self.value_range
         return (images - low) / (high - low)

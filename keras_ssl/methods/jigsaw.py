@@ -20,7 +20,7 @@ class Jigsaw(SelfSupervisedModel):
     different from each other as can be (`augment.patches.permutations`); one backbone sees each patch, and a classifier
     on all features says which order it is. Two of the paper's guards against shortcuts are built in: patches lie at
     random in their cells, so that edges don't meet, and each is brought to one brightness and contrast. The third is
-    for photographs, whose colours a lens shifts: put `augment.RandomGrayscale` into `views`.
+    for photographs, whose colors a lens shifts: put `augment.RandomGrayscale` into `views`.
 
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
     `(None, None, channels)`, sees them as they are, which is quicker.

@@ -10,7 +10,7 @@ from keras_ssl.augment import patches
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.model import SelfSupervisedModel
 
-# The eight neighbours of the middle of a 3×3 grid, row by row.
+# The eight neighbors of the middle of a 3×3 grid, row by row.
 _ROWS, _COLUMNS = (0, 0, 0, 1, 1, 2, 2, 2), (0, 1, 2, 0, 2, 0, 1, 2)
 _NAMES = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
 
@@ -19,9 +19,9 @@ _NAMES = ("upper left", "above", "upper right", "left", "right", "lower left", "
 class RelativePatch(SelfSupervisedModel):
     """Context prediction (Doersch et al., "Unsupervised Visual Representation Learning by Context Prediction", 2015).
 
-    The middle patch of a 3×3 grid and one of its eight neighbours, drawn for each image, go through one backbone; a
-    classifier on both features says which neighbour it was. The paper's guards against shortcuts (section 3.1): a gap
-    between patches, and a jitter of each, so that edges don't meet; and all but one colour channel dropped, so that
+    The middle patch of a 3×3 grid and one of its eight neighbors, drawn for each image, go through one backbone; a
+    classifier on both features says which neighbor it was. The paper's guards against shortcuts (section 3.1): a gap
+    between patches, and a jitter of each, so that edges don't meet; and all but one color channel dropped, so that
     chromatic aberration does not tell where in the lens a patch was.
 
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
@@ -89,7 +89,7 @@ class RelativePatch(SelfSupervisedModel):
         return {"logits": logits, "position": position}
 
     def pair(self, image, rng):
-        """`(pair, places, position)`: both patches, where they were cut, and which neighbour the second is.
+        """`(pair, places, position)`: both patches, where they were cut, and which neighbor the second is.
 
         Returns:
             A list of two tensors `(n, patch, patch, channels)`; first rows and first columns, `(n, 2)` each; int32
@@ -108,7 +108,7 @@ class RelativePatch(SelfSupervisedModel):
         return pair, (top, left), position
 
     def _places(self, rng, name, position, side, patch, gap, jitter):
-        """The first pixel of the middle patch and of its neighbour, along one side: `(n, 2)`."""
+        """The first pixel of the middle patch and of its neighbor, along one side: `(n, 2)`."""
         cell = ops.take(ops.convert_to_tensor(_ROWS if name == "rows" else _COLUMNS, "int32"), position)
         cells = ops.stack([ops.ones_like(cell), cell], axis=1)
         moved = ops.floor(rng.uniform(name, 2) * (2 * jitter + 1)) - jitter

@@ -189,7 +189,7 @@ def features_are_the_backbones(case):
 
 
 def loss_is_the_sum_of_its_terms(case):
-    """The loss is the sum of the terms (and of regularisers); all terms and figures are logged."""
+    """The loss is the sum of the terms (and of regularizers); all terms and figures are logged."""
     run = case.trained()
     for name in (*run.model.terms, *run.model.metric_names):
         assert name in run.history, f"{name!r} is not logged"
@@ -255,7 +255,7 @@ def _replicas(case, count):
 def micro_batches(case):
     """A batch that goes through the network in parts gives the step of the whole batch.
 
-    Where there is batch normalisation, that of the whole batch normalised in ghost batches of the same size.
+    Where there is batch normalization, that of the whole batch normalized in ghost batches of the same size.
     """
     size = BATCH // 4
     whole = case.trained()
@@ -319,7 +319,7 @@ def learns(case):
             # 640 images and 50 steps are too few to ask for more than this: noise of the probe is two points.
             least = untrained - 0.05
         else:
-            # A task that labels itself begins by giving up what neighbours see for what it asks: measured, up to 19
+            # A task that labels itself begins by giving up what neighbors see for what it asks: measured, up to 19
             # points in these 50 steps. It must not give up half of what is above chance.
             chance = 1.0 / len(np.unique(case.labels))
             least = (untrained + chance) / 2.0

@@ -119,7 +119,7 @@ def test_fit_says_first_on_what_it_runs(images, capsys):
         model.fit(images, batch_size=16, verbose=2)
     said = capsys.readouterr().out
     assert said.startswith(
-        f"keras_ssl: {strategy}, 4 replicas: a global batch of 16 images, 4 a replica; embeddings are gathered"
+        f"keras_ssl: {strategy}, 4 replicas: a global batch of 16 images, 4 per replica; embeddings are gathered"
     )
     assert said.count("replicas") == 1
 

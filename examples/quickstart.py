@@ -26,7 +26,7 @@ def main(epochs=6, images=10_000):
     test = keras_ssl.evaluate.extract_features(backbone, data.test.images, grid=2)
     few = keras_ssl.evaluate.draw_labels(data.train.labels, per_class=10, seed=0)
     accuracy = keras_ssl.evaluate.linear_probe(train[few], data.train.labels[few], test, data.test.labels)
-    print(f"linear probe with 10 labels a class: {accuracy:.3f}")
+    print(f"linear probe with 10 labels per class: {accuracy:.3f}")
     return accuracy
 
 

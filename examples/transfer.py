@@ -1,4 +1,4 @@
-"""The trained backbone in a plain Keras classifier, with 10 labels a class: frozen, fine-tuned, and from scratch.
+"""The trained backbone in a plain Keras classifier, with 10 labels per class: frozen, fine-tuned, and from scratch.
 
 python examples/transfer.py
 python examples/transfer.py --backbone runs/simclr-fashion_mnist_sample-1/backbone.keras
@@ -41,7 +41,7 @@ def main(backbone=None, epochs=6, images=10_000, classifier_epochs=None, draws=3
             if draw == 0 and save and name == "fine-tuned":
                 tuned.classifier.save(save)  # images in, logits out: plain Keras again
 
-    print(f"accuracy on {len(data.test):,} test images, with 10 labels a class ({draws} draws of labels)")
+    print(f"accuracy on {len(data.test):,} test images, with 10 labels per class ({draws} draws of labels)")
     for name, accuracies in results.items():
         print(f"  {name:12}  {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1) if draws > 1 else 0:.3f}")
     return results

@@ -65,11 +65,11 @@ def test_the_table_is_printed_and_kept(run):
     table = json.loads((folder / "table.json").read_text())
     assert list(table) == ["raw pixels", "untrained backbone", "trained backbone"]
     for name, cells in table.items():
-        assert len(cells["linear, 10 a class"]) == 5
+        assert len(cells["linear, 10 per class"]) == 5
         assert len(cells["kNN, all"]) == 1
         assert all(0.0 <= value <= 1.0 for values in cells.values() for value in values)
         line = next(line for line in printed.splitlines() if line.startswith(name))
-        assert f"{np.mean(cells['linear, 10 a class']):.3f} ± " in line
+        assert f"{np.mean(cells['linear, 10 per class']):.3f} ± " in line
     assert "18 images drawn at random" in printed
     assert str(folder / "report.html") in printed
 

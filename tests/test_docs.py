@@ -45,7 +45,7 @@ def ids(page):
 
 @pytest.fixture
 def small_sample(sample, monkeypatch, tmp_path):
-    """`load` gives 320 training and 160 test images, 32 and 16 a class; files are written to a folder of the test."""
+    """`load` gives 320 training and 160 test images, 32 and 16 per class; files are written to a folder of the test."""
 
     def few(split, per_class):
         rows = keras_ssl.evaluate.draw_labels(split.labels, per_class, seed=0)

@@ -225,7 +225,7 @@ def test_left_over_images_are_told_once(images, capsys):
     model = compiled()
     model.fit(images, batch_size=24, epochs=1, verbose=2)
     model.fit(images, batch_size=24, epochs=1, verbose=2)
-    assert capsys.readouterr().out.count("16 that are left over") == 1
+    assert capsys.readouterr().out.count("last partial batch (16 images) is dropped") == 1
 
 
 def test_labels_that_are_not_used_are_told_once(images, capsys):

@@ -242,8 +242,8 @@ class Trainer(keras.Model):
             self._notify_once(
                 "dropped",
                 f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
-                f"the {feed.rows_left_over} that are left over "
-                f"{'are others in each pass' if feed.shuffled else 'at the end are not used'}.",
+                f"the last partial batch ({feed.rows_left_over} images) is dropped"
+                f"{', different images each epoch' if feed.shuffled else ''}.",
             )
 
     def _notify_once(self, about, sentence):

@@ -117,3 +117,15 @@ def test_private_parts_that_self_inherits_stand_there_too():
         and node.attr not in ours
     ]
     assert found == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    import graphlib
+
+    import grimp
+
+    graph = grimp.build_graph("keras_ssl", exclude_type_checking_imports=True, cache_dir=None)
+    # The package itself imports what it is asked for by name.
+    modules = graph.modules - {"keras_ssl"}
+    needs = {module: graph.find_modules_directly_imported_by(module) & modules for module in modules}
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle

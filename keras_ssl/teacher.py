@@ -180,7 +180,7 @@ class Teacher(keras.layers.Layer):
     def on_run_begin(self, total_steps, initial_step):
         """Sets the length of the run in optimizer steps, `initial_step` of which are done already."""
         if not self.needs_run_steps:
-            # A schedule of its own length goes on where it was, in a second fit as well.
+            # A schedule of its own length continues where it was, in a second fit as well.
             return
         if total_steps is None:
             raise ValueError(

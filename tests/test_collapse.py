@@ -90,7 +90,7 @@ def no_learning(model):
 
 
 RINGS = {
-    "an encoder of constant output": (lambda: simclr(constant_backbone()), "have as good as one"),
+    "an encoder of constant output": (lambda: simclr(constant_backbone()), "have nearly the same"),
     "a temperature that hides all": (lambda: simclr(temperature=100.0), f"{math.log(31):.4f} is where it stays"),
     "a triplet loss at its margin": (
         lambda: no_learning(keras_ssl.Triplet(constant_backbone(), projector=keras.layers.Identity(), margin=0.3)),

@@ -184,8 +184,8 @@ class CollapseMonitor(PeriodicCallback):
                 name,
                 found[name] < floor,
                 step,
-                f"All images have as good as one and the same of the {what}: their spread is {found[name]:.4f} since "
-                "{steps} batches, and would be near 1 where they fill the sphere.",
+                f"All images have nearly the same {what}: for {{steps}} steps their spread has been {found[name]:.4f}, "
+                "and it is near 1 when they fill the sphere.",
             )
 
     def _judge(self, solution, sits, first, sentence):

@@ -1,4 +1,4 @@
-"""A run that was cut off goes on where it was, as if it had not been."""
+"""Resumes an interrupted run where it was, as if it had not been interrupted."""
 
 import contextlib
 import json
@@ -15,15 +15,15 @@ from keras_ssl import backend
 
 
 class Resume(keras.callbacks.Callback):
-    """Keeps the whole state of `fit` in a file, and goes on from it, in the middle of an epoch as well.
+    """Saves the whole state of `fit` in a file, and continues from it, also from the middle of an epoch.
 
     `fit` of the same model on the same arrays with `Resume` of the same file does only what is missing, and ends with
     the weights, the logs and the history of a run that was not cut off, to the last bit on one machine: weights,
-    optimizer, teacher, queue, seeds, figures of the epoch so far, and the place in the order of the images. That holds
+    optimizer, teacher, queue, seeds, metrics of the epoch so far, and the place in the order of the images. That holds
     on each backend. What other callbacks remember (how long `EarlyStopping` has waited) begins anew.
 
     Ctrl-C ends the run after the batch that is running, saves, and raises `KeyboardInterrupt`; a second one ends it at
-    once. Of a stream it does not save: what was done of the epoch is done again. After `kill -9` the run goes on from
+    once. For a stream it does not save: the epoch is done again from its start. After `kill -9` the run continues from
     the last time it was saved.
 
     Args:
@@ -174,7 +174,7 @@ class Resume(keras.callbacks.Callback):
 
 
 def _variables(model):
-    """All that changes, by place: a teacher has its student's paths. The figures' accumulators come last."""
+    """All that changes, by place: a teacher has its student's paths. The metrics' accumulators come last."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 

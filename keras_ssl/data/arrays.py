@@ -79,7 +79,7 @@ class ArrayBatches(keras.utils.PyDataset):
             self.first = 0
 
     def __getitem__(self, index):
-        # With steps_per_epoch an epoch goes on where the last one stopped.
+        # With steps_per_epoch an epoch continues where the last one stopped.
         whole, place = divmod(self.epoch * self.steps + self.first + index, self.steps_a_pass)
         shares, mine = self.share
         first, size = place * self.batch_size, self.batch_size // shares

@@ -66,7 +66,7 @@ def check_shared_out(model, batch, about, what):
         if len(set(gathered[:, place].tolist())) > 1:
             raise ValueError(
                 f"`{what}`: {name} is {gathered[:, place].tolist()} in the {len(gathered)} processes: make them "
-                "equal, or the processes would wait for each other for ever."
+                "equal, or the processes would wait for each other forever."
             )
     sums = gathered[:, 0].tolist()
     if len(set(sums)) < len(sums):

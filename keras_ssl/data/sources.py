@@ -43,7 +43,7 @@ def load(source, image_size=None, max_bytes=_IN_MEMORY):
     Args:
         source: one of
             - a name: `"fashion_mnist_sample"` comes with the package (10,000 training and 2,000 test images of 28×28,
-              MIT licence); `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
+              MIT license); `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
             - a folder of images in any depth (JPEG, PNG, BMP, GIF, WebP). The first level of sub-folders gives the
               labels; sub-folders `train` and `test` (or `val`) give the splits;
             - a folder or file in MNIST's IDX format, gzipped or not;

@@ -16,7 +16,7 @@ class Split:
         labels: integers `(N,)`, or None.
         class_names: a list of names by label, or None.
         dataset: the stream (`tf.data.Dataset`, `PyDataset`, `DataLoader`), or None for arrays.
-        paths: of the pictures of a folder, one an image, or None.
+        paths: of the pictures of a folder, one per image, or None.
     """
 
     images: object = None

@@ -3,7 +3,7 @@
     python keras_ssl/datasets/make_fashion_mnist_sample.py FOLDER_OF_THE_IDX_FILES
 
 The images are in the order of the original files, so that classes are mixed. Fashion-MNIST is by Zalando Research,
-under the MIT licence beside this file.
+under the MIT license beside this file.
 """
 
 import pathlib

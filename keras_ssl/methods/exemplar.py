@@ -37,7 +37,7 @@ class Exemplar(SelfSupervisedModel):
     view_counts = (1,)
     batch_dependent = False
     uses_index = True
-    collapse_advice = "Fewer exemplars, more passes and a smaller learning rate usually help: each image is a class."
+    collapse_advice = "Fewer exemplars, more epochs and a smaller learning rate usually help: each image is a class."
 
     def __init__(self, backbone, exemplars, views=None, head=None, **kwargs):
         if not isinstance(exemplars, int) or exemplars < 2:

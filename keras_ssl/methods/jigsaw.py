@@ -43,7 +43,7 @@ class Jigsaw(SelfSupervisedModel):
     view_counts = (1,)
     batch_dependent = False
     patch_based = True
-    collapse_advice = "A smaller learning rate, more passes or fewer orders usually help; tiny patches say little."
+    collapse_advice = "A smaller learning rate, more epochs or fewer orders usually help; tiny patches say little."
 
     def __init__(self, backbone, views=None, head=None, grid=3, permutations=None, gap=None, **kwargs):
         if not isinstance(grid, int) or grid < 2:

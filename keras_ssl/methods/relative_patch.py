@@ -45,7 +45,7 @@ class RelativePatch(SelfSupervisedModel):
     view_counts = (1,)
     batch_dependent = False
     patch_based = True
-    collapse_advice = "A smaller learning rate and more passes usually help; patches of 8 pixels and less say little."
+    collapse_advice = "A smaller learning rate and more epochs usually help; patches of 8 pixels and less say little."
 
     def __init__(self, backbone, views=None, head=None, patch=None, gap=None, jitter=None, drop_colours=True, **kwargs):
         super().__init__(backbone, views, **kwargs)

@@ -189,7 +189,7 @@ def features_are_the_backbones(case):
 
 
 def loss_is_the_sum_of_its_terms(case):
-    """The loss is the sum of the terms (and of regularizers); all terms and figures are logged."""
+    """The loss is the sum of the terms (and of regularizers); all terms and metrics are logged."""
     run = case.trained()
     for name in (*run.model.terms, *run.model.metric_names):
         assert name in run.history, f"{name!r} is not logged"

@@ -90,7 +90,7 @@ class MethodUnderTest:
         return self._trained
 
     def train(self, model=None, epochs=(0, 2), prepare=None, **compiled):
-        """Two passes of training; of a new model, or of a model that may be compiled already."""
+        """Two epochs of training; of a new model, or of a model that may be compiled already."""
         model = self.model() if model is None else model
         if prepare is not None:
             prepare(model)

@@ -198,10 +198,10 @@ class _Statistics:
         if training and layer.trainable and layer.axis % len(inputs.shape) != 0:
             fused = self.fused and mask is None and _can_fuse(layer, inputs)
             if self.group:
-                _refuse_mask(layer, mask, "ghost batches")
+                _check_mask(layer, mask, "ghost batches")
                 return _by_group(layer, inputs, self.group, fused)
             if self.everywhere and not layer.synchronized and distribute.replicas() > 1:
-                _refuse_mask(layer, mask, "global statistics")
+                _check_mask(layer, mask, "global statistics")
                 return _by_everybody(layer, inputs)
             if fused:
                 outputs, mean, variance = backend.fused_batch_norm(layer, inputs)
@@ -210,7 +210,7 @@ class _Statistics:
         return type(layer).call(layer, inputs, training=training, mask=mask)
 
 
-def _refuse_mask(layer, mask, what):
+def _check_mask(layer, mask, what):
     if mask is not None:
         raise ValueError(
             f"{layer.name} got a mask, and {what} are not defined for it: call keras_ssl.batch_norm.undo on the "

@@ -196,7 +196,7 @@ class _Statistics:
     def __call__(self, layer, inputs, training=None, mask=None):
         # Where the axis is the batch's, each row has statistics of its own, and other rows don't matter.
         if training and layer.trainable and layer.axis % len(inputs.shape) != 0:
-            fused = self.fused and mask is None and _can_fuse(layer, inputs)
+            fused = self.fused and mask is None and backend.can_fuse_batch_norm(layer, inputs)
             if self.group:
                 _check_mask(layer, mask, "ghost batches")
                 return _by_group(layer, inputs, self.group, fused)
@@ -295,14 +295,3 @@ def _move(layer, mean, variance):
     for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         before = ops.cast(moving, value.dtype)
         moving.assign(before * layer.momentum + ops.stop_gradient(value) * (1.0 - layer.momentum))
-
-
-def _can_fuse(layer, inputs):
-    rank = len(inputs.shape)
-    kinds = ("float16", "bfloat16", "float32")
-    return (
-        rank == 4
-        and layer.axis % rank == 3
-        and keras.backend.standardize_dtype(inputs.dtype) in kinds
-        and not layer.synchronized
-    )

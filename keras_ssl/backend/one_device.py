@@ -14,6 +14,7 @@ __all__ = [
     "REPLICAS_SHARE_A_STEP",
     "STATELESS_STEPS",
     "all_gather_ints",
+    "can_fuse_batch_norm",
     "check_devices",
     "check_divides",
     "checkpointed_loop",
@@ -151,6 +152,11 @@ def checkpointed_loop(function, weights, carried, count):
         stacked.append(outputs)
         sums = summed if sums is None else [a + b for a, b in zip(sums, summed)]
     return [ops.stack(parts) for parts in zip(*stacked)], sums, carried
+
+
+def can_fuse_batch_norm(layer, x):
+    """Whether `fused_batch_norm` can serve a layer, with inputs of this shape and type."""
+    return False
 
 
 def fused_batch_norm(layer, x):

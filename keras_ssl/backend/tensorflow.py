@@ -19,6 +19,7 @@ __all__ = [
     "MODELS_CARRY_THEIR_STRATEGY",
     "REPLICAS_SHARE_A_STEP",
     "all_gather_ints",
+    "can_fuse_batch_norm",
     "check_devices",
     "check_divides",
     "checkpointed_loop",
@@ -115,6 +116,17 @@ def check_divides(x, size, message):
 def read_values(variables):
     # ops.convert_to_tensor hands out the variable itself.
     return [tf.identity(variable.value) for variable in variables]
+
+
+def can_fuse_batch_norm(layer, x):
+    rank = len(x.shape)
+    kinds = ("float16", "bfloat16", "float32")
+    return (
+        rank == 4
+        and layer.axis % rank == 3
+        and keras.backend.standardize_dtype(x.dtype) in kinds
+        and not layer.synchronized
+    )
 
 
 def fused_batch_norm(layer, x):

@@ -1,7 +1,6 @@
 """How the package is built: floors, frameworks, private parts of Keras, lengths of files."""
 
 import ast
-import inspect
 import pathlib
 import subprocess
 import sys
@@ -44,17 +43,21 @@ def names_in(path):
     raise AssertionError(f"{path} has no __all__")
 
 
+def functions_in(path):
+    return {node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "args")}
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_backend_defines_only_names_of_the_contract(framework):
     path = PACKAGE / "backend" / f"{framework}.py"
     given = names_in(path)
     assert set(given) <= set(one_device.__all__)
     assert given == sorted(given)
-    functions = {node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "args")}
+    functions, contract = functions_in(path), functions_in(PACKAGE / "backend" / "one_device.py")
     assert {name for name in functions if not name.startswith("_")} <= set(given), "a public function is not exported"
-    for name in set(given) & set(functions):
-        theirs = [argument.arg for argument in functions[name].args.args]
-        assert theirs == list(inspect.signature(getattr(one_device, name)).parameters), name
+    # Names, kinds and defaults: a call that is right on one backend is right on all.
+    signatures = {name: ast.unparse(functions[name].args) for name in set(given) & set(functions)}
+    assert signatures == {name: ast.unparse(contract[name].args) for name in signatures}
 
 
 def test_every_name_of_the_contract_has_an_answer_for_one_device():

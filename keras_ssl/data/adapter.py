@@ -75,14 +75,19 @@ class Feed:
         self.shuffled = source.shuffle if from_array else None
         self.resumable = from_array
         self.has_unused_labels = "label" in source.parts and not needs.labels
-        self.for_keras = tf_data.to_keras(source, self._row_order)
+        self.for_keras = self._to_keras()
         self.callbacks = source.callbacks if from_array else []
 
     @contextlib.contextmanager
     def rest_of_epoch(self, first):
         """Within it these are the batches of an epoch from number `first` on; gives what Keras is given of them."""
         with self._source.rest_of_epoch(first):
-            yield tf_data.to_keras(self._source, self._row_order)
+            yield self._to_keras()
+
+    def _to_keras(self):
+        if isinstance(self._source, tf_data.Stream):
+            return self._source.dataset
+        return backend.dataset_for_fit(self._source, self._row_order)
 
     def shapes(self):
         """The shapes of one batch, in the library's form."""

@@ -12,9 +12,9 @@ from keras_ssl.keras_compat import is_tf_dataset
 
 def is_stream(source):
     """Whether `source` gives batches one after another: a `tf.data.Dataset`, a `PyDataset`, any iterable of batches."""
-    if isinstance(source, keras.utils.PyDataset) or is_tf_dataset(source):
-        return True
-    return not isinstance(source, (dict, tuple, list)) and not hasattr(source, "shape") and hasattr(source, "__iter__")
+    if isinstance(source, (dict, tuple, list)) or hasattr(source, "shape"):
+        return False
+    return isinstance(source, keras.utils.PyDataset) or is_tf_dataset(source) or hasattr(source, "__iter__")
 
 
 def adapt_stream(x, needs, model, what):

@@ -5,7 +5,6 @@ Beside `keras_ssl.backend` the only room that imports a framework: `tf.data` fee
 
 import dataclasses
 
-from keras_ssl import backend
 from keras_ssl.data.batch import standard_batch
 
 
@@ -24,16 +23,6 @@ class Stream:
     batch_size: int
     steps: int | None
     parts: set
-
-
-def to_keras(batches, order=None):
-    """What Keras' `fit` is given for a source of batches, on TensorFlow a data set whose shapes are known.
-
-    Args:
-        batches: of one size.
-        order: of the rows of each batch, from `backend.multiworker_row_order`; None as they come.
-    """
-    return batches.dataset if isinstance(batches, Stream) else backend.dataset_for_fit(batches, order)
 
 
 def adapt_tf_dataset(dataset, value_range, keep):

@@ -7,11 +7,11 @@ import re
 import keras
 import numpy as np
 
+from keras_ssl import backend
 from keras_ssl.backbones import backbone_of, image_shape
 from keras_ssl.clone import clone
 from keras_ssl.data.arrays import ArrayBatches
 from keras_ssl.data.lazy import Rows
-from keras_ssl.data.tf_data import to_keras
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_fraction, draw_labels, labeled_images
@@ -223,7 +223,9 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
     callbacks = [*batches.callbacks, *progress]
-    metrics = network.fit(to_keras(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks).history
+    metrics = network.fit(
+        backend.dataset_for_fit(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
+    ).history
     for name, values in history.items():
         values += metrics[name]
     if not np.isfinite(history["loss"]).all():

@@ -216,25 +216,43 @@ def test_per_class_is_the_draw_of_the_probes():
 # The classifier
 
 
-@pytest.mark.parametrize("of", ["a map", "features", "open size", "sequential"])
-def test_the_classifier_is_loaded_where_there_is_no_keras_ssl(of, tmp_path):
-    if of == "sequential":
-        backbone = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.ReLU()])
-    else:
-        backbone = small((None, None, 2) if of == "open size" else (8, 8, 2))
-        if of == "features":
-            backbone = keras.Model(backbone.input, layers.GlobalAveragePooling2D()(backbone.output))
-    tuned = tune(backbone, epochs=1).classifier
+KINDS = ("a map", "features", "open size", "sequential")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The logits of a classifier of each kind, here and where it was loaded: one process, for starting it is long."""
+    folder = tmp_path_factory.mktemp("classifiers")
     images = tinted()[0][:5]
-    tuned.save(tmp_path / "classifier.keras")
-    np.save(tmp_path / "images.npy", images)
+    np.save(folder / "images.npy", images)
+    here = {}
+    for kind in KINDS:
+        if kind == "sequential":
+            backbone = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.ReLU()])
+        else:
+            backbone = small((None, None, 2) if kind == "open size" else (8, 8, 2))
+            if kind == "features":
+                backbone = keras.Model(backbone.input, layers.GlobalAveragePooling2D()(backbone.output))
+        tuned = tune(backbone, epochs=1).classifier
+        tuned.save(folder / f"{kind}.keras")
+        here[kind] = tuned.predict(images, verbose=0)
     code = (
         "import sys; sys.modules['keras_ssl'] = None; import keras, numpy as np\n"
-        "model = keras.models.load_model('classifier.keras')\n"
-        "np.save('logits.npy', model.predict(np.load('images.npy'), verbose=0))\n"
+        "for kind in sys.argv[1:]:\n"
+        "    model = keras.models.load_model(kind + '.keras')\n"
+        "    np.save(kind + '.npy', model.predict(np.load('images.npy'), verbose=0))\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), tuned.predict(images, verbose=0), atol=1e-5)
+    command = [sys.executable, "-c", code, *KINDS]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    there = {kind: np.load(folder / f"{kind}.npy") for kind in KINDS if (folder / f"{kind}.npy").exists()}
+    return here, there, done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_classifier_is_loaded_where_there_is_no_keras_ssl(kind, elsewhere):
+    here, there, said = elsewhere
+    assert kind in there, said[-2000:]
+    np.testing.assert_allclose(there[kind], here[kind], atol=1e-5)
 
 
 def test_a_map_is_read_on_a_grid_and_one_of_open_size_by_its_mean():

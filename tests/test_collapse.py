@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import tiny_backbone
+from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl import evaluate
@@ -19,7 +20,7 @@ def identity_views():
 
 def simclr(backbone=None, **options):
     keras.utils.set_random_seed(0)
-    model = keras_ssl.SimCLR(backbone or tiny_backbone(), **options)
+    model = keras_ssl.SimCLR(backbone or tiny_backbone(), **{"views": light_views(), **options})
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 
@@ -93,7 +94,9 @@ RINGS = {
     "an encoder of constant output": (lambda: simclr(constant_backbone()), "have nearly the same"),
     "a temperature that hides all": (lambda: simclr(temperature=100.0), f"{math.log(31):.4f} is where it stays"),
     "a triplet loss at its margin": (
-        lambda: no_learning(keras_ssl.Triplet(constant_backbone(), projector=keras.layers.Identity(), margin=0.3)),
+        lambda: no_learning(
+            keras_ssl.Triplet(constant_backbone(), light_views(), projector=keras.layers.Identity(), margin=0.3)
+        ),
         "the loss is the margin",
     ),
 }
@@ -116,7 +119,7 @@ def test_regularisers_do_not_hide_a_trivial_loss(images):
     shape = {"kernel_regularizer": "l2"}
     monitor = CollapseMonitor(images, patience=4)
     with pytest.warns(UserWarning, match="is where it stays"):
-        fit(no_learning(keras_ssl.SimCLR(tiny_backbone(**shape), temperature=1e3)), images, monitor, epochs=3)
+        fit(no_learning(simclr(tiny_backbone(**shape), temperature=1e3)), images, monitor, epochs=3)
 
 
 def test_probes_between_batches_see_the_weights_of_then(images):

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from methods_under_test import light_views
 from PIL import Image
 
 import keras_ssl
@@ -118,7 +119,7 @@ def test_large_folders_are_decoded_batch_by_batch(tmp_path):
     np.testing.assert_array_equal(lazy[5:9], eager[5:9])
     np.testing.assert_array_equal(lazy[4], eager[4])
     backbone = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(4, 3, 4)])
-    model = keras_ssl.SimCLR(backbone)
+    model = keras_ssl.SimCLR(backbone, light_views())
     model.compile("sgd")
     assert np.isfinite(model.fit(lazy, batch_size=20, verbose=0).history["loss"]).all()
 

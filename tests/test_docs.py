@@ -4,6 +4,7 @@ The code is run as it stands, with one difference: the sample that it loads is c
 """
 
 import importlib.util
+import inspect
 import pathlib
 import re
 import shlex
@@ -62,7 +63,14 @@ def small_sample(sample, monkeypatch, tmp_path):
 
 
 # Whose code compiles many steps.
-LONG = {"docs/distributed.md", "docs/evaluation.md", "docs/large_batches.md", "docs/methods.md"}
+LONG = {
+    "docs/distributed.md",
+    "docs/evaluation.md",
+    "docs/large_batches.md",
+    "docs/methods.md",
+    "docs/migrating.md",
+    "docs/transfer.md",
+}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +84,22 @@ def test_the_python_of_a_page_runs(page, small_sample):
         if language == "python":
             # Line numbers of the page, so that a failure names the line to repair.
             exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_the_python_of_a_page_is_python_and_its_names_are_there(page):
+    """What of a page that is too long to be run each time can be told without running it."""
+    for language, line, code in blocks(page):
+        if language != "python":
+            continue
+        compile("\n" * (line - 1) + code, str(page), "exec")
+        for dotted in re.findall(r"\bkeras_ssl((?:\.\w+)+)", code):
+            value = keras_ssl
+            for name in dotted[1:].split("."):
+                if not inspect.ismodule(value) and not inspect.isclass(value):
+                    break  # an attribute of what a call gives
+                assert hasattr(value, name), f"keras_ssl{dotted}, after line {line} of {page.name}"
+                value = getattr(value, name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

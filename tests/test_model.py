@@ -367,7 +367,7 @@ def test_a_saved_model_loads_in_a_fresh_process_and_goes_on_as_if_nothing_had_ha
 
 def test_the_trained_backbone_loads_where_keras_ssl_is_not_installed(images, tmp_path):
     backbone = keras_ssl.backbones.resnet8((28, 28, 1), width=4)
-    model = keras_ssl.SimCLR(backbone)
+    model = keras_ssl.SimCLR(backbone, light_views())
     model.compile("adam")
     model.fit(images, batch_size=32, verbose=0)
     backbone.save(tmp_path / "backbone.keras")
@@ -405,7 +405,7 @@ def test_a_model_saved_before_training_loads(tmp_path):
 )
 def test_any_keras_backbone_is_taken_as_it_is(make):
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype("uint8")
-    model = keras_ssl.SimCLR(make())
+    model = keras_ssl.SimCLR(make(), light_views())
     model.compile("sgd")
     history = model.fit(images, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"]).all()

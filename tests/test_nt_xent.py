@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import compiled, golden, tiny_backbone, value_and_gradients
 from keras import ops
+from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl import distribute, losses, mining
@@ -141,6 +142,10 @@ def test_a_small_loss_keeps_its_digits():
 # What SimCLR makes of its negatives.
 
 
+def made(**options):
+    return keras_ssl.SimCLR(tiny_backbone(), light_views(), projector=keras.layers.Dense(8), **options)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -152,7 +157,7 @@ def test_a_small_loss_keeps_its_digits():
 )
 def test_simclr_trains_with_other_negatives_and_is_saved(options, images, tmp_path):
     keras.utils.set_random_seed(0)
-    simclr = keras_ssl.SimCLR(tiny_backbone(), projector=keras.layers.Dense(8), temperature=0.5, **options)
+    simclr = made(temperature=0.5, **options)
     simclr.compile(keras.optimizers.SGD(0.01))
     simclr.fit(images, batch_size=16, verbose=0)
     simclr.save(tmp_path / "model.keras")
@@ -160,7 +165,7 @@ def test_simclr_trains_with_other_negatives_and_is_saved(options, images, tmp_pa
     one, other = (model.evaluate(images, batch_size=16, verbose=0) for model in (simclr, loaded))
     assert one == pytest.approx(other, rel=1e-6)
     if "memory" not in options:  # with the same weights the plain loss is another
-        plain = keras_ssl.SimCLR(tiny_backbone(), projector=keras.layers.Dense(8), temperature=0.5)
+        plain = made(temperature=0.5)
         plain.compile("sgd")
         plain.set_weights(simclr.get_weights())
         assert plain.evaluate(images, batch_size=16, verbose=0) != pytest.approx(one, rel=1e-4)
@@ -182,7 +187,7 @@ def test_relatives_of_nt_xent_are_the_same_on_replicas(loss, images):
 
     def figures():
         keras.utils.set_random_seed(0)
-        simclr = keras_ssl.SimCLR(tiny_backbone(), projector=keras.layers.Dense(8), **options)
+        simclr = made(**options)
         simclr.compile("sgd")
         return simclr.evaluate(images, batch_size=32, verbose=0, return_dict=True)
 

@@ -150,13 +150,13 @@ def test_a_stream_brings_the_number_of_each_image(images):
             rows = np.arange(16 * number, 16 * number + 16, dtype="int32")
             return {"image": images[rows], "index": rows}
 
-    model = keras_ssl.Exemplar(tiny_backbone(), exemplars=64)
+    model = keras_ssl.Exemplar(tiny_backbone(), exemplars=64, views=PLAIN)
     model.compile("sgd")
     assert np.isfinite(model.fit(Stream(), verbose=0).history["loss"]).all()
 
 
 def test_a_number_that_is_no_exemplars_stops_the_run(images):
-    model = keras_ssl.Exemplar(tiny_backbone(), exemplars=64)
+    model = keras_ssl.Exemplar(tiny_backbone(), exemplars=64, views=PLAIN)
     model.compile("sgd")
     for wrong in (-1, 64):
         with pytest.raises(FloatingPointError, match="'exemplar'"):

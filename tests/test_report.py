@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import tiny_backbone
+from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl import report
@@ -27,7 +28,7 @@ def data(sample):
 @pytest.fixture(scope="module")
 def trained(data):
     """`(model, what fit returned)`."""
-    model = keras_ssl.SimCLR(tiny_backbone(), seed=7)
+    model = keras_ssl.SimCLR(tiny_backbone(), light_views(), seed=7)
     model.compile(keras.optimizers.Adam(1e-3))
     history = model.fit(
         data.train.images, batch_size=16, epochs=2, verbose=0, callbacks=[KNNProbe(data.train, data.test, k=5)]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import tiny_backbone
+from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl.callbacks import Resume
@@ -28,7 +29,7 @@ def byol():
 
 def simclr():
     keras.utils.set_random_seed(0)
-    model = keras_ssl.SimCLR(tiny_backbone(), memory=64, seed=2)
+    model = keras_ssl.SimCLR(tiny_backbone(), light_views(), memory=64, seed=2)
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 

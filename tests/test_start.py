@@ -55,8 +55,9 @@ def test_importing_the_package_imports_no_framework():
         "import keras_ssl; import keras",
         "import keras; import keras_ssl",
         "import keras_ssl.losses; import keras",  # Keras comes in the middle of a module of ours
-        "from keras_ssl.methods.triplet import Triplet; import keras",
-        "import keras_ssl; import tensorflow; keras = tensorflow.keras",
+        # Each starts TensorFlow once more.
+        pytest.param("from keras_ssl.methods.triplet import Triplet; import keras", marks=pytest.mark.slow),
+        pytest.param("import keras_ssl; import tensorflow; keras = tensorflow.keras", marks=pytest.mark.slow),
     ],
 )
 def test_a_saved_model_is_loaded_in_a_process_that_only_imported_the_package(imports, tmp_path):

@@ -1,4 +1,4 @@
-"""Holds the run of README's first line to its promise: 3 points at 10 labels a class, and a backbone that loads."""
+"""Holds the run of README's first line to its promise: 3 points at 10 labels per class, and a backbone that loads."""
 
 import json
 import pathlib
@@ -9,8 +9,8 @@ import numpy as np
 
 folder = pathlib.Path(sys.argv[1])
 table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-means = {name: float(np.mean(cells["linear, 10 a class"])) for name, cells in table.items()}
-print(", ".join(f"{name} {mean:.3f}" for name, mean in means.items()), "(linear probe, 10 labels a class)")
+means = {name: float(np.mean(cells["linear, 10 per class"])) for name, cells in table.items()}
+print(", ".join(f"{name} {mean:.3f}" for name, mean in means.items()), "(linear probe, 10 labels per class)")
 trained = means.pop("trained backbone")
 if trained < max(means.values()) + 0.03:
     sys.exit("the trained backbone is not 3 points above raw pixels and the untrained backbone")

@@ -1,4 +1,4 @@
-"""Images a second of a SimCLR training step, with Keras' own batch normalisation and with the fused one.
+"""Images a second of a SimCLR training step, with Keras' own batch normalization and with the fused one.
 
     KERAS_BACKEND=tensorflow python benchmarks/batch_norm.py
 

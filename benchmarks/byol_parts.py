@@ -20,14 +20,14 @@ NO_AVERAGE = {"momentum": ConstantMomentum(0.0)}
 
 
 def variants():
-    """By name: arguments of BYOL, and whether the backbone normalises over the batch."""
+    """By name: arguments of BYOL, and whether the backbone normalizes over the batch."""
     no_predictor = {"predictor": keras.layers.Identity()}
     return {
         "BYOL": ({}, True),
         "no predictor": (no_predictor, True),
         "no predictor, no moving average": ({**no_predictor, **NO_AVERAGE}, True),
         "no moving average (SimSiam)": (NO_AVERAGE, True),
-        "no batch normalisation anywhere": ({"batch_norm": False}, False),
+        "no batch normalization anywhere": ({"batch_norm": False}, False),
     }
 
 

@@ -40,13 +40,13 @@ def classifier(line, k):
 def problem(rows, queries, width, classes=100):
     """Noisy features of `classes` classes, as a rectified mean of a feature map is: not negative, of any length."""
     generator = np.random.default_rng(0)
-    centres = generator.standard_normal((classes, width), "float32")
+    centers = generator.standard_normal((classes, width), "float32")
 
     def part(count):
         labels = generator.integers(0, classes, count)
         features = generator.standard_normal((count, width), "float32")
         features *= 3.0
-        features += centres[labels]
+        features += centers[labels]
         return np.maximum(features, 0.0, out=features), labels
 
     (features, labels), (asked, _) = part(rows), part(queries)
@@ -108,12 +108,12 @@ def measure_time(k, sizes, rounds):
     return seconds
 
 
-def main(rows, queries, width, neighbours, rounds):
+def main(rows, queries, width, neighbors, rounds):
     sizes = (rows, queries, width)
     print(f"{rows:,} × {width} features, {queries:,} queries, {os.cpu_count()} cores, {rounds} rounds\n")
     print("| | k | MiB above the inputs | seconds: median (least to most) | CPU seconds |")
     print("|---|---|---|---|---|")
-    for k in neighbours:
+    for k in neighbors:
         seconds = measure_time(k, sizes, rounds)
         for line in LINES:
             clock, cpu = (
@@ -128,7 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--neighbours", type=int, nargs="+", default=[20, 200], metavar="K")
+    parser.add_argument("--neighbors", type=int, nargs="+", default=[20, 200], metavar="K")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = vars(parser.parse_args())

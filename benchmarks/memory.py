@@ -98,9 +98,9 @@ def plot(rows, options):
 
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for name, colour in (("plain", "#e07a2f"), ("micro", "#2f6fde")):
+    for name, color in (("plain", "#e07a2f"), ("micro", "#2f6fde")):
         label = "whole batch at once" if name == "plain" else f"micro-batches of {options.micro}"
-        axes.plot([r["batch"] for r in rows], [r[f"{name}_mib"] for r in rows], "o-", color=colour, label=label)
+        axes.plot([r["batch"] for r in rows], [r[f"{name}_mib"] for r in rows], "o-", color=color, label=label)
     axes.set(xlabel="images a batch", ylabel="peak memory of a step, MiB", xscale="log", yscale="log")
     axes.set_xticks([r["batch"] for r in rows], [f"{r['batch']:,}" for r in rows])
     powers = [128 * 2**n for n in range(8) if 128 * 2**n <= 2 * max(r["plain_mib"] for r in rows)]

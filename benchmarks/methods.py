@@ -101,7 +101,7 @@ def measure(name, seed):
     return result
 
 
-COLUMNS = ("linear, 10 a class", "linear, 100 a class", "linear, all", "kNN, all")
+COLUMNS = ("linear, 10 per class", "linear, 100 per class", "linear, all", "kNN, all")
 
 
 def row(name, runs, untrained):
@@ -150,7 +150,7 @@ def main():
         ]
         for name in names
     }
-    header = ["", "passes", *COLUMNS, "gain at 10 a class, points", "its own figures, last pass", "processor s"]
+    header = ["", "passes", *COLUMNS, "gain at 10 per class, points", "its own figures, last pass", "processor s"]
     lines = [header, ["---"] * len(header), *(row(name, runs[name], runs[UNTRAINED]) for name in names)]
     print(f"\n{options.seeds} seeds, {DRAWS} draws of labels each; mean ± standard deviation over all of them\n")
     print("\n".join("| " + " | ".join(line) + " |" for line in lines))

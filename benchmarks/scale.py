@@ -55,7 +55,7 @@ def queue(memory, width):
 
 
 def barlow_twins(images, width):
-    """Both views' standardised embeddings of the global batch, and the correlation matrix; all on each replica."""
+    """Both views' standardized embeddings of the global batch, and the correlation matrix; all on each replica."""
     return (2 * images * width + width * width) * FLOAT
 
 

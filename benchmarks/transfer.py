@@ -4,7 +4,7 @@
     python benchmarks/transfer.py --seeds=1
     python benchmarks/transfer.py --choose        # how the default learning rates were chosen
 
-A seed pretrains a backbone of its own by the recipe of `keras-ssl pretrain` and draws 10 labels a class five times;
+A seed pretrains a backbone of its own by the recipe of `keras-ssl pretrain` and draws 10 labels per class five times;
 all protocols see the same draws. Backbones and figures are kept in `--output`, so that a run that was cut off goes on
 where it was. Test images are looked at once, by the classifier that the last epoch gives.
 
@@ -157,7 +157,7 @@ def main():
         choose(folder)
         return
     results = [measure(seed, folder, options.draws) for seed in range(options.seeds)]
-    print(f"\n{PER_CLASS} labels a class, {options.seeds} seeds, {options.draws} draws of labels each\n")
+    print(f"\n{PER_CLASS} labels per class, {options.seeds} seeds, {options.draws} draws of labels each\n")
     print(markdown(results))
     print(f"\n{margin(results)}\n{margin(results, 'linear')}\n{margin(results, 'frozen-then-unfrozen')}")
 

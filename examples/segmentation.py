@@ -1,10 +1,10 @@
 """A segmentation head on the feature maps of a backbone that was trained without labels, in plain Keras.
 
 python examples/segmentation.py
-python examples/segmentation.py --labelled=30
+python examples/segmentation.py --labeled=30
 
 The task: canvases of 56×56 pixels with two garments of Fashion-MNIST on a grainy ground; each pixel is ground or one
-of ten kinds of garment. Masks come with the canvases, for they are made of single garments. A few are labelled; the
+of ten kinds of garment. Masks come with the canvases, for they are made of single garments. A few are labeled; the
 backbone saw 28×28 images without labels. Beside it, the same network from scratch.
 """
 
@@ -66,22 +66,22 @@ def mean_iou(model, images, masks):
     return float(np.mean(both[either > 0] / either[either > 0]))
 
 
-def main(labelled=100, tested=200, epochs=5, images=10_000, head_epochs=40):
+def main(labeled=100, tested=200, epochs=5, images=10_000, head_epochs=40):
     keras.utils.set_random_seed(0)
     data = keras_ssl.data.load("fashion_mnist_sample")
     backbone = pretrained(data.train.images[:images], epochs)
-    train, test = canvases(data.train, labelled, seed=0), canvases(data.test, tested, seed=1)
+    train, test = canvases(data.train, labeled, seed=0), canvases(data.test, tested, seed=1)
 
     results = {}
     for name in ("pretrained", "from scratch"):
         model = segmenter(backbone, name == "pretrained")
-        rate = keras.optimizers.schedules.CosineDecay(2e-3, head_epochs * -(-labelled // 10))
+        rate = keras.optimizers.schedules.CosineDecay(2e-3, head_epochs * -(-labeled // 10))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
         model.fit(*train, batch_size=10, epochs=head_epochs, verbose=0)
         results[name] = mean_iou(model, *test)
 
-    print(f"mean IoU on {tested} canvases, {KINDS} kinds, {labelled} labelled canvases")
+    print(f"mean IoU on {tested} canvases, {KINDS} kinds, {labeled} labeled canvases")
     for name, value in results.items():
         print(f"  {name:12}  {value:.3f}")
     return results
@@ -89,9 +89,9 @@ def main(labelled=100, tested=200, epochs=5, images=10_000, head_epochs=40):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labelled", type=int, default=100, help="canvases with masks to learn from")
+    parser.add_argument("--labeled", type=int, default=100, help="canvases with masks to learn from")
     parser.add_argument("--tested", type=int, default=200, help="canvases to test on")
     parser.add_argument("--epochs", type=int, default=5, help="of pretraining")
     parser.add_argument("--images", type=int, default=10_000, help="to pretrain on")
-    parser.add_argument("--head_epochs", type=int, default=40, help="over the labelled canvases")
+    parser.add_argument("--head_epochs", type=int, default=40, help="over the labeled canvases")
     main(**vars(parser.parse_args()))

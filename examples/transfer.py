@@ -1,4 +1,4 @@
-"""The trained backbone in a plain Keras classifier, with 10 labels a class: frozen, fine-tuned, and from scratch.
+"""The trained backbone in a plain Keras classifier, with 10 labels per class: frozen, fine-tuned, and from scratch.
 
 python examples/transfer.py
 python examples/transfer.py --backbone runs/simclr-fashion_mnist_sample-1/backbone.keras
@@ -41,7 +41,7 @@ def main(backbone=None, epochs=6, images=10_000, classifier_epochs=None, draws=3
             if draw == 0 and save and name == "fine-tuned":
                 tuned.classifier.save(save)  # images in, logits out: plain Keras again
 
-    print(f"accuracy on {len(data.test):,} test images, with 10 labels a class ({draws} draws of labels)")
+    print(f"accuracy on {len(data.test):,} test images, with 10 labels per class ({draws} draws of labels)")
     for name, accuracies in results.items():
         print(f"  {name:12}  {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1) if draws > 1 else 0:.3f}")
     return results
@@ -52,7 +52,7 @@ if __name__ == "__main__":
     parser.add_argument("--backbone", help="a backbone.keras of keras-ssl pretrain; without it one is trained first")
     parser.add_argument("--epochs", type=int, default=6, help="of pretraining")
     parser.add_argument("--images", type=int, default=10_000, help="to pretrain on")
-    parser.add_argument("--classifier_epochs", type=int, help="over the labelled images; 400 steps unless given")
+    parser.add_argument("--classifier_epochs", type=int, help="over the labeled images; 400 steps unless given")
     parser.add_argument("--draws", type=int, default=3, help="of labels")
     parser.add_argument("--save", help="where the first fine-tuned classifier goes, such as classifier.keras")
     main(**vars(parser.parse_args()))

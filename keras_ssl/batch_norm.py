@@ -1,6 +1,6 @@
-"""Which rows batch normalisation takes its statistics from, and how they are computed, under any Keras model.
+"""Which rows batch normalization takes its statistics from, and how they are computed, under any Keras model.
 
-Under TensorFlow's strategies each replica would normalise with the statistics of its own rows, and the result would
+Under TensorFlow's strategies each replica would normalize with the statistics of its own rows, and the result would
 depend on the number of replicas. Keras' `synchronized=True` cures it, but is written into the saved file, which then
 loads on TensorFlow alone. Here the layer instance's public `call` is replaced instead: the layer's type, variables and
 file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
@@ -24,7 +24,7 @@ from keras_ssl.keras_compat import flatten_layers
 
 
 def use_global_statistics(model):
-    """Makes every `BatchNormalization` below `model` normalise by the statistics of the global batch.
+    """Makes every `BatchNormalization` below `model` normalize by the statistics of the global batch.
 
     On one replica, and at inference, the layers do what they did. On JAX statistics are global by themselves, and
     torch has one device: nothing is changed there. A layer with ghost batches keeps them: they don't depend on the
@@ -37,10 +37,10 @@ def use_global_statistics(model):
 
 
 def use_ghost_batches(model, size):
-    """Makes every `BatchNormalization` below `model` normalise groups of rows, each by its own statistics.
+    """Makes every `BatchNormalization` below `model` normalize groups of rows, each by its own statistics.
 
     A step's moving statistics move once, by the mean over all groups' means and variances, on all replicas. So the
-    result does not depend on the number of replicas, and a large batch is normalised as many small ones would be. On
+    result does not depend on the number of replicas, and a large batch is normalized as many small ones would be. On
     any backend. Ghost batches go before global statistics, whichever was asked for first.
 
     Args:
@@ -79,7 +79,7 @@ def use_fused(model):
     The maths stay Keras' own. Layers that the operation can't serve compute as before: inputs that are not of rank 4,
     or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`. With ghost
     batches it runs group by group. With global statistics it runs where there is one replica, for on several the
-    statistics have to meet before anything is normalised. On JAX and torch there is nothing to do.
+    statistics have to meet before anything is normalized. On JAX and torch there is nothing to do.
 
     Returns:
         The layers that were changed.
@@ -113,7 +113,7 @@ def undo(model):
 
 
 def per_replica_layers(model):
-    """The layers below `model` that would normalise by each replica's own rows in training, on TensorFlow.
+    """The layers below `model` that would normalize by each replica's own rows in training, on TensorFlow.
 
     They are those `BatchNormalization` (or of a class derived from it) that are trainable and have neither global
     statistics, nor ghost batches, nor `synchronized=True`. On the other backends there are none.
@@ -138,14 +138,14 @@ def warn_of_per_replica_layers(model):
     others = [layer.name for layer in layers if id(layer) not in ours or layer.renorm]
     if curable:
         warnings.warn(
-            f"Batch normalisation in {_names(curable)} will use the statistics of each replica's own rows, so that "
+            f"Batch normalization in {_names(curable)} will use the statistics of each replica's own rows, so that "
             "the result depends on the number of replicas. Before compile, call "
             "keras_ssl.batch_norm.use_global_statistics(backbone), or use_ghost_batches(backbone, size).",
             stacklevel=3,
         )
     if others:
         warnings.warn(
-            f"Batch normalisation in {_names(others)} will use the statistics of each replica's own rows, so that the "
+            f"Batch normalization in {_names(others)} will use the statistics of each replica's own rows, so that the "
             "result depends on the number of replicas. These layers are of a class of their own, or have renorm=True: "
             "make them with synchronized=True, or as a plain keras.layers.BatchNormalization.",
             stacklevel=3,
@@ -220,7 +220,7 @@ def _refuse_mask(layer, mask, what):
 
 def _by_everybody(layer, inputs):
     x = _wide(inputs)
-    outputs, mean, variance = _normalised(layer, ops.expand_dims(x, 0), distribute.global_sum)
+    outputs, mean, variance = _normalized(layer, ops.expand_dims(x, 0), distribute.global_sum)
     _move(layer, mean[0], variance[0])
     return ops.cast(outputs[0], layer.compute_dtype)
 
@@ -235,7 +235,7 @@ def _by_group(layer, inputs, size, fused):
     else:
         x = _wide(inputs)
         shape = ops.shape(x)
-        grouped, mean, variance = _normalised(layer, ops.reshape(x, (-1, size, *shape[1:])), lambda sums: sums)
+        grouped, mean, variance = _normalized(layer, ops.reshape(x, (-1, size, *shape[1:])), lambda sums: sums)
         outputs = ops.reshape(grouped, shape)
     groups = ops.cast(ops.shape(mean)[0], mean.dtype)
     sums = [ops.sum(ops.stop_gradient(values), axis=0) for values in (mean, variance)]
@@ -262,8 +262,8 @@ def _wide(inputs):
     return ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
 
 
-def _normalised(layer, x, total):
-    """Normalises groups.
+def _normalized(layer, x, total):
+    """Normalizes groups.
 
     Args:
         x: `(groups, rows, …)`, float32 or wider.
@@ -278,10 +278,10 @@ def _normalised(layer, x, total):
     sums, count = total([ops.sum(x, axis=others, keepdims=True), count])
     mean = sums / count
     # In two passes, as one device does: the mean of squares less the square of the mean would cancel.
-    centred = x - mean
-    (squares,) = total([ops.sum(ops.square(centred), axis=others, keepdims=True)])
+    centered = x - mean
+    (squares,) = total([ops.sum(ops.square(centered), axis=others, keepdims=True)])
     variance = squares / count
-    outputs = centred * ops.rsqrt(variance + layer.epsilon)
+    outputs = centered * ops.rsqrt(variance + layer.epsilon)
     channels = [-1 if i == axis else 1 for i in range(len(x.shape))]
     if layer.gamma is not None:
         outputs = outputs * ops.reshape(ops.cast(layer.gamma, x.dtype), channels)

@@ -43,7 +43,7 @@ def single_call(function, inputs):
     """`function(inputs)`, in which a layer may be called several times and all that it adds by `add_loss` counts.
 
     Keras' step on JAX enters `Model.call` past `Layer.__call__`, so that each layer below begins a call of its own:
-    what its earlier call in the same step added is dropped, such as the activity regularisation of the first view.
+    what its earlier call in the same step added is dropped, such as the activity regularization of the first view.
     """
     return _OneCall(function)(inputs)
 

@@ -19,7 +19,7 @@ def embed(model, function, rows, size):
 
     What the layers change on the way is defined so that it does not depend on the order: every micro-batch starts from
     the step's floating-point state, and the state afterwards is the mean over the micro-batches of all replicas. So
-    batch normalisation sees ghost batches of one micro-batch, and its statistics move once a step. Integers, the states
+    batch normalization sees ghost batches of one micro-batch, and its statistics move once a step. Integers, the states
     of seed generators, go from one micro-batch to the next.
 
     Args:
@@ -81,17 +81,17 @@ def check_size(size, batch_size, replicas):
 
 
 def check_batch_norm(model, size):
-    """Refuses batch normalisation over the micro-batches of several JAX devices, which would be another model's.
+    """Refuses batch normalization over the micro-batches of several JAX devices, which would be another model's.
 
-    There a micro-batch is one array over all devices, and the layers would normalise all of it.
+    There a micro-batch is one array over all devices, and the layers would normalize all of it.
     """
     layers = batch_norm.layers_without_groups(model) if backend.shards() > 1 else []
     if layers:
         raise ValueError(
-            f"`micro_batch_size` on {backend.shards()} JAX devices: batch normalisation ({layers[0].name} and "
+            f"`micro_batch_size` on {backend.shards()} JAX devices: batch normalization ({layers[0].name} and "
             f"{len(layers) - 1} more layers) would see {backend.shards()} micro-batches together, and on one "
             f"device one. Call keras_ssl.batch_norm.use_ghost_batches(model, {size}) before compile (for methods with "
-            f"one_pass=True times the number of views), or use another normalisation."
+            f"one_pass=True times the number of views), or use another normalization."
         )
 
 

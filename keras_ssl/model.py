@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import checked_range
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import Views
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import single_call
@@ -243,13 +243,13 @@ class SelfSupervisedModel(Trainer):
         features = self.features(images, training=training)
         return features if self.projector is None else self.projector(features, training=training)
 
-    def draws(self, purpose):
-        """The `Draws` of the rows that are being embedded, for what a method draws beside its views.
+    def rng(self, purpose):
+        """The `RowRNG` of the rows that are being embedded, for what a method draws beside its views.
 
         Args:
             purpose: string; draws of another purpose are independent of these.
         """
-        return steps.running().draws.fold(purpose)
+        return steps.running().rng.fold_in(purpose)
 
     def resize_to_backbone(self, patches):
         """Patches in the size that the backbone takes: resized where that is fixed, else as they are.
@@ -278,8 +278,8 @@ class SelfSupervisedModel(Trainer):
         return micro_batches.embed(self, embed, whole, self.micro_batch_size)
 
     def _views_of(self, batch, rows, training):
-        draws = Draws(self.seed, rows).fold(self.step if training else steps.EVALUATION)
-        steps.running().draws = draws
+        rng = RowRNG(self.seed, rows).fold_in(self.step if training else steps.EVALUATION)
+        steps.running().rng = rng
         if "views" in batch:
             self._check_view_count(len(batch["views"]), "this batch has")
             return tuple(ops.cast(view, "float32") for view in batch["views"])
@@ -288,7 +288,7 @@ class SelfSupervisedModel(Trainer):
                 f"{type(self).__name__} has no `views` to make of images: pass views=keras_ssl.augment.simclr(size), "
                 'or batches {"views": (view_a, view_b)}.'
             )
-        return self.views(batch["image"], draws=draws)
+        return self.views(batch["image"], rng=rng)
 
     # Saving.
 

@@ -26,7 +26,7 @@ class LARS(keras.optimizers.Optimizer):
     """Layer-wise adaptive rate scaling: momentum SGD whose step is in proportion to each weight's own size.
 
     For a weight w with the gradient g: `d = (g + wd·w) · η·|w| / (|g| + wd·|w|)`, then `m ← µ·m + d`, `w ← w − lr·m`.
-    Where |w| or |g| is zero, `d = g`. Biases and the weights of normalisation are excluded: they get neither decay nor
+    Where |w| or |g| is zero, `d = g`. Biases and the weights of normalization are excluded: they get neither decay nor
     scaling, which is `m ← µ·m + g`.
 
     A learning rate for LARS is no learning rate for Adam: recipes scale it with the batch, such as
@@ -38,7 +38,7 @@ class LARS(keras.optimizers.Optimizer):
         weight_decay: wd, 0 or more, as a part of the gradient (not decoupled).
         trust_coefficient: η, above 0.
         nesterov: step by `d + µ·m`.
-        exclude: variables with this many axes or fewer are excluded: 1 for biases and normalisation, −1 for none.
+        exclude: variables with this many axes or fewer are excluded: 1 for biases and normalization, −1 for none.
         excluded_rate: the learning rate of excluded variables as a multiple of the others', 0 or more. Barlow Twins:
             0.0048 / 0.2.
         epsilon: added to the denominator.

@@ -73,18 +73,18 @@ LAYERS = {
 }
 
 
-def colour_images(count=16, side=24):
+def color_images(count=16, side=24):
     return np.random.default_rng(0).uniform(0, 255, (count, side, side, 3)).astype("float32")
 
 
 def made(layer, images, seed=0, first=0):
-    draws = augment.Draws(seed, first + ops.arange(len(images)))
-    return ops.convert_to_numpy(layer(ops.convert_to_tensor(images), training=True, draws=draws))
+    rng = augment.RowRNG(seed, first + ops.arange(len(images)))
+    return ops.convert_to_numpy(layer(ops.convert_to_tensor(images), training=True, rng=rng))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_image_of_a_batch_has_its_own_draw(name):
-    copies = np.repeat(colour_images(1), 16, axis=0)
+    copies = np.repeat(color_images(1), 16, axis=0)
     views = made(LAYERS[name], copies)
     assert len(np.unique(views.reshape(16, -1), axis=0)) >= 2
     if name in ("crop", "jitter", "blur"):
@@ -93,13 +93,13 @@ def test_every_image_of_a_batch_has_its_own_draw(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_rows_view_does_not_depend_on_the_batch_around_it(name):
-    images = colour_images()
+    images = color_images()
     np.testing.assert_allclose(made(LAYERS[name], images[4:8], first=4), made(LAYERS[name], images)[4:8], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_views_keep_the_value_range(name):
-    views = made(LAYERS[name], colour_images())
+    views = made(LAYERS[name], color_images())
     assert views.min() >= -1e-3
     assert views.max() <= 255 + 1e-3
     assert views.max() > 60
@@ -112,16 +112,16 @@ def test_layers_do_the_same_in_another_value_range(name):
     for inner in config.get("layers", ()):
         inner["config"]["value_range"] = (-1.0, 1.0)
     other = type(LAYERS[name]).from_config(config)
-    images = colour_images()
+    images = color_images()
     np.testing.assert_allclose(made(other, images / 127.5 - 1.0), made(LAYERS[name], images) / 127.5 - 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_compile_to_the_same_views(name):
-    layer, images = LAYERS[name], colour_images()
+    layer, images = LAYERS[name], color_images()
 
     def run(x):
-        return layer(x, training=True, draws=augment.Draws(0, ops.arange(len(images))))
+        return layer(x, training=True, rng=augment.RowRNG(0, ops.arange(len(images))))
 
     np.testing.assert_allclose(
         ops.convert_to_numpy(compiled(run)(ops.convert_to_tensor(images))), made(layer, images), atol=2e-3
@@ -132,12 +132,12 @@ def test_layers_compile_to_the_same_views(name):
 def test_layers_are_saved_with_all_their_settings(name):
     config = keras.saving.serialize_keras_object(LAYERS[name])
     again = keras.saving.deserialize_keras_object(config)
-    np.testing.assert_array_equal(made(again, colour_images()), made(LAYERS[name], colour_images()))
+    np.testing.assert_array_equal(made(again, color_images()), made(LAYERS[name], color_images()))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_without_training_nothing_random_happens(name):
-    images = colour_images()
+    images = color_images()
     layer = LAYERS[name]
     if name == "crop":
         assert layer(images).shape == (16, 20, 20, 3)
@@ -146,7 +146,7 @@ def test_without_training_nothing_random_happens(name):
 
 
 def test_a_layer_used_alone_draws_anew_each_call_and_repeats_by_its_seed():
-    images = colour_images()
+    images = color_images()
     one, other = (augment.RandomColorJitter(0.5, seed=3) for _ in range(2))
     first, second = (ops.convert_to_numpy(one(images, training=True)) for _ in range(2))
     assert np.abs(first - second).max() > 1.0
@@ -158,9 +158,9 @@ def test_a_layer_used_alone_draws_anew_each_call_and_repeats_by_its_seed():
 def test_jitter_takes_its_steps_in_every_order():
     """Against a loop over images that applies the drawn steps in the drawn order, one after another."""
     layer = augment.RandomColorJitter(0.4, 0.4, 0.4, 0.1, value_range=(0, 1))
-    images = (colour_images(48) / 255).astype("float32")
-    draws = augment.Draws(0, ops.arange(48))
-    inner = draws.fold("transform")
+    images = (color_images(48) / 255).astype("float32")
+    rng = augment.RowRNG(0, ops.arange(48))
+    inner = rng.fold_in("transform")
     names = ["brightness", "contrast", "saturation", "hue"]
     order = ops.convert_to_numpy(inner.permutation("order", 4))
     assert len({tuple(row) for row in order}) > 15
@@ -176,8 +176,8 @@ def test_jitter_takes_its_steps_in_every_order():
 
 
 def test_boxes_have_torchvisions_areas_and_shapes():
-    draws = augment.Draws(0, ops.arange(20_000))
-    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(draws, (64, 64), (0.2, 0.6), (0.5, 2.0)))
+    rng = augment.RowRNG(0, ops.arange(20_000))
+    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(rng, (64, 64), (0.2, 0.6), (0.5, 2.0)))
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= 64).all()
@@ -192,8 +192,8 @@ def test_boxes_have_torchvisions_areas_and_shapes():
 
 
 def test_boxes_that_never_fit_are_the_largest_central_box():
-    draws = augment.Draws(0, ops.arange(8))
-    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(draws, (10, 40), (1.0, 1.0), (0.5, 0.5)))
+    rng = augment.RowRNG(0, ops.arange(8))
+    top, left, height, width = map(ops.convert_to_numpy, geometry.random_boxes(rng, (10, 40), (1.0, 1.0), (0.5, 0.5)))
     assert (height == 10).all()
     assert (width == 5).all()
     assert (top == 0).all()
@@ -201,7 +201,7 @@ def test_boxes_that_never_fit_are_the_largest_central_box():
 
 
 def test_half_of_the_images_are_flipped_whole():
-    images = colour_images(200)
+    images = color_images(200)
     views = made(augment.RandomHorizontalFlip(), images)
     flipped = (views == images[:, :, ::-1]).all(axis=(1, 2, 3))
     assert ((views == images).all(axis=(1, 2, 3)) | flipped).all()
@@ -209,7 +209,7 @@ def test_half_of_the_images_are_flipped_whole():
 
 
 def test_gray_images_have_no_saturation_and_no_hue():
-    gray = colour_images()[..., :1]
+    gray = color_images()[..., :1]
     one = made(augment.RandomColorJitter(0.4, 0.4, 0.9, 0.3), gray)
     np.testing.assert_allclose(one, made(augment.RandomColorJitter(0.4, 0.4), gray), atol=1e-3)
 
@@ -223,8 +223,8 @@ def test_many_bands_take_what_has_a_meaning_for_them():
 
 
 def test_two_views_differ_and_both_start_from_the_same_image():
-    draws = augment.Draws(0, ops.arange(16))
-    a, b = augment.simclr(24)(colour_images(), draws=draws)
+    rng = augment.RowRNG(0, ops.arange(16))
+    a, b = augment.simclr(24)(color_images(), rng=rng)
     assert np.abs(ops.convert_to_numpy(a) - ops.convert_to_numpy(b)).mean() > 5.0
 
 
@@ -243,15 +243,15 @@ def test_any_keras_layer_makes_views_that_repeat_and_leave_no_state(name):
     layer = FOREIGN[name]()
     views = augment.Views([layer], [layer, augment.RandomHorizontalFlip()])
     views.build((None, 24, 24, 3))
-    images = ops.convert_to_tensor(colour_images())
+    images = ops.convert_to_tensor(color_images())
     state = [ops.convert_to_numpy(variable) for variable in views.variables]
 
     def draw(step, first=0):
-        draws = augment.Draws(0, first + ops.arange(16)).fold(ops.convert_to_tensor(np.int32(step)))
-        return ops.convert_to_numpy(views(images, draws=draws)[0])
+        rng = augment.RowRNG(0, first + ops.arange(16)).fold_in(ops.convert_to_tensor(np.int32(step)))
+        return ops.convert_to_numpy(views(images, rng=rng)[0])
 
     np.testing.assert_array_equal(draw(1), draw(1))
-    np.testing.assert_array_equal(ops.convert_to_numpy(images), colour_images())
+    np.testing.assert_array_equal(ops.convert_to_numpy(images), color_images())
     if name != "rescaling and back":
         assert np.abs(draw(1) - draw(2)).max() > 0.5, "another step must draw other numbers"
         assert np.abs(draw(1) - draw(1, first=16)).max() > 0.5, "another replica must draw other numbers"
@@ -328,8 +328,8 @@ def test_policies_follow_their_papers():
 
 def test_the_default_policy_follows_the_backbones_images():
     gray = default_views(keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()]), (0, 255))
-    colour = default_views(keras.Sequential([keras.Input((96, 96, 3)), keras.layers.Flatten()]), (0, 1))
+    color = default_views(keras.Sequential([keras.Input((96, 96, 3)), keras.layers.Flatten()]), (0, 1))
     assert "RandomErasing" in [type(layer).__name__ for layer in gray.branches[0]]
-    assert "RandomGrayscale" in [type(layer).__name__ for layer in colour.branches[0]]
-    assert colour.branches[0][0].value_range == (0.0, 1.0)
+    assert "RandomGrayscale" in [type(layer).__name__ for layer in color.branches[0]]
+    assert color.branches[0][0].value_range == (0.0, 1.0)
     assert default_views(keras.Sequential([keras.Input((16,)), keras.layers.Dense(2)]), (0, 255)) is None

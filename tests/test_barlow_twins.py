@@ -69,7 +69,7 @@ def test_a_dimension_that_is_constant_correlates_with_nothing_and_has_a_finite_g
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_cast_before_it_is_normalised(dtype):
+def test_half_precision_is_cast_before_it_is_normalized(dtype):
     a, b = (ops.cast(array, dtype) for array in embeddings(16, 8))
     rounded = [ops.cast(array, "float32") for array in (a, b)]
     half = losses.barlow_twins(a, b)
@@ -146,8 +146,8 @@ def test_trivial_losses_need_the_width_of_the_embedding():
 
 
 def test_the_default_views_are_the_papers():
-    colour = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(4, 3)])
-    views = keras_ssl.BarlowTwins(colour).views
+    color = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(4, 3)])
+    views = keras_ssl.BarlowTwins(color).views
     assert type(views.branches[1][-1]).__name__ == "RandomSolarization"
     assert "RandomErasing" in [type(layer).__name__ for layer in model().views.branches[0]]
 

@@ -1,4 +1,4 @@
-"""Batch normalisation: which rows its statistics are of, and that the layers stay Keras' own."""
+"""Batch normalization: which rows its statistics are of, and that the layers stay Keras' own."""
 
 import contextlib
 import copy
@@ -42,7 +42,7 @@ def layer_for(x, axis=-1, **options):
 
 
 class Oracle:
-    """Batch normalisation of groups of rows in numpy, float64, with the gradients of sum(outputs · weights)."""
+    """Batch normalization of groups of rows in numpy, float64, with the gradients of sum(outputs · weights)."""
 
     def __init__(self, layer, x, weights, groups):
         axis = layer.axis % x.ndim
@@ -293,7 +293,7 @@ def test_other_backends_have_nothing_to_do_for_global_and_fused():
 
 
 def few_layers(*last):
-    """A small backbone with five layers of batch normalisation, or those given."""
+    """A small backbone with five layers of batch normalization, or those given."""
     last = last or [keras.layers.BatchNormalization() for _ in range(5)]
     return keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(2, 3, 4), *last])
 
@@ -303,7 +303,7 @@ class OwnBatchNorm(keras.layers.BatchNormalization):
 
 
 def nested():
-    """A functional model in a Sequential, a layer that holds one, and normalisations that are none of ours."""
+    """A functional model in a Sequential, a layer that holds one, and normalizations that are none of ours."""
     inputs = keras.Input((4, 4, 3))
     inner = keras.Model(inputs, keras.layers.BatchNormalization(name="inner")(keras.layers.Conv2D(5, 3)(inputs)))
     branch = keras.Sequential([keras.layers.BatchNormalization(name="distributed")])
@@ -629,7 +629,7 @@ def test_fit_does_not_warn_where_the_answer_does_not_depend_on_replicas(change, 
         if change:
             change(backbone)
         simclr(backbone).fit(images[:8], batch_size=8, verbose=0)
-    assert not [warning for warning in recwarn if "Batch normalisation" in str(warning.message)]
+    assert not [warning for warning in recwarn if "Batch normalization" in str(warning.message)]
 
 
 @tensorflow_only

@@ -120,7 +120,7 @@ def test_the_page_of_a_run_reads_well(browser, page_of, method, screen):
     path = page_of(method, epochs=3)
     complaints, found, picture = look(browser, path, screen)
     assert complaints == []
-    # Nine curves, two pictures of views, the map, the neighbours, the similarities, and either the cross-correlation
+    # Nine curves, two pictures of views, the map, the neighbors, the similarities, and either the cross-correlation
     # or the task; the loss as an indicator where the accuracy of so few images changes at all.
     assert found["images"] == (15 if "This run does not say" in path.read_text(encoding="utf-8") else 16)
     assert found["onScreen"] >= (2 if screen == "wide" else 1), "it begins with what was trained and what it is worth"

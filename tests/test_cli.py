@@ -65,11 +65,11 @@ def test_the_table_is_printed_and_kept(run):
     table = json.loads((folder / "table.json").read_text())
     assert list(table) == ["raw pixels", "untrained backbone", "trained backbone"]
     for name, cells in table.items():
-        assert len(cells["linear, 10 a class"]) == 5
+        assert len(cells["linear, 10 per class"]) == 5
         assert len(cells["kNN, all"]) == 1
         assert all(0.0 <= value <= 1.0 for values in cells.values() for value in values)
         line = next(line for line in printed.splitlines() if line.startswith(name))
-        assert f"{np.mean(cells['linear, 10 a class']):.3f} ± " in line
+        assert f"{np.mean(cells['linear, 10 per class']):.3f} ± " in line
     assert "18 images drawn at random" in printed
     assert str(folder / "report.html") in printed
 
@@ -93,7 +93,7 @@ def test_the_report_is_one_file_that_opens_offline(run):
     page = (run[0] / "report.html").read_text(encoding="utf-8")
     references = References(page)
     assert references.fetched == []
-    assert len(references.pictures) >= 6, "three curves, the views, the map, the neighbours"
+    assert len(references.pictures) >= 6, "three curves, the views, the map, the neighbors"
     assert "script" not in references.tags
     text = re.sub(r'src="[^"]*"', "", page)
     assert "http" not in text

@@ -198,7 +198,7 @@ def test_a_single_class_is_none(tmp_path):
     assert "all images are of one class" in sentence
 
 
-def test_labelled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_path):
+def test_labeled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_path):
     from keras_ssl.data.split import hold_out
 
     pictures(tmp_path / "train", {"a": 10, "b": 10})
@@ -281,7 +281,7 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(photos, tmp_path, capsys):
     assert code == 130, said
     assert f"keras-ssl pretrain --resume={tmp_path / 'run'}" in said
     assert "Traceback" not in said
-    assert "\x1b[" not in said, "no colours where there is no terminal"
+    assert "\x1b[" not in said, "no colors where there is no terminal"
     assert main(["evaluate", f"--run={tmp_path / 'run'}"]) == 1
     assert "--resume=" in capsys.readouterr().err, "there is no backbone yet"
 

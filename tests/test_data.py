@@ -81,7 +81,7 @@ def test_gray_pictures_stay_gray_and_sixteen_bits_are_not_cut_off(tmp_path):
     deep.mkdir()
     Image.fromarray(np.full((4, 4), 128 * 256, "uint16")).save(deep / "a.png")
     assert load(deep).train.images[0, 0, 0, 0] == 128
-    picture(tmp_path / "gray" / "colour.png")
+    picture(tmp_path / "gray" / "color.png")
     assert load(tmp_path / "gray").train.images.shape == (2, 10, 12, 3)
 
 

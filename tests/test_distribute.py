@@ -62,7 +62,7 @@ def alone(images):
 @several
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_train_log_and_evaluate_as_one_device(images, alone, replicas):
-    # Random views, batch normalisation in the projector, ten steps of SGD with momentum.
+    # Random views, batch normalization in the projector, ten steps of SGD with momentum.
     with distribute.local_replicas(replicas):
         together = train(images, alone[0], validation_data=images[:32])
     close(together[1:], alone[1:])
@@ -89,7 +89,7 @@ def test_gather_gives_every_replica_the_rows_of_all_in_the_order_of_the_batch(re
 
 
 @tensorflow_only
-def test_the_dealing_order_gives_each_worker_neighbouring_rows(monkeypatch):
+def test_the_dealing_order_gives_each_worker_neighboring_rows(monkeypatch):
     # TensorFlow deals piece k of a batch to worker k mod 3, as its replica k div 3.
     from keras_ssl.backend import tensorflow as backend
 
@@ -119,7 +119,7 @@ def test_fit_says_first_on_what_it_runs(images, capsys):
         model.fit(images, batch_size=16, verbose=2)
     said = capsys.readouterr().out
     assert said.startswith(
-        f"keras_ssl: {strategy}, 4 replicas: a global batch of 16 images, 4 a replica; embeddings are gathered"
+        f"keras_ssl: {strategy}, 4 replicas: a global batch of 16 images, 4 per replica; embeddings are gathered"
     )
     assert said.count("replicas") == 1
 
@@ -267,7 +267,7 @@ def test_a_process_group_of_torch_is_refused(images, tmp_path):
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        with pytest.raises(ValueError, match="process group is initialised"):
+        with pytest.raises(ValueError, match="process group is initialized"):
             compiled().fit(images, batch_size=16, verbose=0)
     finally:
         torch.distributed.destroy_process_group()

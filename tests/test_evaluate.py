@@ -229,10 +229,10 @@ def test_the_table_compares_representations_on_the_same_labels():
     table = efficiency.label_efficiency(
         {"same": (features, queries), "again": (features, queries)}, labels, truth, per_class=(5, 1000, None), draws=3
     )
-    assert list(table["same"]) == ["linear, 5 a class", "kNN, 5 a class", "linear, all", "kNN, all"]
+    assert list(table["same"]) == ["linear, 5 per class", "kNN, 5 per class", "linear, all", "kNN, all"]
     for column, cell in table["same"].items():
         assert cell.accuracies == table["again"][column].accuracies
-    assert len(table["same"]["kNN, 5 a class"].accuracies) == 3
+    assert len(table["same"]["kNN, 5 per class"].accuracies) == 3
     assert table["same"]["linear, all"].sd is None
     header, rows = efficiency.as_rows(table)
     text = efficiency.as_text(header, rows)

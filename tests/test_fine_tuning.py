@@ -216,25 +216,42 @@ def test_per_class_is_the_draw_of_the_probes():
 # The classifier
 
 
-@pytest.mark.parametrize("of", ["a map", "features", "open size", "sequential"])
-def test_the_classifier_is_loaded_where_there_is_no_keras_ssl(of, tmp_path):
+OF = ("a map", "features", "open size", "sequential")
+
+
+def backbone_of(of):
     if of == "sequential":
-        backbone = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.ReLU()])
-    else:
-        backbone = small((None, None, 2) if of == "open size" else (8, 8, 2))
-        if of == "features":
-            backbone = keras.Model(backbone.input, layers.GlobalAveragePooling2D()(backbone.output))
-    tuned = tune(backbone, epochs=1).classifier
-    images = tinted()[0][:5]
-    tuned.save(tmp_path / "classifier.keras")
-    np.save(tmp_path / "images.npy", images)
+        return keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.ReLU()])
+    backbone = small((None, None, 2) if of == "open size" else (8, 8, 2))
+    if of == "features":
+        return keras.Model(backbone.input, layers.GlobalAveragePooling2D()(backbone.output))
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory):
+    """`{of: (logits in this process, logits in one where keras_ssl can't be imported)}`."""
+    folder, images = tmp_path_factory.mktemp("classifiers"), tinted()[0][:5]
+    np.save(folder / "images.npy", images)
+    here = {}
+    for of in OF:
+        tuned = tune(backbone_of(of), epochs=1).classifier
+        tuned.save(folder / f"{of}.keras")
+        here[of] = tuned.predict(images, verbose=0)
     code = (
         "import sys; sys.modules['keras_ssl'] = None; import keras, numpy as np\n"
-        "model = keras.models.load_model('classifier.keras')\n"
-        "np.save('logits.npy', model.predict(np.load('images.npy'), verbose=0))\n"
+        "for of in sys.argv[1:]:\n"
+        "    model = keras.models.load_model(f'{of}.keras')\n"
+        "    np.save(f'{of}.npy', model.predict(np.load('images.npy'), verbose=0))\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), tuned.predict(images, verbose=0), atol=1e-5)
+    subprocess.run([sys.executable, "-c", code, *OF], cwd=folder, env={**os.environ, "PYTHONPATH": ""}, check=True)
+    return {of: (here[of], np.load(folder / f"{of}.npy")) for of in OF}
+
+
+@pytest.mark.parametrize("of", OF)
+def test_the_classifier_is_loaded_where_there_is_no_keras_ssl(of, logits):
+    here, there = logits[of]
+    np.testing.assert_allclose(there, here, atol=1e-5)
 
 
 def test_a_map_is_read_on_a_grid_and_one_of_open_size_by_its_mean():

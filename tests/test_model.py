@@ -225,7 +225,7 @@ def test_left_over_images_are_told_once(images, capsys):
     model = compiled()
     model.fit(images, batch_size=24, epochs=1, verbose=2)
     model.fit(images, batch_size=24, epochs=1, verbose=2)
-    assert capsys.readouterr().out.count("16 that are left over") == 1
+    assert capsys.readouterr().out.count("last partial batch (16 images) is dropped") == 1
 
 
 def test_labels_that_are_not_used_are_told_once(images, capsys):
@@ -254,7 +254,7 @@ def test_a_step_that_fails_leaves_the_model_its_backbone(images):
         def objective(self, outputs, batch):
             raise RuntimeError("broken on purpose")
 
-    # Without batch normalisation: on torch, Keras' statistics move as the forward pass runs, before anything fails.
+    # Without batch normalization: on torch, Keras' statistics move as the forward pass runs, before anything fails.
     model = Broken(tiny_backbone(), projector=heads.mlp([16, 8], batch_norm=False, last_batch_norm=False))
     model.compile("sgd")
     before = weights(model)

@@ -75,7 +75,7 @@ def test_accumulated_gradients_make_one_step():
     x, y = data()
     loss, ends = keras.losses.SparseCategoricalCrossentropy(from_logits=True), []
     for size, together in ((32, None), (16, 2)):
-        model = keras.Sequential(network().layers[::2])  # without batch normalisation
+        model = keras.Sequential(network().layers[::2])  # without batch normalization
         model.compile(LARS(1.0, weight_decay=1e-2, gradient_accumulation_steps=together), loss)
         model.fit(x[:32], y[:32], batch_size=size, shuffle=False, verbose=0)
         ends.append([ops.convert_to_numpy(weight) for weight in model.weights])

@@ -12,8 +12,8 @@ from scipy import ndimage
 import keras_ssl
 from keras_ssl import augment
 from keras_ssl.augment import patches
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import warp
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.methods.rotation import quarter_turns
 
 PLAIN = augment.Views([keras.layers.Identity()])
@@ -254,8 +254,8 @@ def test_the_label_is_where_the_second_patch_lies_and_patches_keep_apart():
     assert (patch, gap, jitter) == (16, 8, 2)
     made = outputs(model, seen, places(256, side))
     middle, other = made["logits"][:, :2], made["logits"][:, 4:6]
-    neighbours = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
-    towards = neighbours[made["position"]]
+    neighbors = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
+    towards = neighbors[made["position"]]
     moved = other - middle
     expected = towards * (patch + gap)
     assert np.abs(moved - expected).max() <= 2 * jitter
@@ -283,7 +283,7 @@ def test_a_photograph_shows_one_colour():
 def test_the_label_is_the_order_that_the_pieces_are_in(monkeypatch):
     monkeypatch.setattr(patches, "normalized", lambda piece, value_range: piece)
     seen = []
-    # Pieces of one colour each, 0, 1, 2, 3, of which the features are the means.
+    # Pieces of one color each, 0, 1, 2, 3, of which the features are the means.
     image = np.kron(np.array([[0, 1], [2, 3]]), np.ones((16, 16)))[None, :, :, None].astype("float32")
     model = recorded(keras_ssl.Jigsaw, seen)(
         mean_of(1), views=PLAIN, head=keras.layers.Identity(), grid=2, permutations=4, value_range=(0, 3)
@@ -372,11 +372,11 @@ def test_patches_and_warps_compile(images):
     rows = np.arange(4, dtype="int32")
 
     def run(images):
-        draws = Draws(0, rows).fold("test")
-        corners = ops.reshape(draws.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + np.array(
+        rng = RowRNG(0, rows).fold_in("test")
+        corners = ops.reshape(rng.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + np.array(
             [[0, 0], [1, 0], [1, 1], [0, 1]], "float32"
         )
-        top = ops.floor(draws.uniform("top", 2) * 20)
+        top = ops.floor(rng.uniform("top", 2) * 20)
         return warp(images, corners), *patches.cut(images, top, top, 8)
 
     for one, other in zip(compiled(run)(some), run(some)):

@@ -224,8 +224,8 @@ def test_what_is_pushed_is_what_the_step_embedded(images):
 
 def drawn_views(model, images, step):
     rows = ops.arange(len(images), dtype="int32")
-    draws = augment.Draws(model.seed, rows).fold(ops.convert_to_tensor(np.int32(step)))
-    return model.views(images, draws=draws)
+    rng = augment.RowRNG(model.seed, rows).fold_in(ops.convert_to_tensor(np.int32(step)))
+    return model.views(images, rng=rng)
 
 
 def test_a_steps_own_embeddings_are_not_among_its_negatives(images):

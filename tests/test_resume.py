@@ -16,7 +16,7 @@ from keras_ssl.callbacks import Resume
 
 
 def byol():
-    """A method with all that can be lost: teacher, momentum's step, batch normalisation, dropout, Keras' own draws."""
+    """A method with all that can be lost: teacher, momentum's step, batch normalization, dropout, Keras' own draws."""
     keras.utils.set_random_seed(0)
     backbone = keras.Sequential([tiny_backbone(), keras.layers.BatchNormalization(), keras.layers.Dropout(0.1)])
     heads = {name: keras_ssl.heads.mlp([16, 8], name=name) for name in ("projector", "predictor")}

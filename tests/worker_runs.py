@@ -12,7 +12,7 @@ BATCH = 16
 
 
 def make_model():
-    """SimCLR with random views and a projector that normalises by the statistics of the global batch."""
+    """SimCLR with random views and a projector that normalizes by the statistics of the global batch."""
     keras.utils.set_random_seed(0)
     convolutions = [keras.layers.Conv2D(width, 3, 2, activation="gelu") for width in (8, 16, 16)]
     backbone = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 127.5, -1), *convolutions])

@@ -106,11 +106,18 @@ def compare(folder):
             found.append(f"names differ: {sorted(set(before) ^ set(arrays))}")
         both = set(before) & set(arrays)
         differences = [float(np.max(np.abs(np.float64(before[key]) - arrays[key]), initial=0.0)) for key in both]
-        found += [f"{key}:\n  before {texts[key]}\n  now    {now[key]}" for key in texts if texts[key] != now[key]]
+        found += [f"{key}: {first_difference(texts[key], now[key])}" for key in texts if texts[key] != now[key]]
         worst = float("inf") if found else max(worst, *differences)
         print(f"{name}: {max(differences):.3g}", *found, sep="\n  ", flush=True)
         keras.utils.clear_session()
     return worst
+
+
+def first_difference(before, now):
+    """Where two texts part, with what stands around."""
+    place = next((i for i, (a, b) in enumerate(zip(before, now)) if a != b), min(len(before), len(now)))
+    around = slice(max(0, place - 40), place + 40)
+    return f"… {before[around]} … is now … {now[around]} …"
 
 
 def file_name(name):

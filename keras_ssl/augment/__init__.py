@@ -2,14 +2,13 @@
 
 from keras_ssl.augment.blur import RandomGaussianBlur
 from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.layer import RandomApply, RandomLayer
 from keras_ssl.augment.policies import barlow_twins, byol, proxy, simclr, small_gray
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import Views
 
 __all__ = [
-    "Draws",
     "RandomApply",
     "RandomColorJitter",
     "RandomErasing",
@@ -19,6 +18,7 @@ __all__ = [
     "RandomLayer",
     "RandomResizedCrop",
     "RandomSolarization",
+    "RowRNG",
     "Views",
     "barlow_twins",
     "byol",

@@ -61,8 +61,8 @@ class RandomGaussianBlur(RandomLayer):
         self.kernel_size = int(kernel_size)
         self.sigma = (float(sigma[0]), float(sigma[1]))
 
-    def transform(self, images, draws):
-        return gaussian_blur(images, self.kernel_size, draws.uniform("sigma", None, *self.sigma))
+    def transform(self, images, rng):
+        return gaussian_blur(images, self.kernel_size, rng.uniform("sigma", None, *self.sigma))
 
     def get_config(self):
         return {**super().get_config(), "kernel_size": self.kernel_size, "sigma": self.sigma}

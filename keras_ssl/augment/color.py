@@ -1,6 +1,6 @@
-"""What happens to a pixel's value: jitter, gray, solarisation.
+"""What happens to a pixel's value: jitter, gray, solarization.
 
-The formulas are torchvision's, which Lightly and most published recipes use. Keras' colour layers are others: contrast
+The formulas are torchvision's, which Lightly and most published recipes use. Keras' color layers are others: contrast
 per channel instead of about the mean of the gray image, saturation in HSV instead of a blend with gray. The functions
 take images in [0, 1], and a factor that is a number or `(n, 1, 1, 1)`.
 """
@@ -45,7 +45,7 @@ def adjust_saturation(images, factor):
 
 
 def adjust_hue(images, turn):
-    """Turns the hue of HSV by `turn`, `(n, 1, 1, 1)` in whole turns: 0.5 is the opposite colour."""
+    """Turns the hue of HSV by `turn`, `(n, 1, 1, 1)` in whole turns: 0.5 is the opposite color."""
     if images.shape[-1] == 1:
         return images
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
@@ -113,19 +113,19 @@ class RandomColorJitter(RandomLayer):
                 raise ValueError(f"RandomColorJitter: `{name}` must be 0 or more{until}; it is {strength!r}.")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         images = self.to_unit(images)
-        colour = images.shape[-1] != 1
+        color = images.shape[-1] != 1
         active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
-        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and colour]
+        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and color]
         if not active:
             return self.from_unit(images)
         factors = {}
         for name in active:
             strength = getattr(self, name)
             bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
-            factors[name] = per_image(draws.uniform(name, None, *bounds))
-        order = draws.permutation("order", len(active))
+            factors[name] = per_image(rng.uniform(name, None, *bounds))
+        order = rng.permutation("order", len(active))
         blends = {number: name for number, name in enumerate(active) if name != "hue"}
         if "hue" not in active:
             for place in range(len(active)):
@@ -148,12 +148,12 @@ class RandomColorJitter(RandomLayer):
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class RandomGrayscale(RandomLayer):
-    """Takes the colour from a share of the images; the number of channels stays."""
+    """Takes the color from a share of the images; the number of channels stays."""
 
     def __init__(self, probability=0.2, **kwargs):
         super().__init__(probability=probability, **kwargs)
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         # In [0, 1], for the three weights of gray sum to 0.9999, and black must stay black.
         gray = self.from_unit(grayscale(self.to_unit(images)))
         return ops.broadcast_to(gray, ops.shape(images))
@@ -176,7 +176,7 @@ class RandomSolarization(RandomLayer):
             raise ValueError(f"RandomSolarization: `threshold` must lie between 0 and 1; it is {threshold!r}.")
         self.threshold = float(threshold)
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         return self.from_unit(solarize(self.to_unit(images), self.threshold))
 
     def get_config(self):

@@ -46,7 +46,7 @@ def _cubic(x, a):
 def resize_matrix(start, extent, size, length, interpolation="bilinear", antialias=True):
     """The matrices that cut `[start, start + extent)` out of `length` pixels and bring it to `size`.
 
-    Centres of pixels lie at halves, as in torchvision, Pillow and TensorFlow 2.
+    Centers of pixels lie at halves, as in torchvision, Pillow and TensorFlow 2.
 
     Args:
         start: `(n,)`, whole numbers, in pixels.
@@ -60,17 +60,17 @@ def resize_matrix(start, extent, size, length, interpolation="bilinear", antiali
     """
     start, extent = ops.cast(start, "float32")[:, None, None], ops.cast(extent, "float32")[:, None, None]
     scale = extent / size
-    centre = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
+    center = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
     pixel = ops.arange(length, dtype="float32")[None, None, :] - start
     if interpolation == "bicubic" and not antialias:
         # PyTorch's own constant for this case, and taps beyond the edge fall on the edge.
-        first, weights = ops.floor(centre), 0.0
+        first, weights = ops.floor(center), 0.0
         for tap in (-1.0, 0.0, 1.0, 2.0):
             source = ops.clip(first + tap, 0.0, extent - 1.0)
-            weights = weights + _cubic(centre - first - tap, -0.75) * ops.cast(ops.equal(pixel, source), "float32")
+            weights = weights + _cubic(center - first - tap, -0.75) * ops.cast(ops.equal(pixel, source), "float32")
         return weights
     width = ops.maximum(scale, 1.0) if antialias else 1.0
-    distance = (pixel - centre) / width
+    distance = (pixel - center) / width
     weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance, -0.5)
     inside = ops.logical_and(pixel >= 0.0, pixel < extent)
     weights = ops.where(inside, weights, 0.0)
@@ -140,11 +140,11 @@ def _mirrored(place, length):
     return ops.minimum(place, 2 * length - 1 - place)
 
 
-def random_boxes(draws, size, scale, ratio, attempts=10):
+def random_boxes(rng, size, scale, ratio, attempts=10):
     """Boxes of random area and shape, by torchvision's rule: ten attempts to fit, else the largest central box.
 
     Args:
-        draws: `Draws` of n rows.
+        rng: `RowRNG` of n rows.
         size: `(height, width)` of the images, in pixels.
         scale: smallest and largest area, as a fraction of the image.
         ratio: smallest and largest width/height; the logarithm is uniform.
@@ -153,8 +153,8 @@ def random_boxes(draws, size, scale, ratio, attempts=10):
         top, left, height, width: float32 `(n,)` each, whole numbers.
     """
     full_height, full_width = size
-    area = draws.uniform("area", attempts, *scale) * (full_height * full_width)
-    shape = ops.exp(draws.uniform("ratio", attempts, math.log(ratio[0]), math.log(ratio[1])))
+    area = rng.uniform("area", attempts, *scale) * (full_height * full_width)
+    shape = ops.exp(rng.uniform("ratio", attempts, math.log(ratio[0]), math.log(ratio[1])))
     width = ops.round(ops.sqrt(area * shape))
     height = ops.round(ops.sqrt(area / shape))
     fits = (width >= 1.0) & (width <= full_width) & (height >= 1.0) & (height <= full_height)
@@ -167,8 +167,8 @@ def random_boxes(draws, size, scale, ratio, attempts=10):
     none = ops.equal(first[:, 0], float(attempts))
     width = ops.where(none, float(min(full_width, round(full_height * shape))), width)
     height = ops.where(none, float(min(full_height, round(full_width / shape))), height)
-    top = ops.floor(draws.uniform("top") * (full_height - height + 1.0))
-    left = ops.floor(draws.uniform("left") * (full_width - width + 1.0))
+    top = ops.floor(rng.uniform("top") * (full_height - height + 1.0))
+    left = ops.floor(rng.uniform("left") * (full_width - width + 1.0))
     top = ops.where(none, ops.floor((full_height - height) / 2.0), top)
     left = ops.where(none, ops.floor((full_width - width) / 2.0), left)
     return top, left, height, width
@@ -205,8 +205,8 @@ class RandomResizedCrop(RandomLayer):
         self.interpolation = interpolation
         self.antialias = antialias
 
-    def transform(self, images, draws):
-        box = random_boxes(draws, images.shape[1:3], self.scale, self.ratio)
+    def transform(self, images, rng):
+        box = random_boxes(rng, images.shape[1:3], self.scale, self.ratio)
         return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
 
     def without_draw(self, images):
@@ -233,7 +233,7 @@ class RandomHorizontalFlip(RandomLayer):
     def __init__(self, probability=0.5, **kwargs):
         super().__init__(probability=probability, **kwargs)
 
-    def transform(self, images, draws):
+    def transform(self, images, rng):
         return ops.flip(images, axis=2)
 
 
@@ -255,8 +255,8 @@ class RandomErasing(RandomLayer):
         self.ratio = _increasing(self, "ratio", ratio)
         self.fill = fill
 
-    def transform(self, images, draws):
-        top, left, height, width = map(per_image, random_boxes(draws, images.shape[1:3], self.scale, self.ratio))
+    def transform(self, images, rng):
+        top, left, height, width = map(per_image, random_boxes(rng, images.shape[1:3], self.scale, self.ratio))
         row = ops.reshape(ops.arange(images.shape[1], dtype="float32"), (1, -1, 1, 1))
         column = ops.reshape(ops.arange(images.shape[2], dtype="float32"), (1, 1, -1, 1))
         inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)

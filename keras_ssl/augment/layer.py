@@ -5,7 +5,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.rng import RowRNG
 
 
 def per_image(values):
@@ -16,7 +16,7 @@ def per_image(values):
 class RandomLayer(keras.layers.Layer):
     """A random change of images, with its own draw for every image of a batch.
 
-    A subclass writes `transform(images, draws)`, with `images` float32 `(n, height, width, channels)`. Inside of
+    A subclass writes `transform(images, rng)`, with `images` float32 `(n, height, width, channels)`. Inside of
     `Views` the draws are those of the model's step; used alone with `training=True`, they come from a Keras
     `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged.
 
@@ -35,22 +35,22 @@ class RandomLayer(keras.layers.Layer):
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def transform(self, images, draws):
-        raise NotImplementedError(f"{type(self).__name__} must define transform(images, draws).")
+    def transform(self, images, rng):
+        raise NotImplementedError(f"{type(self).__name__} must define transform(images, rng).")
 
-    def call(self, images, training=None, draws=None):
+    def call(self, images, training=None, rng=None):
         if not training:
             return self.without_draw(images)
         if len(images.shape) == 3:
-            return self.call(images[None], training, draws)[0]
+            return self.call(images[None], training, rng)[0]
         images = ops.cast(images, "float32")
-        if draws is None:
+        if rng is None:
             seed = self.generator.next()
-            draws = Draws(0, ops.arange(ops.shape(images)[0])).fold(seed[0], seed[1])
-        changed = self.transform(images, draws.fold("transform"))
+            rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(seed[0], seed[1])
+        changed = self.transform(images, rng.fold_in("transform"))
         if self.probability == 1.0:
             return changed
-        return ops.where(per_image(draws.chance("apply", self.probability)), changed, images)
+        return ops.where(per_image(rng.bernoulli("apply", self.probability)), changed, images)
 
     def without_draw(self, images):
         """What the layer does outside of training: nothing, unless it sets the size."""
@@ -59,7 +59,7 @@ class RandomLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    # The range's ends and back: the formulas of colours are written for [0, 1].
+    # The range's ends and back: the formulas of colors are written for [0, 1].
     def to_unit(self, images):
         low, high = self.value_range
         return (images - low) / (high - low)
@@ -90,8 +90,8 @@ class RandomApply(RandomLayer):
         for layer in self.layers:
             build_layer(layer, input_shape)
 
-    def transform(self, images, draws):
-        return apply_layers(self.layers, images, draws)
+    def transform(self, images, rng):
+        return apply_layers(self.layers, images, rng)
 
     def get_config(self):
         return {**super().get_config(), "layers": [keras.saving.serialize_keras_object(x) for x in self.layers]}
@@ -102,16 +102,16 @@ class RandomApply(RandomLayer):
         return cls(layers, **config)
 
 
-def apply_layers(layers, images, draws):
+def apply_layers(layers, images, rng):
     """Applies layers in order; each gets draws of its own, by its place in the list."""
     for place, layer in enumerate(layers):
-        images = _apply_layer(layer, images, draws.fold(place))
+        images = _apply_layer(layer, images, rng.fold_in(place))
     return images
 
 
-def _apply_layer(layer, images, draws):
+def _apply_layer(layer, images, rng):
     if isinstance(layer, RandomLayer):
-        return layer(images, training=True, draws=draws)
+        return layer(images, training=True, rng=rng)
     # Any other Keras layer draws from seed generators of its own. They are set, for this call, from our draws, and what
     # the call does to them is thrown away: so these layers have no hidden state either, an evaluation repeats itself,
     # and a resumed run goes on as if nothing had happened. The first row goes into the seed, or each replica would
@@ -121,7 +121,7 @@ def _apply_layer(layer, images, draws):
     seeds = [variable for variable in state if id(variable) not in weights]
     values = {id(variable): ops.convert_to_tensor(variable) for variable in state if id(variable) in weights}
     for number, seed in enumerate(seeds):
-        key = draws.fold("seed", number, draws.rows[0]).key
+        key = rng.fold_in("seed", number, rng.rows[0]).key
         key = ops.bitwise_and(key, 0x7FFFFFFF)
         values[id(seed)] = ops.cast(ops.stack([key, ops.zeros_like(key)]), seed.dtype)
     options = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}

@@ -31,7 +31,7 @@ def cut(images, top, left, size):
 
 
 def normalized(patches, value_range):
-    """Patches of one brightness and contrast, so that neither tells which are neighbours.
+    """Patches of one brightness and contrast, so that neither tells which are neighbors.
 
     Mean 0 and deviation 1 over each patch, brought back into the range that the backbone sees: the mean at its middle,
     two deviations at its ends, where it is cut off.
@@ -45,17 +45,17 @@ def normalized(patches, value_range):
     """
     low, high = value_range
     patches = ops.cast(patches, "float32")
-    centred = patches - ops.mean(patches, axis=(1, 2, 3), keepdims=True)
-    deviation = ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True))
-    # A patch of one colour has no contrast to bring to 1.
-    centred = centred / ops.maximum(deviation, 1e-3 * (high - low))
-    return ops.clip(low + (high - low) * (0.5 + 0.25 * centred), low, high)
+    centered = patches - ops.mean(patches, axis=(1, 2, 3), keepdims=True)
+    deviation = ops.sqrt(ops.mean(ops.square(centered), axis=(1, 2, 3), keepdims=True))
+    # A patch of one color has no contrast to bring to 1.
+    centered = centered / ops.maximum(deviation, 1e-3 * (high - low))
+    return ops.clip(low + (high - low) * (0.5 + 0.25 * centered), low, high)
 
 
 def drop_colours(patches, channel, noise):
     """Keeps one channel of each image and puts its mean, with a little noise, in the place of the others.
 
-    Lenses bend colours apart towards the edges of a photograph, and a network can tell from that where a patch was.
+    Lenses bend colors apart towards the edges of a photograph, and a network can tell from that where a patch was.
 
     Args:
         patches: `(n, size, size, channels)`.

@@ -7,7 +7,7 @@ from keras_ssl.augment.views import Views
 
 
 def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 255)):
-    """SimCLR's policy: crop, flip, colour jitter, gray, blur; both views alike.
+    """SimCLR's policy: crop, flip, color jitter, gray, blur; both views alike.
 
     Up to 32 pixels there is no blur, as in the paper's experiments on CIFAR-10 (appendix B.9). With other than three
     channels, saturation, hue and gray have no meaning and are left out.
@@ -15,7 +15,7 @@ def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 25
     Args:
         size: height and width of a view in pixels, or one number for both.
         channels: of the images.
-        strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10.
+        strength: of the color jitter; 1 for ImageNet, 0.5 for CIFAR-10.
         scale: smallest and largest area of the crop, as a fraction of the image.
         value_range: of the images.
 
@@ -46,9 +46,9 @@ def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 25
 
 
 def byol(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
-    """BYOL's policy: crop, flip, colour jitter, gray, blur, solarisation; the two views differ.
+    """BYOL's policy: crop, flip, color jitter, gray, blur, solarization; the two views differ.
 
-    The first view is always blurred and never solarised; the second is blurred once in ten times and solarised once in
+    The first view is always blurred and never solarized; the second is blurred once in ten times and solarized once in
     five. As in `simclr`, there is no blur up to 32 pixels (where a tenth of the side is no kernel), and with other than
     three channels saturation, hue and gray are left out.
 
@@ -98,8 +98,8 @@ def barlow_twins(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
 def small_gray(size, value_range=(0, 255)):
     """For small gray images such as Fashion-MNIST: mild crop, flip, brightness and contrast, an erased box.
 
-    SimCLR's own crops take down to 8 % of the image, which leaves nothing to recognise of a shirt of 28 pixels, and
-    most of its colour steps do nothing to gray. This policy is measured (docs/methods.md), not a paper's.
+    SimCLR's own crops take down to 8 % of the image, which leaves nothing to recognize of a shirt of 28 pixels, and
+    most of its color steps do nothing to gray. This policy is measured (docs/methods.md), not a paper's.
 
     Args:
         size: height and width of a view in pixels, or one number for both.

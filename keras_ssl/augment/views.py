@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.layer import apply_layers, build_layer, checked_layers
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.backbones import input_shape
 from keras_ssl.keras_compat import flatten_layers
 
@@ -82,21 +82,21 @@ class Views(keras.layers.Layer):
                     f"{value_range}: give both the range of your images."
                 )
 
-    def call(self, images, draws=None):
+    def call(self, images, rng=None):
         """Makes the views.
 
         Args:
             images: `(n, height, width, channels)`, uint8 or float.
-            draws: `Draws` of n rows. The model hands those of its step; without them each call draws anew.
+            rng: `RowRNG` of n rows. The model hands those of its step; without them each call draws anew.
 
         Returns:
             A tuple of float32 tensors, one a view.
         """
         images = ops.cast(images, "float32")
-        if draws is None:
-            draws = Draws(0, ops.arange(ops.shape(images)[0])).fold(self.generator.next()[1])
+        if rng is None:
+            rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(self.generator.next()[1])
         return tuple(
-            apply_layers(branch, images, draws.fold("view", number)) for number, branch in enumerate(self.branches)
+            apply_layers(branch, images, rng.fold_in("view", number)) for number, branch in enumerate(self.branches)
         )
 
     def compute_output_shape(self, input_shape):

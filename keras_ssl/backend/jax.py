@@ -9,6 +9,7 @@ import numpy as np
 
 __all__ = [
     "COMPILES_BY_DEFAULT",
+    "LOCAL_STRATEGY",
     "STATELESS_STEPS",
     "all_gather_ints",
     "check_devices",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 COMPILES_BY_DEFAULT = True
+LOCAL_STRATEGY = "data_parallel"
 STATELESS_STEPS = True
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "COMPILES_BY_DEFAULT",
     "FUSED_BATCH_NORM",
     "HOW_TO_ENTER_A_STRATEGY",
+    "LOCAL_STRATEGY",
     "MODELS_CARRY_THEIR_STRATEGY",
     "REPLICAS_SHARE_A_STEP",
     "STATELESS_STEPS",
@@ -58,6 +59,9 @@ REPLICAS_SHARE_A_STEP = True
 
 FUSED_BATCH_NORM = False
 """Whether `fused_batch_norm` can be called."""
+
+LOCAL_STRATEGY = None
+"""What the command calls the strategy of `local_replicas`; None where there is none."""
 
 MODELS_CARRY_THEIR_STRATEGY = False
 """Whether `fit` may be called outside of the scope in which a model was made."""

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import data
-from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.callbacks.periodic import PeriodicCallback, continues_epoch
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
@@ -117,9 +117,9 @@ class CollapseMonitor(PeriodicCallback):
         made = []
         for start in range(0, len(self.images), self.batch_size):
             part = self.images[start : start + self.batch_size]
-            draws = Draws(self.model.seed, start + ops.arange(len(part), dtype="int32")).fold("collapse")
-            views = self.model.views(part, draws=draws)
-            pair = views[:2] if len(views) > 1 else (views[0], self.model.views(part, draws=draws.fold(1))[0])
+            rng = RowRNG(self.model.seed, start + ops.arange(len(part), dtype="int32")).fold_in("collapse")
+            views = self.model.views(part, rng=rng)
+            pair = views[:2] if len(views) > 1 else (views[0], self.model.views(part, rng=rng.fold_in(1))[0])
             made.append([ops.convert_to_numpy(view) for view in pair])
         return tuple(np.concatenate(side) for side in zip(*made))
 

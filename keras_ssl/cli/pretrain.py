@@ -110,15 +110,15 @@ def _replicas(settings):
     """The scope of the run: all GPUs of this machine, or parts of its CPU, or nothing."""
     import keras
 
-    from keras_ssl import distribute
+    from keras_ssl import backend, distribute
 
-    backend, strategy, devices = keras.backend.backend(), settings.strategy, settings.devices
+    strategy, devices = settings.strategy, settings.devices
     if strategy == "none":
         return contextlib.nullcontext()
-    needed = {"mirrored": "tensorflow", "data_parallel": "jax", "auto": backend}[strategy]
-    if needed != backend or backend == "torch":
-        needed = "tensorflow or jax" if strategy == "auto" else needed
-        raise ValueError(f"--strategy={strategy} needs KERAS_BACKEND={needed}; the backend is {backend}.")
+    if backend.LOCAL_STRATEGY is None or strategy not in ("auto", backend.LOCAL_STRATEGY):
+        needed = {"mirrored": "tensorflow", "data_parallel": "jax", "auto": "tensorflow or jax"}[strategy]
+        name = keras.backend.backend()
+        raise ValueError(f"--strategy={strategy} needs KERAS_BACKEND={needed}; the backend is {name}.")
     if devices and settings.batch_size % devices:
         raise ValueError(f"--batch_size={settings.batch_size} does not divide among --devices={devices}.")
     if devices:

@@ -44,7 +44,7 @@ class ArrayBatches(keras.utils.PyDataset):
         shuffle: in an order of its own each pass; else as they come.
         seed: of the order.
         steps: batches an epoch; None for one pass.
-        share: `(number, mine)`: each batch is cut into so many shares of neighbouring rows, and this process's alone
+        share: `(number, mine)`: each batch is cut into so many shares of neighboring rows, and this process's alone
             is given. The order is that of the whole set, so that the shares together are the batch of one process.
         parts: the names of all parts that a user gave, also of those that are not in `arrays`.
     """

@@ -47,7 +47,7 @@ def label_efficiency(
         verbose: 1 for a progress bar.
 
     Returns:
-        A dict of representation to dict of column to `Cell`; columns are `"linear, 10 a class"`, `"kNN, all"` ….
+        A dict of representation to dict of column to `Cell`; columns are `"linear, 10 per class"`, `"kNN, all"` ….
     """
     labels, query_labels = np.asarray(labels), np.asarray(query_labels)
     largest = np.unique(labels, return_counts=True)[1].max()
@@ -57,7 +57,7 @@ def label_efficiency(
             rows = np.random.default_rng(seed).permutation(len(labels))[:most]
             plan.append(("all" if len(rows) == len(labels) else f"{most} in all", [np.sort(rows)]))
         elif number < largest:
-            plan.append((f"{number} a class", [draw_labels(labels, number, seed + draw) for draw in range(draws)]))
+            plan.append((f"{number} per class", [draw_labels(labels, number, seed + draw) for draw in range(draws)]))
     total = len(representations) * sum(len(rows) for _, rows in plan)
     bar = keras.utils.Progbar(total, unit_name="probe", verbose=verbose) if verbose else None
     table = {}

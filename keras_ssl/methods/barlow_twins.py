@@ -25,11 +25,11 @@ class BarlowTwins(SelfSupervisedModel):
         views: two views; None for the paper's policy at the backbone's size (`augment.barlow_twins`), or for images of
             one channel and up to 64 pixels `augment.small_gray`.
         projector: from pooled features to the embedding; None for the paper's: three dense layers of 8192, the first
-            two with batch normalisation and ReLU, the last with neither nor a bias. `keras.layers.Identity()` for none.
+            two with batch normalization and ReLU, the last with neither nor a bias. `keras.layers.Identity()` for none.
         off_diagonal_weight: λ, 0 or more.
         scale: of the loss, above 0. It is no free knob beside the learning rate of SGD or LARS: with their momentum
             alone, half of one is half of the other.
-        one_pass: run both views as one batch, so that batch normalisation sees 2N images; else one view after the
+        one_pass: run both views as one batch, so that batch normalization sees 2N images; else one view after the
             other, as the authors' code does.
         **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
     """

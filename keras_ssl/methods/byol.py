@@ -29,13 +29,13 @@ class BYOL(SelfSupervisedModel):
             for the teacher is made from it.
         views: two views; None for the paper's policy at the backbone's size (`augment.byol`), or for images of one
             channel and up to 64 pixels `augment.small_gray`.
-        projector, predictor: None for the paper's: 4096 with batch normalisation and ReLU, then 256.
+        projector, predictor: None for the paper's: 4096 with batch normalization and ReLU, then 256.
             `keras.layers.Identity()` for none.
         momentum: τ. A number is the base of the paper's cosine, which ends at 1 with the run; or a schedule, a function
             of the optimizer step (`keras_ssl.teacher`, any Keras `LearningRateSchedule`).
         batch_norm: in the projector and predictor where these are None.
-        statistics: of the teacher's batch normalisation: see `keras_ssl.teacher.Teacher`.
-        one_pass: run both views as one batch, so that batch normalisation sees 2N images; else one view after the
+        statistics: of the teacher's batch normalization: see `keras_ssl.teacher.Teacher`.
+        one_pass: run both views as one batch, so that batch normalization sees 2N images; else one view after the
             other, as the authors' code does.
         **kwargs: `value_range`, `seed`, `name`, `dtype`: see `SelfSupervisedModel`.
     """
@@ -45,7 +45,7 @@ class BYOL(SelfSupervisedModel):
     view_counts = (2,)
     batch_dependent = False
     collapse_advice = (
-        "Keep the predictor and batch normalisation in the heads, take a momentum from 0.99 up, and a smaller learning "
+        "Keep the predictor and batch normalization in the heads, take a momentum from 0.99 up, and a smaller learning "
         "rate with warm-up: a rate made for LARS is far too large for Adam."
     )
 

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import augment, heads
-from keras_ssl.augment.draws import Draws
 from keras_ssl.augment.geometry import warp
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.model import SelfSupervisedModel
 
 # Upper left, upper right, lower right, lower left.
@@ -64,13 +64,13 @@ class Distortion(SelfSupervisedModel):
 
     def embed(self, views, training):
         image = views[0]
-        distorted, moves = self.distorted(image, self.draws("distortion"))
+        distorted, moves = self.distorted(image, self.rng("distortion"))
         features = self.map_views(self.features, [image, distorted], training, one_pass=True)
         return {"predicted": self.head(ops.concatenate(features, axis=1), training=training), "moves": moves}
 
-    def distorted(self, images, draws):
+    def distorted(self, images, rng):
         """The images, distorted, and the moves of their corners, `(n, 2 · corners)` in units of `strength`."""
-        moves = draws.uniform("corners", 2 * self.corners, -1.0, 1.0)
+        moves = rng.uniform("corners", 2 * self.corners, -1.0, 1.0)
         return warp(images, self._moved(ops.reshape(moves, (-1, self.corners, 2)))), moves
 
     def _moved(self, moves):
@@ -88,7 +88,7 @@ class Distortion(SelfSupervisedModel):
 
     def pretext_examples(self, images):
         images = ops.cast(images, "float32")
-        distorted, moves = self.distorted(images, Draws(self.seed, ops.arange(len(images))))
+        distorted, moves = self.distorted(images, RowRNG(self.seed, ops.arange(len(images))))
         percent = 100.0 * self.strength * ops.convert_to_numpy(moves).reshape(len(images), -1, 2)
         captions = []
         for row in percent:

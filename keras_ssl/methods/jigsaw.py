@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_ssl import augment, heads, losses
 from keras_ssl.augment import patches
-from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.model import SelfSupervisedModel
 
 
@@ -20,7 +20,7 @@ class Jigsaw(SelfSupervisedModel):
     different from each other as can be (`augment.patches.permutations`); one backbone sees each patch, and a classifier
     on all features says which order it is. Two of the paper's guards against shortcuts are built in: patches lie at
     random in their cells, so that edges don't meet, and each is brought to one brightness and contrast. The third is
-    for photographs, whose colours a lens shifts: put `augment.RandomGrayscale` into `views`.
+    for photographs, whose colors a lens shifts: put `augment.RandomGrayscale` into `views`.
 
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
     `(None, None, channels)`, sees them as they are, which is quicker.
@@ -84,11 +84,11 @@ class Jigsaw(SelfSupervisedModel):
         return cell, cell - gap
 
     def embed(self, views, training):
-        parts, _, number = self.puzzle(views[0], self.draws("jigsaw"))
+        parts, _, number = self.puzzle(views[0], self.rng("jigsaw"))
         features = self.map_views(self.features, self.resize_to_backbone(parts), training, one_pass=True)
         return {"logits": self.head(ops.concatenate(features, axis=1), training=training), "order": number}
 
-    def puzzle(self, image, draws):
+    def puzzle(self, image, rng):
         """`(parts, places, number)`: patches in an order drawn for each image, where they were cut, and which order.
 
         Returns:
@@ -96,12 +96,12 @@ class Jigsaw(SelfSupervisedModel):
             int32 `(n,)`.
         """
         count, pieces = self._orders.shape
-        number = ops.cast(draws.uniform("order") * count, "int32")
+        number = ops.cast(rng.uniform("order") * count, "int32")
         cells = ops.take(ops.convert_to_tensor(self.orders), number, axis=0)
         cell, patch = self.geometry(min(image.shape[1:3]))
         places = []
         for name, place in (("rows", cells // self.grid), ("columns", cells % self.grid)):
-            free = ops.floor(draws.uniform(name, pieces) * (cell - patch + 1))
+            free = ops.floor(rng.uniform(name, pieces) * (cell - patch + 1))
             places.append(place * cell + ops.cast(free, "int32"))
         parts = [patches.normalized(part, self.value_range) for part in patches.cut(image, *places, patch)]
         return parts, places, number
@@ -114,7 +114,7 @@ class Jigsaw(SelfSupervisedModel):
         )
 
     def pretext_examples(self, images):
-        parts, places, number = self.puzzle(images, Draws(self.seed, ops.arange(len(images))))
+        parts, places, number = self.puzzle(images, RowRNG(self.seed, ops.arange(len(images))))
         orders = ops.convert_to_numpy(self.orders)[ops.convert_to_numpy(number)]
         captions = [[str(cell + 1) for cell in order] for order in orders]
         return {"pictures": parts, "captions": captions, "places": ops.stack(places, axis=-1)}

@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_ssl import augment, heads, losses
 from keras_ssl.augment import patches
-from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.model import SelfSupervisedModel
 
-# The eight neighbours of the middle of a 3×3 grid, row by row.
+# The eight neighbors of the middle of a 3×3 grid, row by row.
 _ROWS, _COLUMNS = (0, 0, 0, 1, 1, 2, 2, 2), (0, 1, 2, 0, 2, 0, 1, 2)
 _NAMES = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
 
@@ -19,9 +19,9 @@ _NAMES = ("upper left", "above", "upper right", "left", "right", "lower left", "
 class RelativePatch(SelfSupervisedModel):
     """Context prediction (Doersch et al., "Unsupervised Visual Representation Learning by Context Prediction", 2015).
 
-    The middle patch of a 3×3 grid and one of its eight neighbours, drawn for each image, go through one backbone; a
-    classifier on both features says which neighbour it was. The paper's guards against shortcuts (section 3.1): a gap
-    between patches, and a jitter of each, so that edges don't meet; and all but one colour channel dropped, so that
+    The middle patch of a 3×3 grid and one of its eight neighbors, drawn for each image, go through one backbone; a
+    classifier on both features says which neighbor it was. The paper's guards against shortcuts (section 3.1): a gap
+    between patches, and a jitter of each, so that edges don't meet; and all but one color channel dropped, so that
     chromatic aberration does not tell where in the lens a patch was.
 
     Where the backbone is made for one size of image, patches are brought to that; a backbone of open size,
@@ -83,13 +83,13 @@ class RelativePatch(SelfSupervisedModel):
         return patch, gap, jitter
 
     def embed(self, views, training):
-        pair, _, position = self.pair(views[0], self.draws("relative_patch"))
+        pair, _, position = self.pair(views[0], self.rng("relative_patch"))
         features = self.map_views(self.features, self.resize_to_backbone(pair), training, one_pass=True)
         logits = self.head(ops.concatenate(features, axis=1), training=training)
         return {"logits": logits, "position": position}
 
-    def pair(self, image, draws):
-        """`(pair, places, position)`: both patches, where they were cut, and which neighbour the second is.
+    def pair(self, image, rng):
+        """`(pair, places, position)`: both patches, where they were cut, and which neighbor the second is.
 
         Returns:
             A list of two tensors `(n, patch, patch, channels)`; first rows and first columns, `(n, 2)` each; int32
@@ -97,30 +97,30 @@ class RelativePatch(SelfSupervisedModel):
         """
         height, width = image.shape[1:3]
         patch, gap, jitter = self.geometry(height, width)
-        position = ops.cast(draws.uniform("position") * 8.0, "int32")
+        position = ops.cast(rng.uniform("position") * 8.0, "int32")
         top, left = (
-            self._places(draws, name, position, side, patch, gap, jitter)
+            self._places(rng, name, position, side, patch, gap, jitter)
             for name, side in (("rows", height), ("columns", width))
         )
         pair = [
-            self._without_shortcuts(part, draws.fold(n)) for n, part in enumerate(patches.cut(image, top, left, patch))
+            self._without_shortcuts(part, rng.fold_in(n)) for n, part in enumerate(patches.cut(image, top, left, patch))
         ]
         return pair, (top, left), position
 
-    def _places(self, draws, name, position, side, patch, gap, jitter):
-        """The first pixel of the middle patch and of its neighbour, along one side: `(n, 2)`."""
+    def _places(self, rng, name, position, side, patch, gap, jitter):
+        """The first pixel of the middle patch and of its neighbor, along one side: `(n, 2)`."""
         cell = ops.take(ops.convert_to_tensor(_ROWS if name == "rows" else _COLUMNS, "int32"), position)
         cells = ops.stack([ops.ones_like(cell), cell], axis=1)
-        moved = ops.floor(draws.uniform(name, 2) * (2 * jitter + 1)) - jitter
+        moved = ops.floor(rng.uniform(name, 2) * (2 * jitter + 1)) - jitter
         start = (side - 3 * patch - 2 * gap) // 2 + cells * (patch + gap) + ops.cast(moved, "int32")
         return ops.clip(start, 0, side - patch)
 
-    def _without_shortcuts(self, part, draws):
+    def _without_shortcuts(self, part, rng):
         channels = part.shape[-1]
         if not self.drop_colours or channels == 1:
             return part
-        channel = ops.floor(draws.uniform("channel") * channels)
-        noise = draws.uniform("noise", part.shape[1] * part.shape[2] * channels, -(3.0**0.5), 3.0**0.5)
+        channel = ops.floor(rng.uniform("channel") * channels)
+        noise = rng.uniform("noise", part.shape[1] * part.shape[2] * channels, -(3.0**0.5), 3.0**0.5)
         return patches.drop_colours(part, channel, ops.reshape(noise, ops.shape(part)))
 
     def objective(self, outputs, batch):
@@ -131,7 +131,7 @@ class RelativePatch(SelfSupervisedModel):
         )
 
     def pretext_examples(self, images):
-        pair, places, position = self.pair(images, Draws(self.seed, ops.arange(len(images))))
+        pair, places, position = self.pair(images, RowRNG(self.seed, ops.arange(len(images))))
         captions = [["middle", _NAMES[number]] for number in ops.convert_to_numpy(position)]
         return {"pictures": pair, "captions": captions, "places": ops.stack(places, axis=-1)}
 

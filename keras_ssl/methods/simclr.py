@@ -26,15 +26,15 @@ class SimCLR(SelfSupervisedModel):
         views: two views; None for SimCLR's policy at the backbone's size (`augment.simclr`), or for images of one
             channel and up to 64 pixels `augment.small_gray`.
         projector: from pooled features to the embedding; None for the paper's: two dense layers with batch
-            normalisation, as wide as the features and 128. `keras.layers.Identity()` for none.
+            normalization, as wide as the features and 128. `keras.layers.Identity()` for none.
         temperature: T of NT-Xent, above 0. The paper: 0.1 for ImageNet, 0.5 for CIFAR-10.
-        one_pass: run both views as one batch, as the authors' code does, so that batch normalisation sees 2N images;
+        one_pass: run both views as one batch, as the authors' code does, so that batch normalization sees 2N images;
             else one view after the other.
         memory: embeddings of past batches that are further negatives of every row, the oldest overwritten first; 0 for
             none. Both views of a batch are pushed after each step, so it holds `memory / (2 · batch_size)` batches,
             and must hold one. Keep it well below twice the number of images: an image that comes again meets its own
             older embedding as a negative. `evaluate` uses it, and never changes it;
-            while batch normalisation's moving statistics settle, what is in it is another kind of embedding there.
+            while batch normalization's moving statistics settle, what is in it is another kind of embedding there.
         negatives: what weighs the negatives: `keras_ssl.mining.HardnessWeighted()`, `WithoutFalseNegatives()`, or a
             function of yours (see `losses.nt_xent`, `weighting`); None for all alike.
         contrast: the loss, a function with the arguments of `losses.nt_xent`: also `losses.dcl`, `losses.dclw` and

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_ssl.augment.draws import Draws
+from keras_ssl.augment.rng import RowRNG
 from keras_ssl.data.split import sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
@@ -43,8 +43,8 @@ class PageData:
 
     def views(self, images):
         """Views from a fixed seed, so that the page looks the same when it is made again."""
-        draws = Draws(self.model.seed, np.arange(len(images))).fold("report")
-        return [keras.ops.convert_to_numpy(view) for view in self.model.views(images, draws=draws)]
+        rng = RowRNG(self.model.seed, np.arange(len(images))).fold_in("report")
+        return [keras.ops.convert_to_numpy(view) for view in self.model.views(images, rng=rng)]
 
 
 def views(page, data):

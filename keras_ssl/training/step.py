@@ -15,11 +15,11 @@ class Step:
 
     Attributes:
         outputs: what the forward pass gave, for what happens after the optimizer.
-        draws: of the rows that are being embedded.
+        rng: `RowRNG` of the rows that are being embedded.
     """
 
     def __init__(self, model, training):
-        self.model, self.training, self.outputs, self.draws = model, training, None, None
+        self.model, self.training, self.outputs, self.rng = model, training, None, None
 
     def __enter__(self):
         self._outer = getattr(_running, "step", None)

@@ -54,7 +54,7 @@ class Trainer(keras.Model):
                 with each other: a mean of small batches is not the large one.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`.
             micro_batch_size: images that are in the network at a time, on each device; it must divide the images of a
-                device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalisation
+                device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalization
                 sees one micro-batch at a time. None for the whole batch at once.
             loss, loss_weights, metrics, weighted_metrics: refused.
         """
@@ -173,7 +173,7 @@ class Trainer(keras.Model):
     ):
         """The method's loss and metrics, with views drawn by a fixed seed; as Keras' own otherwise.
 
-        Batch normalisation runs in inference mode, as in every Keras evaluation. For what the features are worth
+        Batch normalization runs in inference mode, as in every Keras evaluation. For what the features are worth
         downstream, see `keras_ssl.evaluate`.
         """
         if not is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
@@ -242,8 +242,8 @@ class Trainer(keras.Model):
             self._notify_once(
                 "dropped",
                 f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
-                f"the {feed.rows_left_over} that are left over "
-                f"{'are others in each pass' if feed.shuffled else 'at the end are not used'}.",
+                f"the last partial batch ({feed.rows_left_over} images) is dropped"
+                f"{', different images each epoch' if feed.shuffled else ''}.",
             )
 
     def _notify_once(self, about, sentence):
@@ -320,7 +320,7 @@ class Trainer(keras.Model):
         for name, metric in metrics.items():
             self._reduced(name, metric)
         if self.losses:
-            total += super().compute_loss()  # regularisers and add_loss of the user's layers, scaled by Keras
+            total += super().compute_loss()  # regularizers and add_loss of the user's layers, scaled by Keras
         return total
 
     def _reduced(self, name, values):

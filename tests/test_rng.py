@@ -8,7 +8,7 @@ from conftest import compiled
 from keras import ops
 from scipy import stats
 
-from keras_ssl.augment import Draws
+from keras_ssl.augment import RowRNG
 
 ROWS = np.arange(50_000)
 
@@ -37,8 +37,8 @@ def oracle(seed, step, view, name, rows, columns):
 
 
 def numbers(seed=7, step=3, view=1, rows=ROWS, name="crop", columns=4):
-    draws = Draws(seed, ops.convert_to_tensor(rows.astype("int32"))).fold(ops.convert_to_tensor(np.int32(step)), view)
-    return ops.convert_to_numpy(draws.uniform(name, columns))
+    rng = RowRNG(seed, ops.convert_to_tensor(rows.astype("int32"))).fold_in(ops.convert_to_tensor(np.int32(step)), view)
+    return ops.convert_to_numpy(rng.uniform(name, columns))
 
 
 def test_draws_are_bit_equal_to_the_hash_in_numpy_on_every_backend():
@@ -51,7 +51,7 @@ def test_a_row_has_its_numbers_in_whichever_batch_it_sits():
 
 def test_compiled_draws_are_the_same_bits():
     def draw(rows, step):
-        return Draws(7, rows).fold(step, 1).uniform("crop", 4)
+        return RowRNG(7, rows).fold_in(step, 1).uniform("crop", 4)
 
     rows, step = ops.convert_to_tensor(ROWS.astype("int32")), ops.convert_to_tensor(np.int32(3))
     np.testing.assert_array_equal(ops.convert_to_numpy(compiled(draw)(rows, step)), numbers())
@@ -64,7 +64,7 @@ def test_another_seed_step_view_or_name_gives_independent_numbers(change):
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.02  # 4.5 standard errors of 50,000 pairs
 
 
-def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbours():
+def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbors():
     drawn = numbers()
     assert drawn.min() >= 0.0
     assert drawn.max() < 1.0
@@ -75,7 +75,7 @@ def test_numbers_are_uniform_and_uncorrelated_over_columns_and_neighbours():
     assert abs(np.corrcoef(drawn[1:, 0], drawn[:-1, 0])[0, 1]) < 0.02
 
 
-def test_neighbouring_seeds_and_steps_are_independent():
+def test_neighboring_seeds_and_steps_are_independent():
     first = np.array(
         [[numbers(seed, step, rows=ROWS[:1], columns=1)[0, 0] for step in range(20)] for seed in range(20)]
     )
@@ -84,13 +84,13 @@ def test_neighbouring_seeds_and_steps_are_independent():
 
 
 def test_permutations_are_permutations_and_each_place_takes_each_value():
-    draws = Draws(0, ops.arange(4000))
-    orders = ops.convert_to_numpy(draws.permutation("order", 4))
+    rng = RowRNG(0, ops.arange(4000))
+    orders = ops.convert_to_numpy(rng.permutation("order", 4))
     assert (np.sort(orders, axis=1) == np.arange(4)).all()
     counts = np.array([[np.sum(orders[:, place] == value) for value in range(4)] for place in range(4)])
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
 
 
 def test_chance_is_the_share_of_rows():
-    drawn = ops.convert_to_numpy(Draws(0, ops.arange(20_000)).chance("apply", 0.3))
+    drawn = ops.convert_to_numpy(RowRNG(0, ops.arange(20_000)).bernoulli("apply", 0.3))
     assert abs(drawn.mean() - 0.3) < 0.015

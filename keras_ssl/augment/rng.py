@@ -44,7 +44,7 @@ def _mix_number(x):
     return x ^ (x >> 16)
 
 
-class Draws:
+class RowRNG:
     """The random numbers of some rows, for one purpose.
 
     Args:
@@ -59,22 +59,22 @@ class Draws:
         self._tensor = None
         self._mixed_rows = _mix(self.rows * _int32(_GOLDEN))
 
-    def fold(self, *purpose):
+    def fold_in(self, *purpose):
         """Independent draws of the same rows for another purpose.
 
         Args:
             purpose: integers, integer scalar tensors or strings, such as a step, a view's number, a layer's number.
         """
-        draws = copy.copy(self)
+        rng = copy.copy(self)
         for part in purpose:
             if isinstance(part, str):
                 part = zlib.crc32(part.encode())
             if isinstance(part, int):
-                draws._number = _mix_number((draws._number + (part + 1) * _GOLDEN) & 0xFFFFFFFF)
+                rng._number = _mix_number((rng._number + (part + 1) * _GOLDEN) & 0xFFFFFFFF)
             else:
-                draws._tensor = _mix(draws.key + ops.cast(part, "int32") * _int32(_GOLDEN))
-                draws._number = 0
-        return draws
+                rng._tensor = _mix(rng.key + ops.cast(part, "int32") * _int32(_GOLDEN))
+                rng._number = 0
+        return rng
 
     @property
     def key(self):
@@ -92,14 +92,14 @@ class Draws:
         Returns:
             `(n,)`, or `(n, columns)`.
         """
-        counter = self._mixed_rows + self.fold(name).key
+        counter = self._mixed_rows + self.fold_in(name).key
         if columns is not None:
             counter = counter[:, None] + ops.arange(columns, dtype="int32")[None, :] * _int32(_SQRT3)
         bits = _shift_right(_mix(counter), 8)
         # 24 bits are what a float32 holds exactly: the same number on each backend, and never 1.
         return ops.cast(bits, "float32") * np.float32(2.0**-24 * (high - low)) + np.float32(low)
 
-    def chance(self, name, probability):
+    def bernoulli(self, name, probability):
         """Boolean `(n,)`: true with the given probability."""
         return self.uniform(name) < np.float32(probability)
 

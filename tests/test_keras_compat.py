@@ -1,0 +1,122 @@
+"""What Keras does not publish and this library needs: each test tells when Keras changes it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_ssl import keras_compat
+
+BACKEND = keras.backend.backend()
+
+
+def small():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+
+
+def test_flatten_layers_goes_to_any_depth():
+    class Holder(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = small()
+
+    holder = Holder()
+    found = keras_compat.flatten_layers(holder)
+    assert found[0] is holder
+    assert {id(layer) for layer in holder.inner.layers} <= {id(layer) for layer in found}
+
+
+def test_an_optimizer_knows_the_place_of_a_variable():
+    model = small()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    places = [keras_compat.variable_index(optimizer, variable) for variable in model.trainable_variables]
+    assert places == [0, 1, 2, 3]
+
+
+def test_fit_tells_evaluate_that_its_data_are_prepared():
+    seen = []
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def evaluate(self, *arguments, **options):
+            seen.append(keras_compat.is_evaluation_of_fit(options))
+            return super().evaluate(*arguments, **options)
+
+    model, x = Model(), np.zeros((8, 3), "float32")
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], batch_size=4, validation_data=(x, x[:, :1]), verbose=0)
+    model.evaluate(x, x[:, :1], batch_size=4, verbose=0)
+    assert seen == [True, False]
+
+
+def test_callbacks_share_one_dict_of_parameters():
+    seen = []
+
+    class First(keras.callbacks.Callback):
+        def set_params(self, params):
+            super().set_params(params)
+            keras_compat.set_total_epochs(self, 7)
+
+    class Second(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.params["epochs"])
+
+    model, x = small(), np.zeros((8, 3), "float32")
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], batch_size=4, epochs=1, callbacks=[First(), Second()], verbose=0)
+    assert seen == [7]
+
+
+@pytest.mark.one_backend
+def test_a_data_set_of_tensorflow_is_told_by_its_class():
+    import tensorflow as tf
+
+    assert keras_compat.is_tf_dataset(tf.data.Dataset.range(3).map(lambda x: x))
+    assert not any(keras_compat.is_tf_dataset(other) for other in (np.zeros(3), [1], small()))
+
+
+def test_a_single_call_keeps_the_losses_of_every_view():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2, activity_regularizer="l2")
+
+        def call(self, x):
+            return keras_compat.single_call(lambda x: self.dense(x) + self.dense(2.0 * x), x)
+
+    model = Model()
+    model(np.ones((2, 3), "float32"))
+    assert len(model.losses) == 2
+
+
+def test_values_come_back_where_the_first_step_fails():
+    model = small()
+    before = [ops.convert_to_numpy(variable) for variable in model.variables]
+
+    class Broken(keras.Sequential):
+        pass
+
+    def broken(*arguments, **options):
+        raise RuntimeError("broken")
+
+    model.compile("sgd", "mse")
+    model.compute_loss = broken
+    x = np.zeros((8, 3), "float32")
+    with pytest.raises(RuntimeError, match="broken"), keras_compat.restore_on_error(model):
+        model.fit(x, x[:, :1], batch_size=4, verbose=0)
+    for variable, value in zip(model.variables, before):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a private attribute of TensorFlow's strategies")
+def test_strategies_number_their_collective_operations_from_a_key_of_their_class():
+    import tensorflow as tf
+
+    assert isinstance(tf.distribute.MirroredStrategy._collective_key_base, int)

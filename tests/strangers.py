@@ -73,14 +73,6 @@ def rough():
     return VICReg(backbone, projector=projector)
 
 
-def relu():
-    """On ReLU alone."""
-    layers = keras.layers
-    convolutions = [layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32, 32)]
-    backbone = keras.Sequential([keras.Input((28, 28, 1)), layers.Rescaling(1 / 127.5, -1), *convolutions])
-    return VICReg(backbone, projector=keras.Sequential([layers.Dense(64, "relu"), layers.Dense(32)]))
-
-
 def smooth():
     """On the network that the page advises."""
     return VICReg(tiny_backbone(), projector=keras.Sequential([keras.layers.Dense(32, "gelu"), keras.layers.Dense(32)]))

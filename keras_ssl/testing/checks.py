@@ -32,9 +32,9 @@ def check_method(make_model, images=None, only=None, verbose=True):
     """Checks a method against the contract of this library, as far as one process can.
 
     All checks run, also after one fails. Where two training runs differ that should be one, the rounding of the method
-    is measured: its initial weights are changed by a ten-millionth. Where that alone moves the run by more than the
-    tolerance, and by about as much as the difference, the verdict is "inconclusive": take a smoother network, such as
-    `keras_ssl.testing.tiny_backbone`. An inconclusive check has not passed.
+    is measured: its initial weights are changed by a ten-millionth up to a millionth. Where that alone moves the run by
+    more than the tolerance, and by about as much as the difference, the verdict is "inconclusive": take a smoother
+    network, such as `keras_ssl.testing.tiny_backbone`. An inconclusive check has not passed.
 
     Args:
         make_model: a function without arguments that makes a new, uncompiled `SelfSupervisedModel`. A small one: it is

@@ -12,8 +12,9 @@ checks the rest in processes of their own: each backend, several devices, severa
 model loaded where it was not made. It takes several methods, and starts its processes once for all of them.
 """
 
-from keras_ssl.testing.checks import CHECKS, CheckReport, check_method
+from keras_ssl.testing.checks import CHECKS, check_method
 from keras_ssl.testing.everywhere import check_everywhere
 from keras_ssl.testing.networks import tiny_backbone
+from keras_ssl.testing.reports import CheckReport, CheckResult
 
-__all__ = ["CHECKS", "CheckReport", "check_everywhere", "check_method", "tiny_backbone"]
+__all__ = ["CHECKS", "CheckReport", "CheckResult", "check_everywhere", "check_method", "tiny_backbone"]

@@ -1,6 +1,5 @@
 """The contract: one function per promise, and `check_method`, which runs them."""
 
-import dataclasses
 import difflib
 import pathlib
 import tempfile
@@ -13,10 +12,10 @@ from keras import ops
 
 from keras_ssl import batch_norm
 from keras_ssl.evaluate.features import extract_features
+from keras_ssl.testing.reports import CheckReport, CheckResult
 from keras_ssl.testing.runs import (
     BATCH,
     STEPS,
-    TOLERANCE,
     Differs,
     MethodUnderTest,
     Skip,
@@ -24,150 +23,115 @@ from keras_ssl.testing.runs import (
     same_arrays,
     same_run,
     same_values,
+    same_weights,
+    verdict_of,
 )
-
-# A fault moves a run by far more than rounding does: a difference up to so many times as large as rounding makes, on a
-# network where rounding alone passes the tolerance, says nothing of the method.
-ROUNDING_FACTOR = 10.0
-VERDICTS = ("passed", "failed", "inconclusive", "skipped")
-
-
-@dataclasses.dataclass
-class CheckReport:
-    """What `check_method` found.
-
-    Attributes:
-        method: its name.
-        results: a list of `(check, verdict, detail, seconds)`; a verdict is "passed", "failed", "inconclusive" or
-            "skipped".
-    """
-
-    method: str
-    results: list = dataclasses.field(default_factory=list)
-
-    @property
-    def passed(self):
-        """Names of the checks that passed."""
-        return list(self._of("passed"))
-
-    @property
-    def failed(self):
-        """What failed: a dict of check to what differs."""
-        return self._of("failed")
-
-    @property
-    def inconclusive(self):
-        """What could not be told on this network, a dict of check to why: it is not passed."""
-        return self._of("inconclusive")
-
-    @property
-    def skipped(self):
-        """What this process can't check: a dict of check to the reason."""
-        return self._of("skipped")
-
-    def _of(self, verdict):
-        return {name: detail for name, found, detail, _ in self.results if found == verdict}
-
-    def __str__(self):
-        counts = [f"{len(self._of(verdict))} {verdict}" for verdict in VERDICTS if self._of(verdict)]
-        lines = [f"{self.method} on {keras.backend.backend()}: {', '.join(counts)}"]
-        lines += [f"  {name:<32} {verdict:<12} {seconds:6.1f} s" for name, verdict, _, seconds in self.results]
-        for verdict in ("failed", "inconclusive", "skipped"):
-            lines += [f"  {verdict}: {name}: {detail}" for name, detail in self._of(verdict).items()]
-        return "\n".join(lines)
 
 
 def check_method(make_model, images=None, only=None, verbose=True):
     """Checks a method against the contract of this library, as far as one process can.
 
-    All checks run, also after one fails. Where two runs differ that should be one, rounding is measured: initial
-    weights are changed by a ten-millionth. Where that alone moves the run by more than the tolerance, and the
-    difference is not ten times as large, the verdict is "inconclusive": this network can't tell, take a smoother one,
-    such as `keras_ssl.testing.tiny_backbone`.
+    All checks run, also after one fails. Where two training runs differ that should be one, the rounding of the method
+    is measured: its initial weights are changed by a ten-millionth up to a millionth. Where that alone moves the run by
+    more than the tolerance, and by about as much as the difference, the verdict is "inconclusive": take a smoother
+    network, such as `keras_ssl.testing.tiny_backbone`. An inconclusive check has not passed.
 
     Args:
         make_model: a function without arguments that makes a new, uncompiled `SelfSupervisedModel`. A small one: it is
             trained some dozen times for a few steps.
         images: what to train on, in any form of arrays that `fit` takes, 640 rows or more; None for images of the
             bundled sample in the backbone's size and the model's value range.
-        only: names of checks; None for all.
-        verbose: print a line for each check when it is done.
+        only: names of checks, keys of `keras_ssl.testing.CHECKS`; None for all.
+        verbose: print a line for each check while it runs, with its seconds, and a table at the end.
 
     Returns:
         A `CheckReport`, which prints as a table.
 
     Raises:
-        AssertionError: with the names of the checks that failed and what differs.
+        AssertionError: if checks fail, with all of them and what differs.
 
     Warns:
-        UserWarning: with the names of the checks that are inconclusive.
+        UserWarning: if checks are inconclusive, with their names. To make that an error:
+            `assert not report.inconclusive`.
     """
-    checked_names(only)
-    report = run_checks(MethodUnderTest(make_model, images), only, print_line if verbose else None)
+    check_names(only)
+    case = MethodUnderTest(make_model, images)
+    report = run_checks(case, only, print_line if verbose else None)
+    if verbose:
+        print_line(str(report))
     if report.inconclusive:
-        warnings.warn(f"{report.method}: {len(report.inconclusive)} checks are inconclusive.\n{report}")
+        warnings.warn(
+            f"{report.method} on {report.backend}: {len(report.inconclusive)} checks are inconclusive, which is not "
+            "passed:\n" + _lines(report.inconclusive),
+            stacklevel=2,
+        )
     if report.failed:
-        raise AssertionError(str(report))
+        first = next(result.error for result in report.results if result.verdict == "failed")
+        message = f"{report.method} on {report.backend} fails {len(report.failed)} checks:\n" + _lines(report.failed)
+        raise AssertionError(message) from first
     return report
 
 
-def checked_names(only):
-    """Names of checks, once it is sure that there are such checks."""
+def _lines(found):
+    return "\n".join(f"  {check}: {detail}" for check, detail in found.items())
+
+
+def check_names(only, known=None):
+    """Raises a `ValueError` that says what is meant, where `only` has a name that no check has."""
+    known = CHECKS if known is None else known
+    if isinstance(only, str):
+        raise ValueError(f"`only` is a list of names of checks; write only=[{only!r}].")
     for name in only or ():
-        if name not in CHECKS:
-            near = difflib.get_close_matches(name, CHECKS, n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(CHECKS)}."
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(known)}."
             raise ValueError(f'`only`: there is no check "{name}". {hint}')
-    return only
 
 
 def run_checks(case, only=None, echo=None):
-    """A `CheckReport` of a `MethodUnderTest`; `echo` is given a line for each check."""
+    """A `CheckReport` of a `MethodUnderTest`; `echo` is given a line for each check when it is done."""
     report = CheckReport(type(case.model()).__name__)
     for name, check in CHECKS.items():
         if only is not None and name not in only:
             continue
-        start = time.monotonic()
-        verdict, detail = _judged(case, check)
-        report.results.append((name, verdict, detail, time.monotonic() - start))
+        result = timed(name, lambda check=check: check(case), case.rounding)
+        report.results.append(result)
         if echo:
-            echo(f"{report.method} on {keras.backend.backend()}: {name}: {verdict} ({report.results[-1][3]:.1f} s)")
+            echo(f"{report.method} on {report.backend}: {name}: {result}")
     return report
 
 
-def _judged(case, check):
-    try:
-        check(case)
-    except Skip as reason:
-        return "skipped", str(reason)
-    except Differs as error:
-        return verdict_of(error, case.rounding())
-    except AssertionError as error:
-        return "failed", str(error)
-    except Exception as error:
-        # A method that can't do what is asked of it fails this check, and the others are still of interest.
-        return "failed", f"{type(error).__name__}: {error}"
-    return "passed", ""
-
-
-def verdict_of(error, rounding):
-    """`(verdict, detail)` of two runs that differ.
+def timed(name, check, rounding):
+    """The `CheckResult` of a function.
 
     Args:
-        error: `Differs`.
-        rounding: how far rounding alone moves a run of the method.
+        name: of the check.
+        check: a function without arguments, which raises what it finds.
+        rounding: a function without arguments, which measures how far rounding moves a run of the method. It is only
+            called where two runs differ.
     """
-    measured = f"rounding alone moves a run of this network by {rounding:.3g}"
-    if rounding > TOLERANCE and error.difference <= ROUNDING_FACTOR * rounding:
-        return "inconclusive", f"{error}; {measured}: take a smoother network (GELU for ReLU, less batch normalization)"
-    return "failed", f"{error}; {measured}"
+    start = time.monotonic()
+    try:
+        check()
+        verdict, detail, error = "passed", "", None
+    except Skip as reason:
+        verdict, detail, error = "skipped", str(reason), None
+    except Differs as differs:
+        (verdict, detail), error = verdict_of(differs, rounding), differs
+    except AssertionError as assertion:
+        verdict, detail, error = "failed", str(assertion), assertion
+    except Exception as exception:
+        # A method that can't do what is asked of it fails this check, and the others are still of interest.
+        verdict, detail, error = "failed", f"{type(exception).__name__}: {exception}", exception
+    return CheckResult(name, verdict, detail, time.monotonic() - start, error)
 
 
 def print_line(line):
+    """Prints at once, also into a pipe."""
     print(line, flush=True)
 
 
-# The contract, one function a promise.
+# The contract, one function per promise.
 
 
 def arguments_are_attributes(case):
@@ -198,7 +162,7 @@ def loss_is_the_sum_of_its_terms(case):
         close(run.history["loss"], total, "the loss and the sum of its terms")
 
 
-def same_seedsame_run(case):
+def same_seed_same_run(case):
     """The same weights and the same seed give the same run."""
     same_run(case.train(), case.trained(), "two runs", tolerance=1e-6)
 
@@ -288,7 +252,7 @@ def saves_and_goes_on(case):
         loaded = keras.models.load_model(path)
         same_arrays(case.state(loaded), case.state(half.model), "the weights saved and loaded")
     resumed = case.train(loaded, epochs=(1, 2))
-    same_arrays(resumed.weights, case.trained().weights, "the weights of an interrupted run and of a straight one")
+    same_weights(resumed.weights, case.trained().weights, "the weights of an interrupted run and of a straight one")
 
 
 def learns(case):
@@ -319,7 +283,7 @@ def learns(case):
             # 640 images and 50 steps are too few to ask for more than this: noise of the probe is two points.
             least = untrained - 0.05
         else:
-            # A task that labels itself begins by giving up what neighbors see for what it asks: measured, up to 19
+            # A pretext task begins by giving up what neighbors see for what it asks: measured, up to 19
             # points in these 50 steps. It must not give up half of what is above chance.
             chance = 1.0 / len(np.unique(case.labels))
             least = (untrained + chance) / 2.0
@@ -332,7 +296,7 @@ CHECKS = {
         arguments_are_attributes,
         features_are_the_backbones,
         loss_is_the_sum_of_its_terms,
-        same_seedsame_run,
+        same_seed_same_run,
         step_counts_batches,
         evaluation_repeats,
         steps_per_execution,

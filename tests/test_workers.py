@@ -13,6 +13,7 @@ import worker_runs
 
 from keras_ssl import workers
 from keras_ssl.testing import everywhere
+from keras_ssl.testing.runs import TrainedRun
 
 BACKEND = keras.backend.backend()
 pytestmark = [
@@ -91,17 +92,23 @@ def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(workers, "run", remember)  # the second check compares the same runs with others
     (alone,) = everywhere.train([worker_runs.make_model], [None])
-    np.savez(tmp_path / "initial.npz", *alone["initial"])
-    logged = [np.array(alone["history"][name]) for name in sorted(alone["history"])]
-    np.savez(tmp_path / f"{BACKEND}.npz", *alone["weights"], *logged)
-    said = []
-    checked = everywhere.Everywhere(["tests.worker_runs:make_model"], [tmp_path], None, said.append)
-    checked.check_workers(BACKEND)
-    assert checked.failed == checked.inconclusive == []
-    assert said[0].startswith(f"tests.worker_runs:make_model, two workers on {BACKEND}: passed")
-    np.savez(tmp_path / f"{BACKEND}.npz", *[weight * 1.001 for weight in alone["weights"]], *logged)
-    checked.check_workers(BACKEND)
-    assert re.search(r"two workers .* and of one process", checked.failed[0])
+    spec, said = "tests.worker_runs:make_model", []
+    checked = everywhere.Everywhere([spec], tmp_path, echo=said.append)
+    np.savez(checked.folders[spec] / "initial.npz", *alone["initial"])
+
+    def check(weights):
+        kept = checked.folders[spec] / f"{BACKEND}.npz"
+        everywhere.write_run(kept, TrainedRun(None, alone["history"], weights))
+        checked.check_workers(BACKEND)
+        return checked.results[spec, BACKEND][-1]
+
+    assert check(alone["weights"]).verdict == "passed"
+    assert said[0].startswith(f"{spec} on {BACKEND}: two_workers: passed")
+    # This network is smooth: rounding excuses nothing.
+    monkeypatch.setattr(checked, "rounding", lambda spec, backend: {"weights": 1e-6})
+    result = check([weight * 1.001 for weight in alone["weights"]])
+    assert result.verdict == "failed"
+    assert "two workers and one process" in result.detail
 
 
 def test_the_example_of_two_workers_prints_one_loss_twice():

@@ -10,7 +10,7 @@ from methods_under_test import light_views
 from PIL import Image
 
 import keras_ssl
-from keras_ssl.data import ImageFiles, load
+from keras_ssl.data import ImageFiles, Split, adapter, lazy, load
 
 
 def picture(path, size=(12, 10), mode="RGB", value=200):
@@ -128,6 +128,47 @@ def idx(path, array):
     header = bytes([0, 0, 8, array.ndim]) + b"".join(int(side).to_bytes(4, "big") for side in array.shape)
     content = header + array.astype("uint8").tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def test_a_part_is_there_though_it_is_a_stream_or_empty():
+    stream, empty = Split(dataset=iter([])), Split(np.zeros((0, 8, 8, 1), "uint8"))
+    assert bool(stream) is True
+    assert bool(empty) is True
+    assert len(empty) == 0
+
+
+def test_a_validation_split_leaves_files_on_the_disk(tmp_path, monkeypatch):
+    for number in range(60):
+        picture(tmp_path / f"{number}.png", mode="L", value=number)
+    data, read = load(tmp_path, max_bytes=0), []
+    decode = ImageFiles._decode
+    monkeypatch.setattr(ImageFiles, "_decode", lambda files, row: read.append(row) or decode(files, row))
+    train, held_out = adapter.split_validation(data.train.images, None, needs(), 0.2)
+    assert read == []
+    assert [len(part["image"]) for part in (train, held_out)] == [48, 12]
+    assert [part["image"][0][0, 0, 0] for part in (train, held_out)] == [
+        int(pathlib.Path(part["image"].paths[0]).stem) for part in (train, held_out)
+    ]
+    assert len(read) == 2
+
+
+def needs():
+    return adapter.Needs(method="SimCLR", value_range=(0.0, 255.0), seed=0)
+
+
+def test_some_rows_of_images_are_read_when_they_are_asked_for():
+    array = np.arange(10)[:, None, None, None]
+    some = lazy.Rows(array, [3, 1, 4])
+    assert some.shape == (3, 1, 1, 1)
+    assert some[1:].ravel().tolist() == [1, 4]
+    joined = lazy.Joined([array, some])
+    assert joined.shape[0] == 13
+    assert joined[[0, 9, 10, 12]].ravel().tolist() == [0, 9, 3, 4]
+    assert joined[11].item() == 1
+    assert lazy.take(joined, slice(10, None))[:].ravel().tolist() == [3, 1, 4]
+    assert joined[:0].shape == (0, 1, 1, 1)
+    with pytest.raises(IndexError):
+        joined[13]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -285,6 +285,17 @@ def test_validation_loss_enters_the_logs_and_evaluate_gives_the_same(images):
     assert set(history) == {"loss", "nt_xent", "contrastive_accuracy"} | {f"val_{name}" for name in again}
 
 
+def test_callbacks_may_come_as_one_a_list_or_keras_own_list(images):
+    for wrap in (lambda one: one, lambda one: [[one]], lambda one: keras.callbacks.CallbackList([one])):
+        seen = []
+        model = simclr()
+        model.compile("sgd")
+        callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))  # noqa: B023
+        history = model.fit(images[:32], batch_size=16, epochs=2, callbacks=wrap(callback), verbose=0)
+        assert seen == [0, 1]
+        assert len(history.history["loss"]) == 2
+
+
 def test_validation_split_holds_out_the_last_images(images):
     split, apart = compiled(), None
     apart = compiled(copied(split))

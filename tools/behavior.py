@@ -5,8 +5,8 @@ features, the configuration, and the names in the `.keras` file.
 
 ```sh
 cd tests
-KERAS_BACKEND=jax python ../tools/behavior.py --write=/tmp/before
-KERAS_BACKEND=jax python ../tools/behavior.py --compare=/tmp/before
+KERAS_BACKEND=jax python ../tools/behavior.py --write=before
+KERAS_BACKEND=jax python ../tools/behavior.py --compare=before
 ```
 """
 

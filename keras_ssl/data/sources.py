@@ -15,10 +15,10 @@ from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.folders import load_folder
 from keras_ssl.data.split import Data, Split, make_split
 from keras_ssl.data.streams import is_stream
+from keras_ssl.names import DATA_SETS
 
 _SAMPLE = pathlib.Path(__file__).parent.parent / "datasets" / "fashion_mnist_sample.npz"
-_KERAS_NAMES = ("fashion_mnist", "mnist", "cifar10", "cifar100")
-NAMES = ("fashion_mnist_sample", *_KERAS_NAMES)
+NAMES = DATA_SETS
 _IN_MEMORY = 4 * 2**30
 
 _FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat"] + [

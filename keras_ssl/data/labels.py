@@ -114,7 +114,7 @@ def _of_floats(labels, what):
         )
     if most >= _EXACT_FLOATS.get(labels.dtype.name, 2**53):
         raise ValueError(
-            f"`{what}` are {labels.dtype} and as large as {most:.0f}, where that type does not tell neighboring numbers "
+            f"`{what}` are {labels.dtype} and as large as {most:.0f}, where the type does not tell neighboring numbers "
             "apart: give them as int64, or as strings."
         )
     whole = np.full(len(labels), MISSING, "int64")

@@ -252,7 +252,7 @@ def dataset_for_fit(batches, order=None):
         )
     if batches.steps is None or batches.workers > 1:
         return batches
-    spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0])
+    spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches.example)
 
     def read():
         for index in range(batches.num_batches):

@@ -8,15 +8,17 @@ import contextlib
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_ssl import backend
 from keras_ssl.data import tf_data
 from keras_ssl.data.arrays import ArrayBatches, adapt_arrays
-from keras_ssl.data.batch import whole_set
-from keras_ssl.data.lazy import take
+from keras_ssl.data.batch import check_batch, check_parts, standard_batch, whole_set
+from keras_ssl.data.labels import codes_of
+from keras_ssl.data.lazy import LazyArray, pictures_of, take
 from keras_ssl.data.split import Split
-from keras_ssl.data.streams import adapt_stream, is_stream
-from keras_ssl.keras_compat import is_tf_dataset
+from keras_ssl.data.streams import STEPS_ARGUMENT, adapt_stream, images_alone, is_stream
+from keras_ssl.data.value_range import check_images, concrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Needs:
         labels: whether it uses labels.
         index: whether it uses each image's number.
         batch_dependent: whether a row's loss depends on the other rows of its batch.
+        pair_labels: whether it takes pairs that come with whether they are of a kind, `"same"`.
+        view_counts: how many views of an image it takes where the user makes them; None for any.
+        image_rank: dimensions of a batch of images, as the backbone takes it; None where it does not say.
     """
 
     method: str
@@ -38,6 +43,9 @@ class Needs:
     labels: bool = False
     index: bool = False
     batch_dependent: bool = True
+    pair_labels: bool = False
+    view_counts: tuple | None = None
+    image_rank: int | None = None
 
     @property
     def parts(self):
@@ -91,8 +99,17 @@ class Feed:
 
     def shapes(self):
         """The shapes of one batch, in the library's form."""
-        first = next(iter(self.for_keras)) if is_tf_dataset(self.for_keras) else self.for_keras[0]
-        return keras.tree.map_structure(lambda part: tuple(part.shape), first)
+        return keras.tree.map_structure(lambda part: tuple(part.shape), self.example)
+
+    @property
+    def example(self):
+        """The first batch, in the library's form."""
+        return self._source.example
+
+    @property
+    def pictures(self):
+        """The `ImageFiles` that its images are read from while it is trained on; none for arrays and streams."""
+        return pictures_of(self._source.arrays) if isinstance(self._source, ArrayBatches) else []
 
 
 def adapt(x, y, needs, model, batch_size=None, shuffle=False, steps=None, what="x"):
@@ -114,15 +131,48 @@ def adapt(x, y, needs, model, batch_size=None, shuffle=False, steps=None, what="
     Raises:
         ValueError: with the argument, its value, and the way out.
     """
+    for name, number in (("batch_size", batch_size), (STEPS_ARGUMENT.get(what, "steps"), steps)):
+        if number is not None and not (isinstance(number, (int, np.integer)) and number >= 1):
+            raise ValueError(f"`{name}` must be 1 or more, or None for the default; it is {number!r}.")
     if isinstance(x, Split) and x.dataset is not None:
         x = x.dataset
+    if isinstance(x, (tuple, list)) and len(x) == 1 and y is None:
+        x = x[0]
     if is_stream(x):
         if batch_size is not None and what == "x":
             raise ValueError(f"`batch_size` is {batch_size}, but a stream comes in batches of its own: leave it out.")
-        source = adapt_stream(x, needs, model, what)
+        source = adapt_stream(x, needs, model, what, steps)
     else:
         source = adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what)
     return Feed(source, model, needs, steps)
+
+
+def images_for_predict(x, value_range, what="x"):
+    """Images for `predict`, in any form, with values looked at: an array, a `LazyArray`, or a stream of batches."""
+    if isinstance(x, Split):
+        x = x.images if x.dataset is None else x.dataset
+    if isinstance(x, LazyArray):  # files are checked when they are read
+        return x
+    if isinstance(x, dict) and "image" in x:
+        x = x["image"]
+    if is_stream(x):
+        return images_alone(x, value_range, what)
+    found = concrete(x)
+    if found is not None and getattr(found, "dtype", None) is not None and found.dtype.kind in "fiub":
+        check_images(found, value_range, what)
+    return x
+
+
+def check_given(batch, needs, what="x"):
+    """Checks one batch in any form, as `train_on_batch` gets it: `standard_batch` with class numbers for labels."""
+    batch = standard_batch(batch)
+    check_parts(batch, needs, what)
+    batch = {name: part for name, part in batch.items() if name in needs.parts}
+    labels = batch.pop("label", None)
+    check_batch({name: keras.tree.map_structure(concrete, part) for name, part in batch.items()}, needs, what)
+    if labels is not None:
+        batch["label"] = codes_of(labels, f"{what}: labels")[0]
+    return batch
 
 
 def split_validation(x, y, needs, share):

@@ -66,6 +66,11 @@ class ArrayBatches(keras.utils.PyDataset):
         self._shuffled = (None, None)
 
     @property
+    def example(self):
+        """The first batch."""
+        return self[0]
+
+    @property
     def num_batches(self):
         return self.steps - self.first
 

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssl.data.labels import MISSING, codes_of, flat_labels
 from keras_ssl.data.lazy import LazyArray
 from keras_ssl.data.split import Split
+from keras_ssl.data.value_range import check_images
 
 _KEYS = ("image", "views", "label", "same", "index")
 
@@ -18,27 +20,27 @@ def standard_batch(batch):
     """Any form in which a user gives a batch (or whole arrays) as the library's dict.
 
     Args:
-        batch: `images`, `(images,)`, `(images, labels)`, a dict, `(dict,)` or `(dict, labels)`; arrays or tensors.
+        batch: `images`, `(images,)`, `(images, labels)`, `((left, right), same)`, `(anchors, positives, negatives)`, a
+            dict, `(dict,)` or `(dict, labels)`; arrays or tensors. Which of them a method takes is `check_parts`'.
     """
     labels = None
     if isinstance(batch, (tuple, list)):
-        if len(batch) == 3 and batch[2] is not None:
-            raise ValueError("Sample weights have no meaning for self-supervised losses: give (images, labels).")
-        if not 1 <= len(batch) <= 3:
-            raise ValueError(f"A batch is images, (images, labels) or a dict; this one is a tuple of {len(batch)}.")
-        batch, labels = (*batch, None)[:2]
+        batch, labels = _taken_apart(batch)
     if isinstance(batch, dict):
         given = dict(batch)
         if labels is not None:
             given["label"] = labels
+    elif isinstance(batch, (tuple, list)):
+        given = {"views": batch} if labels is None else {"views": batch, "same": labels}
     else:
         given = {"image": batch} if labels is None else {"image": batch, "label": labels}
         _check_pair(batch, labels)
-    unknown = sorted(set(given) - set(_KEYS))
+    unknown = sorted(str(name) for name in set(given) - set(_KEYS))
     if unknown or ("image" in given) == ("views" in given):
+        which = f'the key "{unknown[0]}" is none of them: leave it out' if unknown else f"this one has {sorted(given)}"
         raise ValueError(
-            'A batch as a dict has "image" or "views", and may have "label" or "same"; this one has '
-            f"{sorted(given)}. For views of your own write {{'views': (view_a, view_b)}}."
+            'A batch as a dict has "image" or "views", and may have "label", "same" or "index"; '
+            f"{which}. For views of your own write {{'views': (view_a, view_b)}}."
         )
     if "views" in given:
         views = given["views"]
@@ -48,14 +50,34 @@ def standard_batch(batch):
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _taken_apart(batch):
+    """`(images or views, labels or None)` of a tuple."""
+    if len(batch) == 3 and _are_views(batch):
+        return tuple(batch), None
+    if len(batch) == 3 and batch[2] is not None:
+        raise ValueError("Sample weights have no meaning for self-supervised losses: give (images, labels).")
+    if not 1 <= len(batch) <= 3:
+        raise ValueError(f"A batch is images, (images, labels) or a dict; this one is a tuple of {len(batch)}.")
+    return (*batch, None)[:2]
+
+
+def _are_views(parts):
+    """Whether all parts are images of one shape: labels and weights have fewer dimensions."""
+    if not all(hasattr(part, "shape") for part in parts):
+        return False
+    shapes = {tuple(part.shape) for part in parts}
+    return len(shapes) == 1 and len(shapes.pop()) >= 3
+
+
 def _check_pair(images, labels):
     shape = getattr(labels, "shape", None)
     if shape is None:
         return
-    if len(shape) >= 3 or (len(shape) == 2 and tuple(shape)[1:] == tuple(images.shape)[1:]):
+    shape, of_images = tuple(shape), tuple(images.shape)
+    if len(shape) >= 3 or (len(shape) == 2 and len(of_images) == 2 and shape[1:] == of_images[1:] and shape[1] != 1):
         raise ValueError(
-            f"A pair of shapes {tuple(images.shape)} and {tuple(shape)} looks like two views, and Keras would read the "
-            "second as labels. Write {'views': (view_a, view_b)} for views of your own, or give the images alone."
+            f"A pair of shapes {of_images} and {shape} looks like two views, and Keras would read the second as "
+            "labels. Write {'views': (view_a, view_b)} for views of your own, or give the images alone."
         )
 
 
@@ -72,12 +94,17 @@ def whole_set(x, y, needs, what):
         x, y = x.images, x.labels if needs.labels and y is None else y
     if not isinstance(x, (dict, tuple, list)) and hasattr(x, "__iter__") and not hasattr(x, "shape"):
         raise ValueError(f"`{what}` needs arrays, and this is a {type(x).__name__}: split the stream yourself.")
-    if isinstance(x, (tuple, list)) and y is None:
+    if isinstance(x, (tuple, list)) and y is None and not (len(x) == 3 and _are_views(x)):
         raise ValueError(
             f"`{what}` is a bare {type(x).__name__} of {len(x)}. Write fit(images, labels) for labels, or "
             '{"views": (view_a, view_b)} for views of your own.'
         )
-    return keras.tree.map_structure(_array_like, standard_batch(x if y is None else (x, y)))
+    parts = standard_batch(x if y is None else (x, y))
+    labels = parts.pop("label", None)
+    parts = keras.tree.map_structure(_array_like, parts)
+    if labels is not None:
+        parts["label"] = flat_labels(labels, f"{what}: labels") if needs.labels else np.asarray(labels)
+    return parts
 
 
 def checked_set(x, y, needs, what):
@@ -91,12 +118,13 @@ def checked_set(x, y, needs, what):
     """
     arrays = whole_set(x, y, needs, what)
     parts = set(arrays)
-    check_parts({*parts, "index"}, needs, what)
+    check_parts(arrays, needs, what, all_indexed=True)
+    arrays = {name: part for name, part in arrays.items() if name in needs.parts}
+    if "label" in arrays:
+        arrays["label"] = _class_codes(needs.method, arrays["label"], what)
     rows = {len(array) for array in keras.tree.flatten(arrays)}
     if len(rows) > 1:
         raise ValueError(f"`{what}`: images, views and labels must be of one length; they have {sorted(rows)}.")
-    if needs.labels:
-        check_labels(needs.method, arrays["label"], what)
     if needs.index and "index" not in arrays:
         if what == "validation_data":
             raise ValueError(
@@ -104,67 +132,71 @@ def checked_set(x, y, needs, what):
                 "none: leave it out."
             )
         arrays["index"] = np.arange(rows.pop(), dtype="int32")
-    arrays = {name: part for name, part in arrays.items() if name in needs.parts}
-    check_batch(arrays, needs.value_range, what)
+    check_batch(arrays, needs, what)
     return arrays, parts
 
 
-def check_parts(parts, needs, what):
-    if needs.labels and "label" not in parts:
-        raise ValueError(
-            f"`{what}`: {needs.method} was made with labels=True and needs them: write fit(images, labels)."
-        )
-    if needs.index and "index" not in parts:
-        raise ValueError(
-            f'`{what}`: {needs.method} makes each image a class, and needs its number: {{"image": …, "index": …}}.'
-        )
-
-
-def check_images(images, value_range, what="images"):
-    """Refuses NaN, and values outside of the range (or so far inside that the range must be wrong)."""
-    low, high = value_range
-    if images.dtype == np.uint8 and low <= 0.0 and high >= 255.0:
-        return
-    smallest, largest = float(np.min(images)), float(np.max(images))
-    if not np.isfinite(smallest) or not np.isfinite(largest):
-        raise ValueError(f"`{what}` hold NaN or infinite values: remove those images, or repair them, before training.")
-    slack = 1e-3 * (high - low)  # a resize with a cubic kernel may pass the ends a little
-    if smallest < low - slack or largest > high + slack:
-        raise ValueError(
-            f"`{what}` lie in [{smallest:g}, {largest:g}], outside of the model's value_range=({low:g}, {high:g}). "
-            "Pass the range that they have, such as value_range=(0, 1), or bring them into this one."
-        )
-    if (low, high) == (0.0, 255.0) and images.dtype.kind == "f" and 0.0 < largest <= 1.0:
-        raise ValueError(
-            f"`{what}` lie in [{smallest:g}, {largest:g}], and the model's value_range is (0, 255), where that is all "
-            "black. Pass value_range=(0, 1), or multiply by 255."
-        )
-
-
-def check_batch(batch, value_range, what=None):
+def check_batch(batch, needs, what=None):
     """Checks the images of a batch in the library's form; files are checked when they are read.
 
     Args:
+        batch: arrays, in the library's form.
+        needs: `keras_ssl.data.adapter.Needs`.
         what: the argument that it was given as; None for the name of its part.
     """
     for name in ("image", "views"):
         for images in keras.tree.flatten(batch.get(name, ())):
             if not isinstance(images, LazyArray):
-                check_images(images, value_range, what or name)
+                check_images(images, needs.value_range, what or name)
+            _check_rank(images.shape, needs.image_rank, what or name)
 
 
-def check_labels(method, labels, what):
-    """Refuses labels that make no pairs, where a method makes its pairs by labels."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
+def _check_rank(shape, rank, what):
+    if rank is not None and len(shape) == rank - 1:
         raise ValueError(
-            f"`{what}`: labels must be one integer an image, and are {labels.dtype} of shape {labels.shape}: write "
-            'labels.astype("int32"), or argmax(axis=1) for one-hot rows.'
+            f"`{what}`: the shape is {tuple(shape)}, and the backbone takes {rank} dimensions, the batch first and the "
+            "channels last. For images without channels write images[..., None]; for a data set that is not batched "
+            "dataset.batch(256, drop_remainder=True)."
         )
-    _, counts = np.unique(labels, return_counts=True)
-    if len(counts) < 2 or counts.max() < 2:
-        nothing = "all images have one label" if len(counts) < 2 else "no two images have one label"
+
+
+def check_parts(batch, needs, what, all_indexed=False):
+    """Refuses a batch that lacks what a method needs, or has what it can't use.
+
+    Args:
+        batch: in the library's form.
+        all_indexed: whether images are numbered by their place where the batch does not number them.
+    """
+    if needs.labels and "label" not in batch:
+        raise ValueError(
+            f"`{what}`: {needs.method} was made with labels=True and needs them: write fit(images, labels)."
+        )
+    if needs.index and "index" not in batch and not all_indexed:
+        raise ValueError(
+            f'`{what}`: {needs.method} makes each image a class, and needs its number: {{"image": …, "index": …}}.'
+        )
+    if "same" in batch and not needs.pair_labels:
+        raise ValueError(
+            f"`{what}`: {needs.method} takes both views of a pair as being of a kind, and these pairs come with a "
+            'second part, "same": give {"views": (left, right)} with the pairs that are of a kind alone, or train a '
+            "keras_ssl.Siamese, which takes ((left, right), same)."
+        )
+    views = len(batch["views"]) if "views" in batch else None
+    if views is not None and needs.view_counts is not None and views not in needs.view_counts:
+        wanted = " or ".join(map(str, needs.view_counts))
+        triple = " Triples (anchors, positives, negatives) are for keras_ssl.Triplet." if views == 3 else ""
+        raise ValueError(f"`{what}`: {needs.method} takes {wanted} view(s) of an image, and is given {views}.{triple}")
+
+
+def _class_codes(method, labels, what):
+    """Labels as class numbers int32 `(N,)`; refuses those that make no pairs."""
+    codes, classes = codes_of(labels, f"{what}: labels")
+    counts = np.bincount(codes[codes != MISSING], minlength=1)
+    if len(classes) < 2 or counts.max() < 2:
+        nothing = "there are none" if not len(classes) else "all images have one label"
+        nothing = "no two images have one label" if len(classes) > 1 else nothing
         raise ValueError(f"`{what}`: {nothing}, so there is nothing for {method} to learn from labels.")
+    return codes
 
 
 def image_shape(input_shape):

@@ -1,70 +1,268 @@
-"""A folder of pictures: found in any depth, classes and splits by the names of sub-folders."""
+"""A folder of pictures as a data set: its listing, labels, size and depth become splits."""
 
+import dataclasses
 import warnings
 
 import numpy as np
 
+from keras_ssl.data.labels import MISSING, class_labels
 from keras_ssl.data.lazy import ImageFiles
+from keras_ssl.data.listing import list_folder, shown
+from keras_ssl.data.pictures import MAX_PIXELS, RESIZE, Decoder, deep_bounds, deep_range
+from keras_ssl.data.progress import Progress
 from keras_ssl.data.split import Data, make_split
+from keras_ssl.data.tables import LabelTable
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-_TRAIN_FOLDERS = ("train", "training")
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+IN_MEMORY = 4 * 2**30
 
 
-def load_folder(root, image_size, max_bytes):
-    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    train = next((folders[name] for name in _TRAIN_FOLDERS if name in folders), None)
-    test = next((folders[name] for name in _TEST_FOLDERS if name in folders), None) if train else None
-    listed = {"train": _list_pictures(train or root)}
-    if test:
-        listed["test"] = _list_pictures(test)
-    classes = sorted({label for paths in listed.values() for _, label in paths if label is not None})
-    headers = [_header(path) for paths in listed.values() for path, _ in paths]
-    bad = {path for path, size, _ in headers if size is None}
-    if len(bad) == len(headers):
-        raise ValueError(f"None of the {len(headers)} pictures under {root} can be read; the first is {headers[0][0]}.")
-    if bad:
-        warnings.warn(f"{len(bad)} of {len(headers)} pictures can't be read and are left out, such as {min(bad)}.")
-    sizes = {size for _, size, _ in headers if size is not None}
-    if image_size is None and len(sizes) > 1:
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+    """How the pictures of a folder are read: the arguments of `keras_ssl.data.load`, checked.
+
+    Attributes:
+        image_size: `(height, width)`, or None.
+        labels, resize, background, max_value, dtype, max_unreadable, max_pixels, max_bytes, verbose: as of `load`.
+    """
+
+    image_size: object = None
+    labels: object = None
+    resize: str = "crop"
+    background: object = "white"
+    max_value: float | None = None
+    dtype: str = "uint8"
+    max_unreadable: float = 0.05
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = IN_MEMORY
+    verbose: int = 0
+
+    def __post_init__(self):
+        fix = object.__setattr__
+        fix(self, "image_size", _size(self.image_size))
+        fix(self, "background", _color(self.background))
+        if self.resize not in RESIZE:
+            raise ValueError(f"`resize` is one of {', '.join(RESIZE)}; it is {self.resize!r}.")
+        if self.dtype not in ("uint8", "uint16"):
+            raise ValueError(f'`dtype` is "uint8", or "uint16" for pictures of 16 bits; it is {self.dtype!r}.')
+        if not 0.0 <= self.max_unreadable <= 1.0:
+            raise ValueError(f"`max_unreadable` is a share between 0 and 1; it is {self.max_unreadable!r}.")
+        if self.max_value is not None and not self.max_value > 0:
+            raise ValueError(f"`max_value` must be a number above 0; it is {self.max_value!r}.")
+        if self.max_pixels < 1:
+            raise ValueError(f"`max_pixels` must be 1 or more; it is {self.max_pixels!r}.")
+
+    def given(self):
+        """Names of the options that are not as by default."""
+        ours = [field for field in dataclasses.fields(self) if field.name not in ("verbose", "max_bytes", "background")]
+        names = [field.name for field in ours if getattr(self, field.name) != field.default]
+        return names + (["background"] if self.background != (255, 255, 255) else [])
+
+
+def load_folder(root, options=None):
+    """A folder of pictures as `Data`.
+
+    Args:
+        root: path.
+        options: `FolderOptions`.
+
+    Raises:
+        ValueError: no picture, too many that can't be read, sizes that differ where none is asked for.
+    """
+    options = options or FolderOptions()
+    table = None if options.labels is None else LabelTable(options.labels)
+    _allow_pixels(options.max_pixels)
+
+    def progress(what, total):
+        return Progress(what, total, options.verbose)
+
+    found = list_folder(root, options.max_pixels, progress)
+    _check_any(found, root)
+    _check_unreadable(found, options)
+    _label(found, table, root)
+    headers = [picture.header for picture in found.pictures]
+    decoder = Decoder(
+        size=_common_size(headers, options.image_size, root),
+        channels=1 if all(header.gray for header in headers) else 3,
+        resize=options.resize,
+        background=options.background,
+        deep_range=_deep_range(found, options, progress),
+        dtype=_dtype(headers, options.dtype),
+    )
+    _note_kinds(found, headers, options)
+    return _as_data(found, decoder, options, progress)
+
+
+def _as_data(found, decoder, options, progress):
+    labels, names = class_labels(
+        [[picture.label for picture in pictures] for pictures in found.splits.values()], "labels"
+    )
+    splits = {}
+    for (name, pictures), of_split in zip(found.splits.items(), labels):
+        paths = [picture.path for picture in pictures]
+        known = of_split if (of_split != MISSING).any() else None
+        files = ImageFiles(paths, decoder, known)
+        images, rows = files, np.arange(len(files))
+        if np.prod(files.shape, dtype="int64") <= options.max_bytes:
+            report = progress("decoding", len(files))
+            images, rows, reasons = files.decoded(report)
+            report.close()
+            found.left_out += [(paths[row], reason) for row, reason in reasons.items()]
+        splits[name] = make_split(images, None if known is None else known[rows], names if known is not None else None)
+        splits[name].paths = [paths[row] for row in rows]
+        splits[name].files = files.only(rows)
+        splits[name].value_range = (0.0, 255.0) if decoder.dtype == "uint8" else (0.0, decoder.deep_range[1])
+    read = sum(len(split) for split in splits.values())
+    _check_unreadable(found, options, read)
+    if not len(splits["train"]):
+        raise ValueError(f"None of the pictures to train on under {shown(found.root)} can be read.")
+    test = splits.get("test", splits.get("validation"))
+    data = Data(splits["train"], test, splits.get("validation"), left_out=found.left_out, notes=found.notes)
+    if found.left_out:
+        path, reason = found.left_out[0]
+        warnings.warn(
+            f"{len(found.left_out):,} of {len(found.left_out) + read:,} pictures can't be used and are left out, such "
+            f"as {shown(path)}: {reason}."
+        )
+    return data
+
+
+def _check_any(found, root):
+    if found.pictures or found.left_out:
+        if not found.splits.get("train"):
+            path, reason = next(iter(found.left_out), (None, None))
+            why = f": {shown(path)}, {reason}" if path else ""
+            raise ValueError(f"None of the pictures under {shown(root)} can be used for training{why}.")
+        return
+    kinds = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, PPM, TGA"
+    others = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(3))
+    raise ValueError(
+        f"There is no picture under {shown(root)}. It was searched in any depth for {kinds}"
+        + (f"; there are other files: {others}." if others else ".")
+    )
+
+
+def _check_unreadable(found, options, read=None):
+    """A few broken files are normal; many say that something else is wrong."""
+    left, read = len(found.left_out), len(found.pictures) if read is None else read
+    share = left / max(1, left + read)
+    if share <= options.max_unreadable:
+        return
+    some = "; ".join(f"{shown(path)}: {reason}" for path, reason in found.left_out[:3])
+    raise ValueError(
+        f"{left:,} of {left + read:,} pictures can't be used, {share:.0%} of them, and at most "
+        f"{options.max_unreadable:.0%} are left out by themselves: {some}. Repair or remove them, or give "
+        f"max_unreadable={min(1.0, np.ceil(share * 100) / 100):g}."
+    )
+
+
+def _label(found, table, root):
+    """Labels of a table replace those of folders."""
+    if table is not None:
+        pictures = found.pictures
+        labels, unused = table.labels_for([picture.path for picture in pictures], root)
+        for picture, label in zip(pictures, labels):
+            picture.label = label
+        if unused:
+            found.notes.append(
+                f"{len(unused):,} of {len(table.by_file):,} files in the table of labels are no pictures of this "
+                f"folder, such as {unused[0]}."
+            )
+
+
+def _common_size(headers, image_size, root):
+    if image_size is not None:
+        return image_size
+    sizes = {header.size for header in headers}
+    if len(sizes) > 1:
         smallest, largest = min(sizes), max(sizes)
         raise ValueError(
-            f"The pictures under {root} have {len(sizes)} sizes, from {smallest[0]}×{smallest[1]} to {largest[0]}×"
-            f"{largest[1]} pixels, and a batch needs one. Say which: image_size=64, or image_size=(height, width)."
+            f"The pictures under {shown(root)} have {len(sizes)} sizes, from {smallest[0]}×{smallest[1]} to "
+            f"{largest[0]}×{largest[1]} pixels, and a batch needs one. Say which: image_size=64, or "
+            "image_size=(height, width)."
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size or next(iter(sizes))
-    channels = 1 if all(gray for _, size_, gray in headers if size_ is not None) else 3
-    splits = {}
-    for part, paths in listed.items():
-        paths = [(path, label) for path, label in paths if path not in bad]
-        labels = None
-        if classes and all(label is not None for _, label in paths):
-            labels = np.array([classes.index(label) for _, label in paths])
-        files = [path for path, _ in paths]
-        images = ImageFiles(files, size, channels)
-        if np.prod(images.shape, dtype="int64") <= max_bytes:
-            images = images[:]
-        splits[part] = make_split(images, labels, classes if labels is not None else None)
-        splits[part].paths = files
-    return Data(splits["train"], splits.get("test"))
+    return next(iter(sizes))
 
 
-def _list_pictures(folder):
-    """`(path, label)` of each picture; the label is the first folder on the way, or None right below `folder`."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not paths:
-        kinds = ", ".join(suffix[1:] for suffix in _SUFFIXES)
-        raise ValueError(f"There is no picture under {folder}. It was searched in any depth for {kinds}.")
-    levels = [path.relative_to(folder).parts for path in paths]
-    return [(path, parts[0] if len(parts) > 1 else None) for path, parts in zip(paths, levels)]
+def _dtype(headers, dtype):
+    if dtype == "uint16" and not any(header.deep for header in headers):
+        raise ValueError('`dtype` is "uint16", and none of the pictures has more than 8 bits: leave it out.')
+    return dtype
 
 
-def _header(path):
-    from PIL import Image, UnidentifiedImageError
+def _deep_range(found, options, progress):
+    """The values of deep pictures that become 0 … 255: those that are stated, else those that the set holds."""
+    deep = [picture.path for picture in found.pictures if picture.header.deep]
+    if not deep:
+        if options.max_value is not None:
+            raise ValueError(
+                f"`max_value` is {options.max_value}, and none of the pictures has more than 8 bits: leave it out."
+            )
+        return 0.0, 65535.0
+    if options.max_value is not None:
+        bounds = 0.0, float(options.max_value)
+    else:
+        report = progress("finding the depth", len(deep))
+        low, high, whole = deep_bounds(deep, report)
+        report.close()
+        bounds = deep_range(low, high, whole)
+        found.notes.append(
+            f"{len(deep):,} pictures have more than 8 bits, with values from {low:g} to {high:g}: {bounds[0]:g} … "
+            f"{bounds[1]:g} is their range" + (" and becomes 0 … 255." if options.dtype == "uint8" else ".")
+        )
+    return bounds
 
+
+def _note_kinds(found, headers, options):
+    """What was done to the pictures, in a sentence each."""
+    counts = {
+        "transparent and lie on the background {}": sum(header.transparent for header in headers),
+        "turned upright": sum(header.rotated for header in headers),
+    }
+    for what, count in counts.items():
+        if count:
+            color = "#{:02x}{:02x}{:02x}".format(*options.background)
+            found.notes.append(f"{count:,} of {len(headers):,} pictures are {what.format(color)}.")
+    several = sum(header.frames > 1 for header in headers)
+    if several:
+        found.notes.append(f"{several:,} files hold several frames or pages: the first is used.")
+
+
+def _allow_pixels(most):
+    from PIL import Image
+
+    # Pillow's own limit is one number for the process: it gives way where more is asked for.
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most
+
+
+def _size(size):
+    if size is None:
+        return None
+    if isinstance(size, str) and "x" in size.lower():
+        size = size.lower().split("x")
     try:
-        with Image.open(path) as picture:
-            return path, (picture.size[1], picture.size[0]), picture.mode in ("1", "L", "LA") or picture.mode[0] == "I"
-    except (UnidentifiedImageError, OSError):
-        return path, None, False
+        pair = tuple(int(side) for side in size) if isinstance(size, (tuple, list)) else (int(size),) * 2
+    except (TypeError, ValueError):
+        pair = ()
+    if len(pair) != 2 or min(pair, default=0) < 1:
+        raise ValueError(f"`image_size` is a number of pixels, or (height, width); it is {size!r}.")
+    return pair
+
+
+def _color(color):
+    if isinstance(color, str):
+        from PIL import ImageColor
+
+        try:
+            return ImageColor.getrgb(color)[:3]
+        except ValueError:
+            raise ValueError(
+                f'`background` is a color, such as "white", "#f0f0f0" or (240, 240, 240); it is {color!r}.'
+            ) from None
+    try:
+        color = tuple(int(value) for value in color)
+    except (TypeError, ValueError):
+        color = ()
+    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+        raise ValueError('`background` is a color, such as "white", "#f0f0f0" or (240, 240, 240).')
+    return color

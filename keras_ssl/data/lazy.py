@@ -1,8 +1,14 @@
 """Images that are read when rows of them are asked for: files, some rows, several sets as one."""
 
+import collections
 import concurrent.futures
+import dataclasses
+import functools
+import os
 
 import numpy as np
+
+from keras_ssl.data.pictures import reason_of
 
 
 class LazyArray:
@@ -83,46 +89,124 @@ class Joined(LazyArray):
 
 
 class ImageFiles(LazyArray):
-    """Pictures on disk that are indexed like an array: `files[rows]` decodes just those, as uint8.
+    """Pictures on disk that are indexed like an array: `files[rows]` decodes just those.
+
+    A file that can't be read any more is replaced by the next one that can, of the same label where labels are given:
+    a run of days must not end on it. `broken` says which, and why.
+
+    Attributes:
+        broken: a dict of path to reason, shared by all that `only` gives.
 
     Args:
         paths: of the pictures.
-        size: `(height, width)` to which each is resized.
-        channels: 1 or 3.
+        decoder: `keras_ssl.data.pictures.Decoder`.
+        labels: integers, one a picture, or None.
     """
 
-    dtype = np.dtype("uint8")
-
-    def __init__(self, paths, size, channels):
+    def __init__(self, paths, decoder, labels=None, broken=None):
         self.paths = list(paths)
-        self.shape = (len(self.paths), *size, channels)
-        self._workers = concurrent.futures.ThreadPoolExecutor(4)
+        self.decoder = decoder
+        self.labels = labels
+        self.broken = {} if broken is None else broken
+        self.shape = (len(self.paths), *decoder.size, decoder.channels)
+        self.dtype = np.dtype(decoder.dtype)
 
     def only(self, rows):
         numbers = np.arange(len(self))[rows]
-        return ImageFiles([self.paths[row] for row in numbers], self.shape[1:3], self.shape[3])
+        labels = None if self.labels is None else self.labels[numbers]
+        return ImageFiles([self.paths[row] for row in numbers], self.decoder, labels, self.broken)
+
+    def with_channels(self, channels):
+        """The same pictures in gray (1) or in color (3)."""
+        decoder = dataclasses.replace(self.decoder, channels=channels)
+        return ImageFiles(self.paths, decoder, self.labels, self.broken)
 
     def __getitem__(self, rows):
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
         if np.ndim(rows) == 0:
             return self._decode(rows)
-        images = list(self._workers.map(self._decode, rows))
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), "uint8")
+        images = list(_workers().map(self._decode, rows))
+        return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def decoded(self, report=None):
+        """All pictures that can be read: `(images, rows, reasons)`.
+
+        Args:
+            report: called with each number of pictures that were decoded.
+
+        Returns:
+            An array, the rows that it holds, and a dict of row to reason of those that can't be read.
+        """
+        images, kept, reasons = np.empty(self.shape, self.dtype), [], {}
+        for row, (image, reason) in enumerate(_in_order(self._tried, range(len(self)))):
+            if reason is None:
+                images[len(kept)] = image
+                kept.append(row)
+            else:
+                reasons[row] = reason
+            if report:
+                report(row + 1)
+        return images[: len(kept)], kept, reasons
+
+    def _tried(self, row):
+        path = self.paths[row]
+        if path in self.broken:
+            return None, self.broken[path]
+        try:
+            return self.decoder(path), None
+        except Exception as error:  # whatever a decoder makes of a broken file
+            return None, reason_of(error)
 
     def _decode(self, row):
-        try:
-            return self._decoded(self.paths[row])
-        except OSError as error:  # its header was read before
-            raise ValueError(f"{self.paths[row]} can't be read: {error}. Remove it, or repair it.") from None
+        for other in self._replacements(row):
+            image, reason = self._tried(other)
+            if image is not None:
+                return image
+            self.broken[self.paths[other]] = reason
+        path = self.paths[row]
+        raise ValueError(f"{path} can't be read ({self.broken[path]}), nor any other picture that could replace it.")
 
-    def _decoded(self, path):
-        from PIL import Image
+    def _replacements(self, row):
+        """The row itself, then those after it, around the end: of its label first."""
+        yield row
+        others = (np.arange(len(self)) + row)[1:] % len(self)
+        if self.labels is not None:
+            alike = self.labels[others] == self.labels[row]
+            others = np.concatenate([others[alike], others[~alike]])
+        yield from others.tolist()
 
-        with Image.open(path) as picture:
-            if picture.mode.startswith("I;16"):  # sixteen bits a pixel; Pillow would cut them off at 255
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype("uint8"))
-            picture = picture.convert("L" if self.shape[3] == 1 else "RGB")
-            if picture.size != (self.shape[2], self.shape[1]):
-                picture = picture.resize((self.shape[2], self.shape[1]), Image.Resampling.BILINEAR)
-            return np.asarray(picture).reshape(self.shape[1:])
+
+def pictures_of(images):
+    """All `ImageFiles` in an array, a `LazyArray` of them, or a structure of these."""
+    if isinstance(images, ImageFiles):
+        return [images]
+    if isinstance(images, Rows):
+        return pictures_of(images.images)
+    if isinstance(images, Joined):
+        return [found for part in images.parts for found in pictures_of(part)]
+    if isinstance(images, dict):
+        images = tuple(images.values())
+    return [found for part in images for found in pictures_of(part)] if isinstance(images, (tuple, list)) else []
+
+
+@functools.cache
+def _workers():
+    """Threads that decode, for all sets of pictures of a process."""
+    return concurrent.futures.ThreadPoolExecutor(4)
+
+
+# A process that is forked, as Keras' PyDataset does with `use_multiprocessing`, has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+def _in_order(function, rows, ahead=64):
+    """`function(row)` of each row in order, some of them computed ahead by the threads."""
+    waiting = collections.deque()
+    for row in rows:
+        waiting.append(_workers().submit(function, row))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -12,14 +12,15 @@ import keras
 import numpy as np
 
 from keras_ssl.data.batch import standard_batch
-from keras_ssl.data.folders import load_folder
-from keras_ssl.data.split import Data, Split, make_split
+from keras_ssl.data.folders import IN_MEMORY, FolderOptions, load_folder
+from keras_ssl.data.listing import SPLITS
+from keras_ssl.data.pictures import MAX_PIXELS, reason_of
+from keras_ssl.data.split import Data, Split, make_split, make_splits
 from keras_ssl.data.streams import is_stream
 from keras_ssl.names import DATA_SETS
 
 _SAMPLE = pathlib.Path(__file__).parent.parent / "datasets" / "fashion_mnist_sample.npz"
 NAMES = DATA_SETS
-_IN_MEMORY = 4 * 2**30
 
 _FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat"] + [
     "sandal",
@@ -37,33 +38,70 @@ _CLASS_NAMES = {
 }
 
 
-def load(source, image_size=None, max_bytes=_IN_MEMORY):
+def load(
+    source,
+    image_size=None,
+    max_bytes=IN_MEMORY,
+    labels=None,
+    resize="crop",
+    background="white",
+    max_value=None,
+    dtype="uint8",
+    max_unreadable=0.05,
+    max_pixels=MAX_PIXELS,
+    verbose=0,
+):
     """Loads images.
 
     Args:
         source: one of
             - a name: `"fashion_mnist_sample"` comes with the package (10,000 training and 2,000 test images of 28×28,
               MIT license); `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
-            - a folder of images in any depth (JPEG, PNG, BMP, GIF, WebP). The first level of sub-folders gives the
-              labels; sub-folders `train` and `test` (or `val`) give the splits;
+            - a folder of pictures in any depth (docs/data.md lists the kinds). The first level of sub-folders gives the
+              labels; sub-folders `train`, `val` (or `valid`, `validation`) and `test` give the splits; pictures beside
+              the folders of classes, or in a folder `unlabeled`, have no label;
             - a folder or file in MNIST's IDX format, gzipped or not;
-            - a `.npy` file of images, or a `.npz` with `images` and `labels`, or `x_train`, `y_train`, `x_test` …;
+            - a `.npy` file of images, or a `.npz` with `images` and `labels`, or `x_train`, `y_train`, `x_val` …;
             - an array, `(images, labels)`, or a dict;
             - a stream: `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`.
-        image_size: `(height, width)` or one number, in pixels: images of a folder are resized to it. Needed where they
-            are not of one size already.
+        image_size: `(height, width)` or one number, in pixels: pictures of a folder are resized to it. Needed where
+            they are not of one size already.
         max_bytes: a folder that takes more than this is decoded batch by batch, else once.
+        labels: for a folder, the labels of its pictures instead of the names of sub-folders: a CSV file with the
+            columns `file` and `label`, a dict, or a DataFrame. Pictures that are not in it have no label.
+        resize: how a picture of another shape is brought to `image_size`: "crop" brings its shorter side there and cuts
+            the center out, "squash" changes the shape, "pad" fits all of it in.
+        background: a color, by name, "#rrggbb" or `(red, green, blue)`: under what is transparent, and around what is
+            padded.
+        max_value: the value that is white in pictures with more than 8 bits; None for what the whole set shows: the
+            range of 10, 12, 14 or 16 bits that holds it.
+        dtype: "uint8", or "uint16" to keep pictures with more than 8 bits as they are; `.value_range` of the split is
+            then their range.
+        max_unreadable: the share of pictures that may be left out because they can't be used; more is an error.
+        max_pixels: a picture with more is left out: a small file can decode to more than the memory holds.
+        verbose: 1 shows progress while a folder is read.
 
     Returns:
-        `Data` with `.train` and `.test` (or None); each has `.images` and `.labels`, or `.dataset` for a stream.
+        `Data` with `.train`, `.test` and `.validation` (or None); each has `.images` and `.labels`, or `.dataset` for a
+        stream. `.left_out` lists the pictures that can't be used, with a reason.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong, and the way out.
     """
+    options = FolderOptions(
+        image_size, labels, resize, background, max_value, dtype, max_unreadable, max_pixels, max_bytes, verbose
+    )
+    if isinstance(source, (str, pathlib.Path)):
+        return _load_named(source, options)
+    if options.given():
+        raise ValueError(
+            f"`{options.given()[0]}` is for a folder of pictures, and this is a {type(source).__name__}: leave it out."
+            + (" Give (images, labels)." if labels is not None else "")
+        )
     if isinstance(source, Data):
         return source
-    if isinstance(source, (str, pathlib.Path)):
-        return _load_named(source, image_size, max_bytes)
+    if isinstance(source, Split):
+        return Data(source)
     if isinstance(source, (tuple, list, dict)) or hasattr(source, "shape"):
         parts = standard_batch(source)
         if "image" not in parts:
@@ -74,14 +112,16 @@ def load(source, image_size=None, max_bytes=_IN_MEMORY):
     raise TypeError(f"Can't load images from a {type(source).__name__}: give a name, a path, arrays or a data set.")
 
 
-def _load_named(source, image_size, max_bytes):
+def _load_named(source, options):
     path = pathlib.Path(source).expanduser()
     name = str(source)
     pictures = path.is_dir() and not any(path.glob("*-idx3-ubyte*"))
-    if image_size is not None and not pictures and (path.exists() or name in NAMES):
+    given = options.given()
+    if given and not pictures and (path.exists() or name in NAMES):
+        value = getattr(options, given[0])
         raise ValueError(
-            f"`image_size` is {image_size}, and resizes the pictures of a folder; {name} holds arrays, which have a "
-            "size: leave it out, or resize them before."
+            f"`{given[0]}` is {value}, and is for the pictures of a folder; {name} holds arrays, which have a size, a "
+            "type and labels of their own: leave it out."
         )
     if name in NAMES and not path.exists():
         return _load_known(name)
@@ -93,19 +133,24 @@ def _load_named(source, image_size, max_bytes):
         return _load_file(path)
     if any(path.glob("*-idx3-ubyte*")):
         return _load_idx_folder(path)
-    return load_folder(path, image_size, max_bytes)
+    return load_folder(path, options)
 
 
 def _load_known(name):
     classes = _CLASS_NAMES.get(name)
     if name == "fashion_mnist_sample":
         with np.load(_SAMPLE) as file:
-            return Data(
-                make_split(file["train_images"], file["train_labels"], classes),
-                make_split(file["test_images"], file["test_labels"], classes),
-            )
-    train, test = getattr(keras.datasets, name).load_data()
-    return Data(make_split(*train, classes), make_split(*test, classes))
+            parts = {part: (file[f"{part}_images"], file[f"{part}_labels"]) for part in ("train", "test")}
+            return make_splits(parts, classes)
+    try:
+        train, test = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # what urllib, the file system or numpy raise, where the network or the cache fails
+        raise ConnectionError(
+            f"{name} can't be fetched: {reason_of(error)}. Keras downloads it once, which needs a network. Without "
+            'one, copy the file into ~/.keras/datasets, give a folder of pictures, or take "fashion_mnist_sample", '
+            "which comes with the package."
+        ) from error
+    return make_splits({"train": train, "test": test}, classes)
 
 
 def _load_file(path):
@@ -123,15 +168,12 @@ def _load_npz(path):
         names = set(file.files)
         for images, labels in (("x_{}", "y_{}"), ("{}_images", "{}_labels")):
             if images.format("train") in names:
-                splits = {
-                    part: make_split(
-                        file[images.format(part)],
-                        file[labels.format(part)] if labels.format(part) in names else None,
-                    )
-                    for part in ("train", "test")
-                    if images.format(part) in names
-                }
-                return Data(splits["train"], splits.get("test"))
+                parts = {}
+                for word, part in SPLITS.items():
+                    if images.format(word) in names and part not in parts:
+                        known = labels.format(word)
+                        parts[part] = file[images.format(word)], file[known] if known in names else None
+                return make_splits(parts)
         if "images" in names:
             return Data(make_split(file["images"], file["labels"] if "labels" in names else None))
     raise ValueError(f'{path} holds {sorted(names)}; name the arrays "images" and "labels", or "x_train", "y_train" ….')
@@ -144,12 +186,10 @@ def _load_idx_folder(path):
             images = sorted(path.glob(f"{prefix}-images*-idx3-ubyte*"))
             labels = sorted(path.glob(f"{prefix}-labels*-idx1-ubyte*"))
             if images:
-                splits[part] = make_split(
-                    _read_idx(images[0]), _read_idx(labels[0]).astype("int64") if labels else None
-                )
+                splits[part] = _read_idx(images[0]), _read_idx(labels[0]).astype("int64") if labels else None
     if "train" not in splits:
         raise ValueError(f"{path} holds IDX files, but no train-images-idx3-ubyte.")
-    return Data(splits["train"], splits.get("test"))
+    return make_splits(splits)
 
 
 def _read_idx(path):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_ssl.data.labels import MISSING, class_labels
 from keras_ssl.data.lazy import LazyArray, take
 
 
@@ -13,10 +14,12 @@ class Split:
 
     Attributes:
         images: `(N, height, width, channels)`, array or array-like; None for a stream.
-        labels: integers `(N,)`, or None.
-        class_names: a list of names by label, or None.
+        labels: integers `(N,)`, −1 for an image without a label; None where no image has one.
+        class_names: a list of names by label, or None where labels are the user's own integers.
         dataset: the stream (`tf.data.Dataset`, `PyDataset`, `DataLoader`), or None for arrays.
         paths: of the pictures of a folder, one per image, or None.
+        files: the pictures of a folder on disk, `ImageFiles`, also where `images` holds them in memory; or None.
+        value_range: lowest and highest value that the images can have, or None where it is not known.
     """
 
     images: object = None
@@ -24,6 +27,8 @@ class Split:
     class_names: list | None = None
     dataset: object = None
     paths: list | None = None
+    files: object = None
+    value_range: tuple | None = None
 
     def __len__(self):
         return 0 if self.images is None else len(self.images)
@@ -32,16 +37,54 @@ class Split:
         # A stream has no length, and an empty part is a part: `if data.test` asks whether there is one.
         return True
 
+    @property
+    def has_label(self):
+        """Which images have a label: boolean `(N,)`."""
+        return np.zeros(len(self), bool) if self.labels is None else self.labels != MISSING
+
+    def labeled(self):
+        """The part of it that has labels; itself where all images have one, None where none has."""
+        known = self.has_label
+        if not known.any():
+            return None
+        return self if known.all() else take_rows(self, np.flatnonzero(known))
+
+    def name_of(self, label):
+        """The name of a label."""
+        return str(self.class_names[label]) if self.class_names is not None else str(label)
+
 
 @dataclasses.dataclass
 class Data:
-    """`train`, and `test` or None."""
+    """A data set.
+
+    Attributes:
+        train: the split to train on.
+        test: the split that figures are taken from, or None. Where a set has no split named so, its validation split.
+        validation: the split named so, or None.
+        left_out: `(path, reason)` of the pictures of a folder that can't be used.
+        notes: sentences about how a folder was read.
+    """
 
     train: Split
     test: Split | None = None
+    validation: Split | None = None
+    left_out: list = dataclasses.field(default_factory=list)
+    notes: list = dataclasses.field(default_factory=list)
+
+    def splits(self):
+        """A dict of name to split, each once."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        if self.validation is self.test:
+            del found["test"]
+        return {name: split for name, split in found.items() if split is not None}
 
 
 def make_split(images, labels=None, class_names=None):
+    """A `Split` of arrays, checked; labels in any form that `keras_ssl.data.labels.class_labels` takes."""
+    if labels is not None:
+        (labels,), found = class_labels([labels], "labels")
+        class_names = class_names if found is None else found
     images = images if hasattr(images, "__array_interface__") or isinstance(images, LazyArray) else np.asarray(images)
     if len(images.shape) == 3:
         images = images[..., None]
@@ -50,14 +93,25 @@ def make_split(images, labels=None, class_names=None):
             f"Images must be (N, height, width, channels) or (N, height, width); these are {images.shape}."
         )
     if labels is not None:
-        labels = np.asarray(labels)
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        if labels.shape != (len(images),):
-            raise ValueError(f"`labels` must be one integer an image: {len(images)} images, labels {labels.shape}.")
-        if labels.dtype.kind not in "iub":
-            raise ValueError(f"`labels` must be integers, and these are {labels.dtype}.")
+        if len(labels) != len(images):
+            raise ValueError(f"`labels` must be one an image: {len(images)} images, labels {labels.shape}.")
+        if (labels == MISSING).all() and len(labels):
+            labels, class_names = None, None
     return Split(images, labels, class_names)
+
+
+def make_splits(parts, class_names=None):
+    """`Data` of arrays with one numbering of labels.
+
+    Args:
+        parts: a dict of "train", "validation" and "test", as far as there are such, to `(images, labels or None)`.
+        class_names: names by label, where labels are integers.
+    """
+    labels, found = class_labels([given for _, given in parts.values()], "labels")
+    names = class_names if found is None else found
+    splits = {name: make_split(images, known, names) for (name, (images, _)), known in zip(parts.items(), labels)}
+    test = splits.get("test", splits.get("validation"))
+    return Data(splits["train"], test, splits.get("validation"))
 
 
 def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
@@ -72,38 +126,57 @@ def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
     Returns:
         `(data, sentence)`: the sentence says what was held out.
     """
-    train = data.train
+    train, test = data.train, data.test
     if train.images is None:
         raise ValueError("hold_out: `data` is a stream, and images of arrays, a folder or a file are needed.")
-    if train.labels is not None and len(np.unique(train.labels)) < 2:
+    labeled = np.flatnonzero(train.has_label)
+    if len(labeled) and len(np.unique(train.labels[labeled])) < 2:
         nothing = "nothing: all images are of one class, so there are no labels to evaluate with"
-        data = Data(without_labels(train), without_labels(data.test))
-        return data, f"{len(data.test):,} test images of the data set itself" if data.test is not None else nothing
-    if data.test is not None and (data.test.labels is not None or train.labels is None):
-        return data, f"{len(data.test):,} test images of the data set itself"
-    if train.labels is None:
+        data = dataclasses.replace(data, train=without_labels(train), test=without_labels(test))
+        return data, f"{len(test):,} test images of the data set itself" if test is not None else nothing
+    if test is not None and (test.labels is not None or not len(labeled)):
+        which = "validation" if test is data.validation else "test"
+        return data, f"{test.has_label.sum() or len(test):,} {which} images of the data set itself"
+    if not len(labeled):
         return data, "nothing: there are no labels to evaluate with"
-    rows = np.random.default_rng(seed).permutation(len(train))
+    rows = labeled[np.random.default_rng(seed).permutation(len(labeled))]
     size = min(most, int(share * len(rows)))
-    test, kept = rows[:size], rows[size:]
+    held, kept = rows[:size], rows[size:]
     # A class must not be held out as a whole: no probe could learn it.
-    lone = [row for row in test if not np.any(train.labels[kept] == train.labels[row])]
+    lone = [row for row in held if not np.any(train.labels[kept] == train.labels[row])]
     lone = [row for place, row in enumerate(lone) if train.labels[row] not in train.labels[lone[:place]]]
-    test, kept = np.sort(np.setdiff1d(test, lone)), np.sort(np.concatenate([kept, lone]).astype(rows.dtype))
+    held = np.sort(np.setdiff1d(held, lone))
+    kept = np.setdiff1d(np.arange(len(train)), held)
     if trained_here:
         use = "not used for training or for fitting the probes"
     else:
         use = "not used for fitting the probes; whether the backbone was trained on them is not known"
-    sentence = f"{len(test):,} images drawn at random ({use})"
-    return Data(take_rows(train, kept), take_rows(train, test)), sentence
+    of_labeled = " of those with a label" if len(labeled) < len(train) else ""
+    sentence = f"{len(held):,} images drawn at random{of_labeled} ({use})"
+    data = dataclasses.replace(data, train=take_rows(train, kept), test=take_rows(train, held))
+    return data, sentence
 
 
 def take_rows(split, rows):
     """Some rows of a split; pictures of a large folder stay on disk."""
-    images = take(split.images, rows)
-    paths = None if split.paths is None else [split.paths[row] for row in rows]
-    labels = None if split.labels is None else split.labels[rows]
-    return Split(images, labels, split.class_names, paths=paths)
+    return dataclasses.replace(
+        split,
+        images=take(split.images, rows),
+        labels=None if split.labels is None else split.labels[rows],
+        paths=None if split.paths is None else [split.paths[row] for row in rows],
+        files=None if split.files is None else split.files.only(rows),
+    )
+
+
+def describe(split):
+    """How many images there are, and how many of them have labels: a phrase."""
+    known, count = split.has_label, len(split)
+    if not known.any():
+        return f"{count:,} images without labels"
+    classes = len(np.unique(split.labels[known]))
+    if known.all():
+        return f"{count:,} images with labels of {classes:,} classes"
+    return f"{count:,} images, {known.sum():,} with labels of {classes:,} classes and {(~known).sum():,} without"
 
 
 def sample_evenly(split, most, decode=True):

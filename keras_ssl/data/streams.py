@@ -7,7 +7,12 @@ from keras import ops
 from keras_ssl import backend
 from keras_ssl.data import sharding, tf_data
 from keras_ssl.data.batch import check_batch, check_parts, standard_batch
+from keras_ssl.data.labels import flat_labels, label_words
+from keras_ssl.data.value_range import check_images
 from keras_ssl.keras_compat import is_tf_dataset
+
+# What `fit` calls the number of batches of an argument; `evaluate` and `predict` call it `steps`.
+STEPS_ARGUMENT = {"x": "steps_per_epoch", "validation_data": "validation_steps"}
 
 
 def is_stream(source):
@@ -17,20 +22,18 @@ def is_stream(source):
     return isinstance(source, keras.utils.PyDataset) or is_tf_dataset(source) or hasattr(source, "__iter__")
 
 
-def adapt_stream(x, needs, model, what):
+def adapt_stream(x, needs, model, what, steps=None):
     """A stream as `StreamBatches` or `tf_data.Stream`; the arguments are those of `keras_ssl.data.adapter.adapt`."""
     kind = tf_data.adapt_tf_dataset if is_tf_dataset(x) else StreamBatches
-    stream = kind(x, needs.value_range, needs.parts)
-    check_parts(stream.parts, needs, what)
+    stream = kind(x, needs, what, steps)
     shares = backend.shard_of(model)[0]
     sharding.check_size(model, None, stream.batch_size * shares, what)
     if backend.processes_of(model)[0] > 1:
         about = {"the size of a batch": stream.batch_size, "the number of batches": stream.steps or 0}
         if shares > 1:
-            first = next(iter(stream.dataset)) if isinstance(stream, tf_data.Stream) else stream[0]
-            sharding.check_shared_out(model, keras.tree.map_structure(ops.convert_to_numpy, first), about, what)
+            sharding.check_shared_out(model, stream.example, about, what)
         elif isinstance(stream, StreamBatches):
-            sharding.check_same(model, stream[0], about, what)
+            sharding.check_same(model, stream.example, about, what)
         # else a tf.data.Dataset, which TensorFlow deals to the workers as its options say.
     return stream
 
@@ -38,31 +41,33 @@ def adapt_stream(x, needs, model, what):
 class StreamBatches(keras.utils.PyDataset):
     """A user's `PyDataset` or any other iterable of batches: standard form, one size, values looked at.
 
+    Attributes:
+        example: the first batch.
+        parts: the names of all that a batch has, also of what is not kept.
+
     Args:
-        source: a `PyDataset`, or anything that can be iterated anew for each epoch, such as a torch `DataLoader`.
-        value_range: of the model.
-        keep: names of the parts of a batch that the model uses.
+        source: a `PyDataset`, or anything that can be iterated anew for each epoch, such as a torch `DataLoader`; with
+            `steps` a generator too, which goes on where the last epoch ended.
+        needs: `keras_ssl.data.adapter.Needs`.
+        what: the argument that this is, for messages.
+        steps: batches of an epoch, where the user says so.
     """
 
-    def __init__(self, source, value_range, keep):
-        self.source = source
+    def __init__(self, source, needs, what="x", steps=None):
+        self.source, self.needs, self.what = source, needs, what
         self.indexed = isinstance(source, keras.utils.PyDataset)
+        self.once = not self.indexed and iter(source) is source
         workers = {}
         if self.indexed:
             names = ("workers", "use_multiprocessing", "max_queue_size")
             workers = {name: getattr(source, name) for name in names}
         super().__init__(**workers)
-        self.value_range = value_range
-        self.keep = keep
-        self._iterator, self._next = None, 0
-        first = self._read(0)
-        self.batch_size = len(keras.tree.flatten(first)[0])
-        self.steps = source.num_batches if self.indexed else _length(source)
-        if self.indexed and self.steps and len(keras.tree.flatten(self._read(self.steps - 1))[0]) != self.batch_size:
-            self.steps -= 1
-        if not self.indexed and getattr(source, "drop_last", True) is False:
-            rows = getattr(getattr(source, "dataset", None), "__len__", lambda: 0)()
-            self.steps -= 1 if rows % self.batch_size else 0
+        self._iterator, self._next = (source, 0) if self.once else (None, 0)
+        self.steps = self._length(steps)
+        self.example = self._first()
+        self._unread = self.once  # the first batch of a generator was taken from it, and is still to be trained on
+        self.batch_size = _rows(self.example)
+        self._drop_partial(steps)
 
     @property
     def num_batches(self):
@@ -70,25 +75,67 @@ class StreamBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = self._read(index)
-        rows = len(keras.tree.flatten(batch)[0])
-        if rows != self.batch_size:
-            raise ValueError(f"Batch {index} holds {rows} images and the first one {self.batch_size}: make them equal.")
+        if _rows(batch) != self.batch_size:
+            raise ValueError(
+                f"Batch {index} holds {_rows(batch)} images and the first one {self.batch_size}: make them equal."
+            )
         return batch
+
+    def _length(self, steps):
+        """Batches of an epoch."""
+        length = self.source.num_batches if self.indexed else _length(self.source)
+        if length is None and steps is None:
+            argument = STEPS_ARGUMENT.get(self.what, "steps")
+            kind = type(self.source).__name__
+            again = "" if self.indexed else " Or give what has a length: a PyDataset, a DataLoader, an array."
+            raise ValueError(
+                f"`{self.what}` is a {kind} without a length, and an epoch would have no end: pass {argument}=….{again}"
+            )
+        return steps if length is None else length
+
+    def _first(self):
+        try:
+            return self._read(0)
+        except (StopIteration, IndexError):
+            raise ValueError(f"`{self.what}`: the {type(self.source).__name__} gives no batch.") from None
+
+    def _drop_partial(self, steps):
+        """The last batch may be smaller than the others, and is left out."""
+        if (
+            self.indexed
+            and self.steps
+            and self.source.num_batches
+            and _rows(self._read(self.steps - 1)) != self.batch_size
+        ):
+            self.steps -= 1
+        if not self.indexed and steps is None and getattr(self.source, "drop_last", True) is False:
+            rows = getattr(getattr(self.source, "dataset", None), "__len__", lambda: 0)()
+            self.steps -= 1 if rows % self.batch_size else 0
 
     def _read(self, index):
         if self.indexed:
-            batch = self.source[index]
-        else:
-            if index == 0 or self._iterator is None or index != self._next:
-                self._iterator, self._next = iter(self.source), 0
-            for _ in range(index - self._next + 1):
-                batch = next(self._iterator)
-            self._next = index + 1
+            return self._standard(self.source[index])
+        if self.once:
+            if self.__dict__.pop("_unread", False):
+                return self.example
+            return self._standard(next(self._iterator))
+        if index == 0 or self._iterator is None or index != self._next:
+            self._iterator, self._next = iter(self.source), 0
+        for _ in range(index - self._next + 1):
+            batch = next(self._iterator)
+        self._next = index + 1
+        return self._standard(batch)
+
+    def _standard(self, batch):
         batch = standard_batch(batch)
-        self.parts = set(batch)  # also of what is not kept
-        batch = {name: part for name, part in batch.items() if name in self.keep}
+        check_parts(batch, self.needs, self.what)
+        self.parts = set(batch)
+        batch = {name: part for name, part in batch.items() if name in self.needs.parts}
+        labels = batch.pop("label", None)
         batch = keras.tree.map_structure(_to_numpy, batch)
-        check_batch(batch, self.value_range)
+        if labels is not None:
+            batch["label"] = _batch_labels(labels)
+        check_batch(batch, self.needs, self.what)
         return batch
 
     def on_epoch_begin(self):
@@ -100,15 +147,60 @@ class StreamBatches(keras.utils.PyDataset):
             self.source.on_epoch_end()
 
 
+def _rows(batch):
+    return len(keras.tree.flatten(batch)[0])
+
+
 def _length(source):
     try:
         return len(source)
     except TypeError:
-        raise ValueError(
-            f"A {type(source).__name__} has no length, and the number of steps must be known before training. Give a "
-            "tf.data.Dataset, a keras.utils.PyDataset or a torch DataLoader, or collect the images in an array."
-        ) from None
+        return None
+
+
+def _batch_labels(labels):
+    """Labels of a batch in numbers that each backend tells apart: small integers as they are, others as three words."""
+    labels = np.asarray(
+        labels if hasattr(labels, "__array_interface__") or isinstance(labels, list) else _to_numpy(labels)
+    )
+    if labels.dtype.kind in "iub" and labels.dtype.itemsize <= 4 and labels.dtype != np.uint32:
+        return flat_labels(labels, "labels").astype("int32")
+    return label_words(labels, "labels")
 
 
 def _to_numpy(array):
-    return array if isinstance(array, np.ndarray) else keras.ops.convert_to_numpy(array)
+    return array if isinstance(array, np.ndarray) else ops.convert_to_numpy(array)
+
+
+def images_alone(source, value_range, what="x"):
+    """The images of a stream, batch by batch in any size, with values looked at: for `predict`."""
+    if is_tf_dataset(source):
+        return tf_data.checked_images(source, value_range, what)
+    if isinstance(source, keras.utils.PyDataset):
+        return _CheckedImages(source, value_range, what)
+    return (_checked_images(batch, value_range, what) for batch in source)
+
+
+class _CheckedImages(keras.utils.PyDataset):
+    """The images of a user's `PyDataset`, with values looked at."""
+
+    def __init__(self, source, value_range, what):
+        names = ("workers", "use_multiprocessing", "max_queue_size")
+        super().__init__(**{name: getattr(source, name) for name in names})
+        self.source, self.value_range, self.what = source, value_range, what
+
+    @property
+    def num_batches(self):
+        return self.source.num_batches
+
+    def __getitem__(self, index):
+        return _checked_images(self.source[index], self.value_range, self.what)
+
+
+def _checked_images(batch, value_range, what):
+    batch = standard_batch(batch)
+    if "image" not in batch:
+        raise ValueError(f"`{what}`: these batches hold views, and features are of images: give images.")
+    images = _to_numpy(batch["image"])
+    check_images(images, value_range, what)
+    return images

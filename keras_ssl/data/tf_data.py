@@ -3,9 +3,15 @@
 Beside `keras_ssl.backend` the only room that imports a framework: `tf.data` feeds Keras on each backend.
 """
 
+import contextlib
 import dataclasses
+import re
 
-from keras_ssl.data.batch import standard_batch
+import keras
+
+from keras_ssl.data import value_range as ranges
+from keras_ssl.data.batch import check_batch, check_parts, standard_batch
+from keras_ssl.data.labels import MISSING
 
 
 @dataclasses.dataclass
@@ -17,62 +23,217 @@ class Stream:
         batch_size: images of a batch.
         steps: batches; None where it can't be told.
         parts: the names of all that a batch has, also of what is not kept.
+        example: the first batch, arrays.
     """
 
     dataset: object
     batch_size: int
     steps: int | None
     parts: set
+    example: dict
 
 
-def adapt_tf_dataset(dataset, value_range, keep):
+def adapt_tf_dataset(dataset, needs, what="x", steps=None):
     """A user's `tf.data.Dataset` of batches: standard form, one size, values looked at on the way.
 
     Args:
         dataset: batched; elements in any form that `fit` takes.
-        value_range: of the model.
-        keep: names of the parts of a batch that the model uses.
+        needs: `keras_ssl.data.adapter.Needs`.
+        what: the argument that this is, for messages.
+        steps: batches of an epoch, where the user says so.
 
     Returns:
         `Stream`.
     """
     import tensorflow as tf
 
-    parts = set()
-
-    low, high = value_range
-    slack = 1e-3 * (high - low)
-
-    def check(images):
-        if images.dtype == tf.uint8 and low <= 0.0 and high >= 255.0:
-            return images
-        smallest, largest = tf.reduce_min(images), tf.reduce_max(images)
-        inside = tf.cast(smallest, tf.float32) >= low - slack, tf.cast(largest, tf.float32) <= high + slack
-        message = (
-            f"A batch holds NaN or values outside of the model's value_range=({low:g}, {high:g}): pass the range that "
-            "the images have, such as value_range=(0, 1), or bring them into this one. Smallest and largest:"
+    cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY and steps is None:
+        raise ValueError(
+            f"`{what}` is a data set without an end, and an epoch would have none: pass steps_per_epoch=…, or "
+            "validation_steps=… for validation data."
         )
-        with tf.control_dependencies([tf.debugging.Assert(tf.logical_and(*inside), [message, smallest, largest])]):
-            return tf.identity(images)
+    _check_spec(dataset.element_spec, what)
+    parts = set()
 
     def standard(*given):
         batch = standard_batch(given[0] if len(given) == 1 else given)
+        check_parts(batch, needs, what)
         parts.update(batch)
-        batch = {name: part for name, part in batch.items() if name in keep}
+        batch = {name: part for name, part in batch.items() if name in needs.parts}
         for name in ("image", "views"):
             if name in batch:
+                check = _checked(needs.value_range, what)
                 batch[name] = tf.nest.map_structure(check, batch[name])
+        if "label" in batch:
+            batch["label"] = _labels(batch["label"])
         return batch
 
+    given_dataset = dataset
     dataset = dataset.map(standard, num_parallel_calls=tf.data.AUTOTUNE)
-    cardinality = int(dataset.cardinality())
+    example = _first(dataset, what)
+    check_batch(example, needs, what)
+    rows = len(keras.tree.flatten(example)[0])
     sizes = {spec.shape[0] if spec.shape.rank else 0 for spec in tf.nest.flatten(dataset.element_spec)}
-    if 0 in sizes:
-        raise ValueError("The data set gives single numbers: batch it, dataset.batch(256, drop_remainder=True).")
     if None not in sizes and len(sizes) == 1:
-        return Stream(dataset, sizes.pop(), cardinality if cardinality > 0 else None, parts)
+        return Stream(dataset, rows, cardinality if cardinality > 0 else None, parts, example)
+    if cardinality <= 0:
+        return Stream(dataset.rebatch(rows, drop_remainder=True), rows, None, parts, example)
+    full = cardinality if _last_is_full(given_dataset, cardinality, rows) else cardinality - 1
+    if full == 0:
+        raise ValueError(f"`{what}`: the data set has no whole batch.")
+    dataset = dataset.take(full).rebatch(rows, drop_remainder=True)
+    return Stream(dataset.apply(tf.data.experimental.assert_cardinality(full)), rows, full, parts, example)
+
+
+# Of so many batches one is a twentieth at most: then it is rather left out than all others read to look at it.
+_FEW = 20
+
+
+def _last_is_full(dataset, batches, rows):
+    """Whether the last batch of a user's data set has as many rows as the first."""
+    import tensorflow as tf
+
+    files = getattr(dataset, "file_paths", None)  # of keras.utils.image_dataset_from_directory
+    if files is not None:
+        return len(files) == batches * rows
+    if batches == 1:
+        return True
+    if batches > _FEW:
+        return False
+    return all(len(tf.nest.flatten(last)[0]) == rows for last in dataset.skip(batches - 1))
+
+
+def checked_images(dataset, value_range, what="x"):
+    """The images of a user's data set, batch by batch as they are, with values looked at: for `predict`."""
+    check = _checked(value_range, what)
+
+    def images(*given):
+        batch = standard_batch(given[0] if len(given) == 1 else given)
+        if "image" not in batch:
+            raise ValueError(f"`{what}`: these batches hold views, and features are of images: give images.")
+        return check(batch["image"])
+
+    return dataset.map(images)
+
+
+@contextlib.contextmanager
+def plain_errors():
+    """Within it what a check in a data set's graph finds is a `ValueError` with its sentence, as for arrays."""
     try:
-        rows = len(tf.nest.flatten(next(iter(dataset)))[0])
+        yield
+    except Exception as error:  # on JAX and torch it is TensorFlow's own as well
+        sentence = _sentence_of(error) if "assertion failed" in str(error) else None
+        if sentence is None:
+            raise
+        raise ValueError(sentence) from None
+
+
+def _sentence_of(error):
+    found = re.search(r"assertion failed: \[(`.*?(?:\.|torch, .*? in numpy\.))\]", str(error), re.DOTALL)
+    return found and found[1].replace("\\'", "'").replace('\\"', '"')
+
+
+def _first(dataset, what):
+    import tensorflow as tf
+
+    try:
+        with plain_errors():
+            return tf.nest.map_structure(lambda part: part.numpy(), next(iter(dataset)))
     except StopIteration:
-        raise ValueError("The data set is empty.") from None
-    return Stream(dataset.rebatch(rows, drop_remainder=True), rows, None, parts)
+        raise ValueError(f"`{what}`: the data set is empty.") from None
+
+
+def _check_spec(specs, what):
+    """Refuses what has no batches of known shape, with the call that is missing."""
+    import tensorflow as tf
+
+    for spec in tf.nest.flatten(specs):
+        if isinstance(spec, tf.RaggedTensorSpec):
+            raise ValueError(
+                f"`{what}` gives ragged batches, {spec}: resize the images before they are batched, or pad them with "
+                "dataset.map(lambda images: images.to_tensor())."
+            )
+        if spec.shape.rank is None:
+            raise ValueError(
+                f"`{what}` gives tensors of unknown shape, as after numpy_function or py_function: say it with "
+                "dataset.map(lambda images: tf.ensure_shape(images, (None, height, width, channels)))."
+            )
+        if spec.shape.rank == 0:
+            raise ValueError(f"`{what}` is not batched: dataset.batch(256, drop_remainder=True).")
+
+
+def _checked(value_range, what):
+    """A function that gives a tensor of images back once its values were looked at: the graph of `check_images`."""
+    import tensorflow as tf
+
+    def check(images):
+        if images.shape.rank == 4:
+            ranges.check_channels_last(tuple(images.shape), f"{what}")
+        smallest, largest = (tf.cast(reduce(images), tf.float32) for reduce in (_smallest, _largest))
+        sound = tf.math.is_finite(smallest) & tf.math.is_finite(largest)
+        sentence = tf.constant(ranges.NOT_FINITE.format(what=what))
+        if value_range is not None:
+            low, high = value_range
+            ends = {"what": what, "smallest": "@1", "largest": "@2", "low": low, "high": high}
+            outside = ranges.is_outside(smallest, largest, low, high)
+            inside = ranges.is_far_inside(largest, low, high)
+            sentence = tf.where(inside, ranges.INSIDE.format(**ends, **ranges.way_out(high)), sentence)
+            sentence = tf.where(outside, ranges.OUTSIDE.format(**ends), sentence)
+            sentence = tf.where(sound, sentence, ranges.NOT_FINITE.format(what=what))
+            for mark, number in (("@1", smallest), ("@2", largest)):
+                sentence = tf.strings.regex_replace(sentence, mark, tf.strings.as_string(number, shortest=True))
+            sound = sound & ~outside & ~inside
+        with tf.control_dependencies([tf.debugging.Assert(sound, [sentence], summarize=-1)]):
+            return tf.identity(images)
+
+    return check
+
+
+def _smallest(images):
+    import tensorflow as tf
+
+    return tf.reduce_min(tf.cast(images, tf.uint8) if images.dtype == tf.bool else images)
+
+
+def _largest(images):
+    import tensorflow as tf
+
+    return tf.reduce_max(tf.cast(images, tf.uint8) if images.dtype == tf.bool else images)
+
+
+def _labels(labels):
+    """Labels in numbers that each backend tells apart: `keras_ssl.data.labels.label_words` in a graph."""
+    import tensorflow as tf
+
+    if labels.shape.rank == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape.rank != 1:
+        raise ValueError(
+            f"labels must be one label an image, and their shape is {labels.shape}: from one-hot rows take "
+            "argmax(axis=1)."
+        )
+    if labels.dtype == tf.string:
+        missing = tf.equal(tf.strings.strip(labels), "")
+        digest = tf.fingerprint(labels)  # 64 bits a string
+        labels = tf.bitcast(digest, tf.int64)
+    elif labels.dtype in (tf.int8, tf.int16, tf.int32, tf.uint8, tf.uint16, tf.bool):
+        return tf.cast(labels, tf.int32)
+    elif labels.dtype.is_integer:
+        labels = tf.cast(labels, tf.int64) if labels.dtype != tf.uint64 else tf.bitcast(labels, tf.int64)
+        missing = tf.equal(labels, MISSING)
+    else:
+        raise ValueError(f"labels must be integers or strings, one an image; they are {labels.dtype.name}.")
+    words = [labels, tf.bitwise.right_shift(labels, 22), tf.bitwise.right_shift(labels, 44)]
+    masks = (0x3FFFFF, 0x3FFFFF, 0xFFFFF)
+    words = tf.stack([tf.bitwise.bitwise_and(word, tf.constant(mask, tf.int64)) for word, mask in zip(words, masks)], 1)
+    none = tf.constant([[0, 0, MISSING]], tf.int64)
+    return tf.cast(tf.where(missing[:, None], none, words), tf.int32)
+
+
+def decode_png(content):
+    """The pixels of a PNG file with 16 bits a color, uint16 `(height, width, channels)`: Pillow keeps 8 of them."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        return tf.io.decode_png(content, dtype=tf.uint16).numpy()

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
-from keras_ssl.data.batch import check_images
+from keras_ssl.data.value_range import check_images
 from keras_ssl.losses.labeled import integer_labels, squeeze_column
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.losses.reducers import weighted_fraction

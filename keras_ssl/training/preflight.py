@@ -1,6 +1,13 @@
 """On what `fit` will run: what can't be right there is refused before it begins, and what it is is said."""
 
+import numpy as np
+from keras import ops
+
 from keras_ssl import backend
+from keras_ssl.augment.layer import apply_layers
+from keras_ssl.augment.rng import RowRNG
+
+_LOOKED_AT = 8  # images of the first batch
 
 
 def check(model, creation_strategy):
@@ -21,6 +28,37 @@ def check(model, creation_strategy):
             f"{backend.HOW_TO_ENTER_A_STRATEGY}"
         )
     backend.check_devices(model)
+
+
+def check_views(model, batch):
+    """Raises `ValueError` where a layer of the views leaves the value range, with the layer's name.
+
+    A few images go through each list of layers one by one. What shrinks them to a twentieth of their spread, or moves
+    them out of the range by a tenth of it, was made for another range: Keras' `Rescaling`, a normalization.
+
+    Args:
+        model: a built model.
+        batch: a batch in the library's form, arrays.
+    """
+    if model.views is None or "image" not in batch or model.value_range is None:
+        return
+    low, high = model.value_range
+    images = np.asarray(batch["image"][:_LOOKED_AT], "float32")
+    rng = RowRNG(model.seed, ops.arange(len(images), dtype="int32")).fold_in("preflight")
+    for number, branch in enumerate(model.views.branches):
+        view, spread = images, float(np.ptp(images))
+        for place, layer in enumerate(branch):
+            view = apply_layers([layer], view, rng.fold_in("view", number, place))
+            seen = ops.convert_to_numpy(view)
+            smallest, largest = float(seen.min()), float(seen.max())
+            outside = smallest < low - 0.1 * (high - low) or largest > high + 0.1 * (high - low)
+            if not np.isfinite(seen).all() or outside or largest - smallest < 0.05 * spread:
+                raise ValueError(
+                    f"The view layer {layer.name} ({type(layer).__name__}) makes images in [{smallest:g}, {largest:g}] "
+                    f"of images in [{images.min():g}, {images.max():g}]: views must keep the model's value_range="
+                    f"({low:g}, {high:g}), for the backbone sees images in it after training too. Leave the layer out, "
+                    "or put it into the backbone."
+                )
 
 
 def _name(strategy):

@@ -5,6 +5,8 @@ import warnings
 
 import keras
 
+from keras_ssl.data.listing import shown
+from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import restore_on_error, set_total_epochs
 from keras_ssl.training.finite import TerminateOnNonFinite
 
@@ -21,7 +23,13 @@ class Run:
 
     def __init__(self, model, feed, callbacks, epochs, initial_epoch):
         self.model, self.feed, self.epochs = model, feed, epochs
-        self.callbacks = [_TotalEpochs(epochs), *feed.callbacks, TerminateOnNonFinite(), *_as_list(callbacks)]
+        self.callbacks = [
+            _TotalEpochs(epochs),
+            _BrokenPictures(feed.pictures),
+            *feed.callbacks,
+            TerminateOnNonFinite(),
+            *_as_list(callbacks),
+        ]
         for callback in self.callbacks:
             if hasattr(callback, "before_run"):
                 callback.before_run(model)
@@ -86,6 +94,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             stack.enter_context(restore_on_error(self.model))
+            stack.enter_context(plain_errors())
             if self.resume is not None:
                 stack.enter_context(self.resume.during_run())
             if self.feed.steps is None:
@@ -108,6 +117,29 @@ class _TotalEpochs(keras.callbacks.Callback):
     def set_params(self, params):
         super().set_params(params)
         set_total_epochs(self, self.epochs)
+
+
+class _BrokenPictures(keras.callbacks.Callback):
+    """Says at the end of an epoch which pictures could not be read and were replaced by others.
+
+    Args:
+        pictures: a list of `keras_ssl.data.ImageFiles`.
+    """
+
+    def __init__(self, pictures):
+        super().__init__()
+        self.pictures = pictures
+        self._said = {path for files in pictures for path in files.broken}
+
+    def on_epoch_end(self, epoch, logs=None):
+        found = {path: reason for files in self.pictures for path, reason in files.broken.items()}
+        new = [path for path in found if path not in self._said]
+        self._said.update(new)
+        if new:
+            warnings.warn(
+                f"{len(new):,} pictures could not be read in epoch {epoch + 1} and were replaced by others, such as "
+                f"{shown(new[0])}: {found[new[0]]}."
+            )
 
 
 def _as_list(callbacks):

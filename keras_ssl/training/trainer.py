@@ -9,6 +9,8 @@ from keras import ops
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches
 from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
+from keras_ssl.data.lazy import LazyArray
+from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import warn_of_rate
 from keras_ssl.training import finite, preflight
@@ -124,7 +126,9 @@ class Trainer(keras.Model):
 
         Args:
             x: images `(N, height, width, channels)`; a dict `{"image": …}` or `{"views": (a, b)}`; a split of
-                `keras_ssl.data.load`; or a stream of batches: `tf.data.Dataset`, `PyDataset`, torch `DataLoader`.
+                `keras_ssl.data.load`; or a stream of batches: `tf.data.Dataset`, `PyDataset`, torch `DataLoader`, any
+                iterable. Pairs that come with whether they are of a kind, `fit((left, right), same)`, and triples,
+                `fit((anchors, positives, negatives))`, where the method compares those.
             y: labels, for methods that use them.
             batch_size: images per batch, over all replicas; 256 if None.
             validation_data: in any form of `x`, or `(images, labels)`.
@@ -146,7 +150,10 @@ class Trainer(keras.Model):
         if validation_data is not None:
             size = validation_batch_size or feed.global_batch_size
             validation_data = self._adapt(
-                *adapter.images_and_labels(validation_data), "validation_data", batch_size=size
+                *adapter.images_and_labels(validation_data),
+                "validation_data",
+                batch_size=size,
+                steps=validation_steps,
             )
         self._announce(feed, verbose)
         self._build_for(feed)
@@ -155,7 +162,7 @@ class Trainer(keras.Model):
             super().fit,
             verbose=verbose,
             validation_data=validation_data and validation_data.for_keras,
-            validation_steps=validation_steps,
+            validation_steps=validation_data and validation_data.steps_for_keras,
             validation_freq=validation_freq,
         )
 
@@ -176,24 +183,53 @@ class Trainer(keras.Model):
         Batch normalization runs in inference mode, as in every Keras evaluation. For what the features are worth
         downstream, see `keras_ssl.evaluate`.
         """
-        if not is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
-            self._check_can_run("evaluate", sample_weight=sample_weight)
-            x = self._adapt(x, y, "x", batch_size=batch_size).for_keras
-        return super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict, **kwargs)
+        if is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
+            options = {"steps": steps, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
+            return super().evaluate(x, verbose=verbose, **options)
+        self._check_can_run("evaluate", sample_weight=sample_weight)
+        feed = self._adapt(x, y, "x", batch_size=batch_size, steps=steps)
+        options = {"steps": feed.steps_for_keras, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
+        with plain_errors():
+            return super().evaluate(feed.for_keras, verbose=verbose, **options)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """The backbone's features of images; as Keras' own. Over several processes: `evaluate.extract_features`."""
+        """The backbone's features of images; as Keras' own. Over several processes: `evaluate.extract_features`.
+
+        Args:
+            x: images in any form that `fit` takes, a `keras_ssl.data.Split` among them.
+            batch_size, verbose, steps, callbacks: as of `keras.Model.predict`.
+        """
         if backend.processes_of(self)[0] > 1:
             raise ValueError(
                 "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
                 "extract_features(model, images), which computes them in each process by itself."
             )
+        x = adapter.images_for_predict(x, self.value_range)
+        if isinstance(x, LazyArray):  # as many pictures in memory as fill a few batches
+            some = 16 * (batch_size or 32)
+            parts = [x[start : start + some] for start in range(0, len(x), some)]
+            return np.concatenate([self.predict(part, batch_size, verbose, None, callbacks) for part in parts])
         rows, replicas = len(x) if hasattr(x, "shape") else 0, backend.replicas_of(self)
         if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
             sharding.check_size(self, None, batch_size or 32, "batch_size")
             x = np.asarray(x[np.minimum(np.arange(-(-rows // replicas) * replicas), rows - 1)])
-        features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        with plain_errors():
+            features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
         return features[:rows] if rows else features
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """One step on one batch; as Keras' own, with the checks of `fit`."""
+        self._check_can_run("train_on_batch", sample_weight=sample_weight, class_weight=class_weight)
+        return super().train_on_batch(self._one_batch(x, y), return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """The loss of one batch; as Keras' own, with the checks of `evaluate`."""
+        self._check_can_run("test_on_batch", sample_weight=sample_weight)
+        return super().test_on_batch(self._one_batch(x, y), return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """The backbone's features of one batch of images; as Keras' own."""
+        return super().predict_on_batch(adapter.images_for_predict(x, self.value_range))
 
     # On the way into `fit`.
 
@@ -206,7 +242,17 @@ class Trainer(keras.Model):
             labels=self.uses_labels,
             index=self.uses_index,
             batch_dependent=self.batch_dependent,
+            pair_labels=self.uses_pair_labels,
+            view_counts=self.view_counts,
+            image_rank=len(shape) if (shape := backbones.input_shape(self.backbone)) else None,
         )
+
+    def _one_batch(self, x, y):
+        batch = adapter.check_given(x if y is None else (x, y), self.needs())
+        self.global_batch_size = len(keras.tree.flatten(batch)[0])
+        with backend.scope_of(self):
+            self._build(keras.tree.map_structure(lambda part: tuple(part.shape), batch))
+        return batch
 
     def _adapt(self, x, y, what, **options):
         feed = adapter.adapt(x, y, self.needs(), self, what=what, **options)
@@ -223,13 +269,17 @@ class Trainer(keras.Model):
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
         with backend.scope_of(self):
-            self._freeze()  # what was thawed on the teacher itself, behind the model's back
-            if not self.built:
-                self.build(feed.shapes())
-            if not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
+            self._build(feed.shapes())
+            preflight.check_views(self, feed.example)
         if backend.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
+
+    def _build(self, shapes):
+        self._freeze()  # what was thawed on the teacher itself, behind the model's back
+        if not self.built:
+            self.build(shapes)
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     def _announce(self, feed, verbose):
         """Says once what a user should know before the first step."""

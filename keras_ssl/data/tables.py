@@ -1,0 +1,138 @@
+"""A table of labels beside a folder of pictures: a CSV file, a dict, a DataFrame."""
+
+import csv
+import os
+import pathlib
+
+_FILE_COLUMNS = (
+    "file",
+    "filename",
+    "file_name",
+    "path",
+    "filepath",
+    "image",
+    "image_id",
+    "img",
+    "picture",
+    "name",
+    "id",
+)
+_LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y", "species", "diagnosis")
+
+
+class LabelTable:
+    """Labels by file.
+
+    A file is named as the table has it: by its path from the folder, by its name, or by its name without the suffix,
+    whichever is the only one of its kind.
+
+    Args:
+        source: a path of a CSV file (comma, semicolon or tab), a dict of file to label, a pandas DataFrame, or a list
+            of `(file, label)`. Columns are known by name (`file` and `label`, and common others), else the first two.
+    """
+
+    def __init__(self, source):
+        self.name = str(source) if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__}"
+        self.by_file = {}
+        for file, label in _rows(source, self.name):
+            key = _key(file)
+            if key in self.by_file and str(self.by_file[key]) != str(label):
+                raise ValueError(
+                    f"`labels` ({self.name}) gives {file} two labels, {self.by_file[key]} and {label}: keep one."
+                )
+            self.by_file[key] = label
+        if not self.by_file:
+            raise ValueError(f"`labels` ({self.name}) holds no row of a file and its label.")
+
+    def labels_for(self, paths, root):
+        """Labels of pictures, None for those that the table does not have: `(labels, files without a picture)`.
+
+        Args:
+            paths: of the pictures.
+            root: the folder that was given; paths in the table begin there, or where its classes lie.
+
+        Raises:
+            ValueError: a name in the table fits several pictures, or none of them fits any.
+        """
+        places = {}
+        for row, path in enumerate(paths):
+            for key in _keys_of(path, root):
+                places.setdefault(key, []).append(row)
+        labels, unused = [None] * len(paths), []
+        for file, label in self.by_file.items():
+            rows = places.get(file, [])
+            if len(rows) > 1:
+                raise ValueError(
+                    f"`labels` ({self.name}): {file} fits {len(rows)} pictures, such as {paths[rows[0]]} and "
+                    f"{paths[rows[1]]}: write the path from {root}."
+                )
+            if rows:
+                labels[rows[0]] = label
+            else:
+                unused.append(file)
+        if len(unused) == len(self.by_file):
+            raise ValueError(
+                f"`labels` ({self.name}) names {len(unused)} files, such as {unused[0]}, and none of them is a picture "
+                f"under {root}: write each as its path from there."
+            )
+        return labels, unused
+
+
+def _key(file):
+    return pathlib.PurePath(str(file).strip().replace("\\", "/")).as_posix().removeprefix("./")
+
+
+def _keys_of(path, root):
+    relative = path.relative_to(root)
+    # From the folder, and from each folder below it: a table may stand inside of the one that was given.
+    keys = {pathlib.PurePath(*relative.parts[first:]).as_posix() for first in range(len(relative.parts))}
+    return {*keys, str(path), pathlib.PurePath(relative.name).stem}
+
+
+def _rows(source, name):
+    if isinstance(source, dict):
+        return list(source.items())
+    if hasattr(source, "columns") and hasattr(source, "itertuples"):
+        header = [str(column) for column in source.columns]
+        file, label = _columns(header, name)
+        return list(zip(source.iloc[:, file].tolist(), source.iloc[:, label].tolist()))
+    if isinstance(source, (list, tuple)):
+        if not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in source):
+            raise ValueError("`labels` as a list holds pairs, (file, label), one a picture.")
+        return list(source)
+    path = pathlib.Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"`labels`: there is no file {path}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"`labels` ({name}) is not a text file in UTF-8: save the table as CSV.") from None
+    first = text.splitlines()[0] if text.strip() else ""
+    delimiter = max(",;\t", key=first.count)
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if not rows or len(rows[0]) < 2:
+        raise ValueError(
+            f"`labels` ({name}) needs two columns, the file and its label, with a comma, a semicolon or a tab between."
+        )
+    header = [cell.strip().lower() for cell in rows[0]]
+    named = any(cell in _FILE_COLUMNS for cell in header) or any(cell in _LABEL_COLUMNS for cell in header)
+    file, label = _columns(rows[0], name) if named else (0, 1)
+    short = next((row for row in rows if len(row) <= max(file, label)), None)
+    if short:
+        raise ValueError(
+            f"`labels` ({name}) has a row of {len(short)} columns, and needs {max(file, label) + 1}: {short}."
+        )
+    return [(row[file], row[label].strip()) for row in (rows[1:] if named else rows)]
+
+
+def _columns(header, name):
+    """Which columns hold the file and the label: by name, else the first two."""
+    known = [cell.strip().lower() for cell in header]
+    if len(known) < 2:
+        raise ValueError(f"`labels` ({name}) needs two columns, the file and its label; it has {header}.")
+    file = next((known.index(column) for column in _FILE_COLUMNS if column in known), None)
+    label = next((known.index(column) for column in _LABEL_COLUMNS if column in known), None)
+    if file is None and label is None:
+        return 0, 1
+    rest = [place for place in range(len(known)) if place not in (file, label)]
+    return (rest[0] if file is None else file), (rest[0] if label is None else label)

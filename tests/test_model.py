@@ -377,7 +377,7 @@ def test_a_saved_model_loads_in_a_fresh_process_and_goes_on_as_if_nothing_had_ha
 
 
 def test_the_trained_backbone_loads_where_keras_ssl_is_not_installed(images, tmp_path):
-    backbone = keras_ssl.backbones.resnet8((28, 28, 1), width=4)
+    backbone = keras_ssl.backbones.resnet8((28, 28, 1), width=8)
     model = keras_ssl.SimCLR(backbone, light_views())
     model.compile("adam")
     model.fit(images, batch_size=32, verbose=0)
@@ -409,8 +409,8 @@ def test_a_model_saved_before_training_loads(tmp_path):
     "make",
     [
         lambda: keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None, alpha=0.35),
-        lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=4),
-        lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=4, pooling="avg", cifar_stem=False),
+        lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=8),
+        lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=8, pooling="avg", cifar_stem=False),
     ],
     ids=["MobileNetV2", "resnet18", "resnet18 of ImageNet, pooled"],
 )

@@ -26,7 +26,7 @@ IDENTITIES = {
     "a list of strings": lambda c: [WORDS[one] for one in c],
     "objects": lambda c: np.array([f"p{one}" if one < 3 else 7 for one in c], "object"),
     "uint64": lambda c: c.astype("uint64") + np.uint64(2**63),
-    "large and small": lambda c: np.array([3, 2**64 - 1, 2**64 - 2, 2**63], "uint64")[c],
+    "large and small": lambda c: np.array([0, 2**64 - 1, 2**64 - 2, 2**63], "uint64")[c],
 }
 identities = pytest.mark.parametrize("identity", IDENTITIES.values(), ids=IDENTITIES)
 

@@ -134,8 +134,8 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_
 
     Returns:
         float32 `(n,)`. Rows without a positive are 0 and are left out of the mean: the others are scaled so that the
-        mean over the global batch is the loss. A batch of one class has no negatives: its rows are only
-        brought to equal similarities, at a loss of log(n − 1).
+        mean over the global batch is the loss. A batch of one class has no negatives: its rows are pushed to
+        equal similarities, at a loss of log(n − 1).
 
     Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 (L_out).
     """

@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from keras_ssl import distribute
+from keras_ssl.data.labels import label_ids, words_of_ids
 
 # Larger than any distance, and of a size that float32 arithmetic survives.
 _FAR = 1e9
@@ -42,38 +43,65 @@ def _serializable(function):
 def pair_masks(ids, all_ids, row_offset=0):
     """Masks of the pairs of one class and of the pairs of different classes.
 
+    Classes are compared for equality alone. A row without a label is of no class: it is positive to no row and negative
+    to all others.
+
     Args:
-        ids: integers `(n,)`, the classes of the anchors.
-        all_ids: integers `(m,)`, the classes of all candidates; the anchors are among them.
+        ids: the classes of the anchors: integers `(n,)`, −1 for no label; or words `(n, 3)`, of one class where all
+            three agree, whose last is −1 for no label (`data.labels.label_words`). Arrays and lists may hold strings.
+        all_ids: the classes of all candidates, `(m,)` or `(m, 3)`; the anchors are among them.
         row_offset: the candidate that is the first anchor itself, the others following; or `(n,)`, the candidate that
             each anchor is.
 
     Returns:
-        `(positive, negative)`, boolean `(n, m)`. An anchor is not its own positive.
+        `(positive, negative)`, boolean `(n, m)`. An anchor is neither its own positive nor its own negative.
     """
-    ids, all_ids = ops.cast(ids, "int32"), ops.cast(all_ids, "int32")
-    same = ops.equal(ids[:, None], all_ids[None, :])
+    ids, all_ids = label_ids(ids, "pair_masks"), label_ids(all_ids, "pair_masks")
     self_index = row_offset
     if not len(getattr(self_index, "shape", ())):
         self_index = self_index + ops.arange(ops.shape(ids)[0], dtype="int32")
     itself = ops.equal(self_index[:, None], ops.arange(ops.shape(all_ids)[0], dtype="int32")[None, :])
+    same = ops.logical_or(same_class(ids, all_ids), itself)
     return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
+
+
+def same_class(ids, all_ids):
+    """Which pairs have one label: boolean `(n, m)`. Both are what `data.labels.label_ids` gives."""
+    if len(ids.shape) == len(all_ids.shape) == 1:
+        labeled = ops.not_equal(ids, -1)
+        same = ops.equal(ids[:, None], all_ids[None, :])
+    else:
+        ids, all_ids = words_of_ids(ids), words_of_ids(all_ids)
+        labeled = ops.not_equal(ids[:, 2], -1)
+        # Word by word: the pairs of all three at once would take three times the memory.
+        first, second, third = (ops.equal(ids[:, None, word], all_ids[None, :, word]) for word in range(3))
+        same = ops.logical_and(ops.logical_and(first, second), third)
+    return ops.logical_and(same, labeled[:, None])
 
 
 def two_view_masks(rows, ids=None):
     """`pair_masks` of two views: of this replica's images as anchors, and of all images as candidates.
 
+    The two views of an image are positive to each other, with a label or without.
+
     Args:
         rows: the number of images of this replica.
-        ids: integers `(rows,)`, the class of each; None if each image is a class of its own.
+        ids: the class of each image, integers `(rows,)` or words `(rows, 3)`, as of `pair_masks`: an image without a
+            label is a class of its own. None if all are.
 
     Returns:
         `(positive, negative)`, boolean `(2n, 2N)`: first all first views, then all second ones.
     """
+    images = rows * distribute.replicas()
     image = distribute.row_offset(rows) + ops.arange(rows, dtype="int32")
-    ids = image if ids is None else ids
-    self_index = ops.concatenate([image, image + rows * distribute.replicas()])
-    return pair_masks(ops.tile(ids, 2), ops.tile(distribute.gather(ids), 2), self_index)
+    same = ops.equal(image[:, None], ops.arange(images, dtype="int32")[None, :])
+    if ids is not None:
+        ids = label_ids(ids, "two_view_masks")
+        same = ops.logical_or(same, same_class(ids, distribute.gather(ids)))
+    same = ops.tile(same, (2, 2))
+    view = ops.concatenate([image, image + images])
+    itself = ops.equal(view[:, None], ops.arange(2 * images, dtype="int32")[None, :])
+    return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
 
 
 @_serializable

@@ -329,7 +329,7 @@ def test_probes_now_and_then_and_at_the_end(sample):
         (lambda x, y: evaluate.knn(x, y, x, k=100), "`k`"),
         (lambda x, y: evaluate.knn(x, y, x, temperature=0), "temperature"),
         (lambda x, y: evaluate.knn(x, y[:-1], x), "give one per row"),
-        (lambda x, y: evaluate.knn(x, y.astype(float), x), "integers"),
+        (lambda x, y: evaluate.knn(x, y + 0.5, x), "integers"),
         (lambda x, y: evaluate.linear_probe(x, y * 0, x), "single class"),
         (lambda x, y: evaluate.linear_probe(x, y, x, y[:-1]), "give one per row"),
     ],

@@ -5,7 +5,14 @@ from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.data import streams
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.labels import check_classes, check_labels, sample_by_class
+from keras_ssl.evaluate.labels import (
+    check_all_known,
+    check_classes,
+    check_labels,
+    labeled_rows,
+    sample_by_class,
+    some_images,
+)
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
 
@@ -15,12 +22,12 @@ class _Probe(PeriodicCallback):
     def __init__(self, train, test, every, every_steps, most, layer, grid, batch_size, name):
         super().__init__(every, every_steps)
         self.most = _two_numbers(type(self).__name__, most)
-        self.train, self.test = (
-            _images_and_labels(which, given, number)
-            for which, given, number in zip(("train", "test"), (train, test), self.most)
-        )
-        if isinstance(self.train, tuple):
-            check_classes("train", self.train[1])
+        train, test = (_images_and_labels(which, given) for which, given in (("train", train), ("test", test)))
+        if isinstance(train, tuple):
+            check_classes("train", train[1])
+            if isinstance(test, tuple):
+                check_all_known(train[1], test[1], "test")
+        self.train, self.test = map(_sampled, (train, test), self.most)
         self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
         self._network = None
 
@@ -35,15 +42,17 @@ class _Probe(PeriodicCallback):
         """The accuracy of the model as it stands, in [0, 1]."""
         if self._network is None:
             self._network = feature_functions.feature_network(self.model, self.layer, self.grid)
-        (bank, labels), (queries, query_labels) = map(self._features, (self.train, self.test), self.most)
+        (bank, labels), (queries, query_labels) = map(
+            self._features, ("train", "test"), (self.train, self.test), self.most
+        )
         check_classes("train", labels)
         return self.classified(bank, labels, queries, query_labels)
 
-    def _features(self, source, most):
+    def _features(self, which, source, most):
         if isinstance(source, tuple):
             images, labels = source
             return feature_functions.run(self._network, images, self.batch_size), labels
-        return feature_functions.of_labeled_stream(self._network, source, most)
+        return feature_functions.of_labeled_stream(self._network, source, most, which)
 
 
 class KNNProbe(_Probe):
@@ -55,7 +64,8 @@ class KNNProbe(_Probe):
     Args:
         train, test: labeled images: a split of `keras_ssl.data.load`, `(images, labels)`, or a stream of such batches
             that can be read anew (`tf.data.Dataset`, `PyDataset`, `DataLoader`). The test images are classified by the
-            training images.
+            training images. Labels are any integers or strings; images without one (−1, None, NaN, an empty string)
+            are left out. `test` must have no class that `train` has not.
         every: epochs between two probes; the last epoch is always probed. None probes the last epoch only.
         every_steps: batches between two further probes, for long epochs; None for none. `values` holds each result with
             its step, and the latest enters the epoch's logs.
@@ -83,7 +93,7 @@ class KNNProbe(_Probe):
         super().__init__(train, test, every, every_steps, most, layer, grid, batch_size, name)
         known = len(self.train[0]) if isinstance(self.train, tuple) else self.most[0]
         if k < 1 or (known is not None and k > known):
-            raise ValueError(f"KNNProbe: `k` must lie between 1 and the {known} images of `train`; it is {k}.")
+            raise ValueError(f"KNNProbe: `k` must lie between 1 and the {known} labeled images of `train`; it is {k}.")
         self.k, self.temperature = k, temperature
 
     def classified(self, bank, labels, queries, query_labels):
@@ -144,8 +154,8 @@ def _two_numbers(owner, most):
     return numbers
 
 
-def _images_and_labels(name, given, most):
-    """`(images, labels)`, or a stream as it is."""
+def _images_and_labels(name, given):
+    """`(images, labels)` of those that have a label, or a stream as it is."""
     if isinstance(given, data.Split):
         given = given.dataset if given.images is None else (given.images, given.labels)
     pair = isinstance(given, (tuple, list))
@@ -160,5 +170,14 @@ def _images_and_labels(name, given, most):
         )
     images, labels = given
     labels = check_labels(name, images, labels)
+    rows = labeled_rows(name, labels)
+    return some_images(images, rows), labels[rows]
+
+
+def _sampled(source, most):
+    """At most `most` of labeled images, read once; a stream as it is."""
+    if not isinstance(source, tuple):
+        return source
+    images, labels = source
     rows = sample_by_class(labels, most)
-    return (images, labels) if len(rows) == len(labels) else (images[rows], labels[rows])
+    return source if len(rows) == len(labels) else (images[rows], labels[rows])

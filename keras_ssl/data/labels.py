@@ -5,10 +5,15 @@ A product's number, a patient's, a name: any integers of 64 bits, any strings. A
 
 import hashlib
 
+import keras
 import numpy as np
+from keras import ops
+
+from keras_ssl import backend
 
 MISSING = -1  # in arrays of integers; elsewhere also None, NaN and the empty string
 
+_WHOLE = (int, np.integer, np.bool_)
 _EXACT_FLOATS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
 
 
@@ -44,7 +49,10 @@ def class_labels(parts, what="labels"):
 
 def flat_labels(labels, what="labels"):
     """Labels `(N,)`: int64 with `MISSING`, uint64 where a number is that large, or an array of strings with `""`."""
-    labels = np.asarray(labels)
+    given, labels = labels, np.asarray(labels)
+    if isinstance(given, (list, tuple)) and labels.dtype.kind in "fU":
+        # numpy reads ["a", nan] as ["a", "nan"], and large integers of both signs as floats.
+        labels = np.asarray(given, "object")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -104,6 +112,78 @@ def label_words(labels, what="labels"):
     return words
 
 
+def label_ids(labels, owner="labels", words=True):
+    """Labels as numbers that can be compared within a step: a tensor, int32 `(n,)` or `(n, 3)`.
+
+    Args:
+        labels: `(n,)` or `(n, 1)`: integers, also strings where they are no tensor; or `(n, 3)`, what `label_words` or
+            this function gave.
+        owner: whose labels they are, for messages.
+        words: whether three columns are words; else they are one-hot rows.
+
+    Returns:
+        Class numbers `(n,)`, −1 without a label; or three numbers below 2²² each, `(n, 3)`, the last −1 without one.
+
+    Raises:
+        ValueError: floats, which are rarely equal; one-hot rows.
+    """
+    if not (ops.is_tensor(labels) or isinstance(labels, (keras.KerasTensor, keras.Variable))):
+        # Looked at before they become a tensor: JAX would cut them off at 32 bits.
+        array = np.asarray(labels)
+        _check_comparable(array.shape, array.dtype.name if array.dtype.kind in "fc" else "", owner, words)
+        if array.ndim == 2 and array.shape[1] == 3:
+            return ops.convert_to_tensor(array.astype("int32"))
+        flat = flat_labels(labels, "labels")
+        narrow = flat.dtype == np.int64 and np.all(flat == flat.astype("int32"))
+        return ops.convert_to_tensor(flat.astype("int32") if narrow else label_words(flat))
+    labels = ops.convert_to_tensor(labels)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    is_integer = "int" in dtype or dtype == "bool" or backend.in_cross_replica_context()
+    _check_comparable(labels.shape, "" if is_integer else dtype, owner, words)
+    if len(labels.shape) == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if len(labels.shape) == 2 or dtype not in ("int64", "uint64", "uint32"):
+        return ops.cast(labels, "int32")
+    return _words_of_tensor(labels, dtype)
+
+
+def words_of_ids(ids):
+    """What `label_ids` gave as three numbers each: int32 `(n, 3)`."""
+    return ids if len(ids.shape) == 2 else _words_of_tensor(ids, "int32")
+
+
+def _words_of_tensor(labels, dtype):
+    """`label_words` of integers that are a tensor."""
+    if dtype in ("int64", "uint64"):
+        bits = ops.cast(labels, "int64")
+        parts = [bits, ops.right_shift(bits, 22), ops.right_shift(bits, 44)]
+        masks = 0x3FFFFF, 0x3FFFFF, 0xFFFFF
+    else:
+        bits = ops.cast(labels, "int32")
+        # A signed number's upper bits are its sign; an unsigned one has none, though int32 may take it for one.
+        signed = dtype != "uint32"
+        parts = [bits, ops.right_shift(bits, 22), ops.right_shift(bits, 31)]
+        masks = 0x3FFFFF, 0x3FFFFF if signed else 0x3FF, 0xFFFFF if signed else 0
+    words = [ops.cast(ops.bitwise_and(part, mask), "int32") for part, mask in zip(parts, masks)]
+    if not dtype.startswith("u"):
+        missing = ops.equal(bits, MISSING)
+        words = [ops.where(missing, none, word) for word, none in zip(words, (0, 0, MISSING))]
+    return ops.stack(words, axis=1)
+
+
+def _check_comparable(shape, odd_type, owner, words):
+    if odd_type:
+        raise ValueError(
+            f"{owner}: labels are of type {odd_type}, and classes are compared for equality: give integers, such as "
+            'labels.astype("int64"), with −1 for no label; or strings.'
+        )
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1] in ((1, 3) if words else (1,))):
+        raise ValueError(
+            f"{owner}: labels must be one integer or string per row, and have the shape {tuple(shape)}: from one-hot "
+            "rows take argmax(axis=1)."
+        )
+
+
 def _of_floats(labels, what):
     known = ~np.isnan(labels)
     most = np.abs(labels[known]).max(initial=0)
@@ -125,8 +205,8 @@ def _of_floats(labels, what):
 def _of_objects(labels, what):
     values = [None if _is_none(value) else value for value in labels.tolist()]
     known = [value for value in values if value is not None]
-    if all(isinstance(value, (int, np.integer, float, np.floating, bool)) for value in known):
-        if all(isinstance(value, (int, np.integer, bool)) for value in known):
+    if all(isinstance(value, (*_WHOLE, float, np.floating)) for value in known):
+        if all(isinstance(value, _WHOLE) for value in known):
             numbers = [MISSING if value is None else int(value) for value in values]
             low, high = min(numbers, default=0), max(numbers, default=0)
             if low >= np.iinfo(np.int64).min and high <= np.iinfo(np.int64).max:
@@ -135,7 +215,7 @@ def _of_objects(labels, what):
                 return np.array(numbers, "uint64")
             return np.array(["" if value is None else str(value) for value in values], dtype=str)
         return _of_floats(np.array([np.nan if value is None else value for value in values], "float64"), what)
-    odd = [value for value in known if not isinstance(value, (str, bytes, int, np.integer, bool))]
+    odd = [value for value in known if not isinstance(value, (str, bytes, *_WHOLE))]
     if odd:
         raise ValueError(
             f"`{what}` must be integers or strings, one an image; among them is a {type(odd[0]).__name__}, {odd[0]!r}."
@@ -146,9 +226,11 @@ def _of_objects(labels, what):
 
 def _is_none(value):
     # pandas' NA is a type of its own, and equals nothing, not even in a condition.
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return isinstance(value, (int, np.integer)) and value == MISSING
 
 
 def _as_words(labels):

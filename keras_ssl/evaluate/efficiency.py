@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_ssl.data.labels import flat_labels
 from keras_ssl.evaluate.knn import knn
-from keras_ssl.evaluate.labels import draw_labels
+from keras_ssl.evaluate.labels import draw_labels, labeled_rows
 from keras_ssl.evaluate.linear import linear_probe
 
 
@@ -38,7 +39,8 @@ def label_efficiency(
 
     Args:
         representations: a dict of name to `(features, query_features)`, `(N, any)` and `(M, any)`.
-        labels, query_labels: integers `(N,)` and `(M,)`.
+        labels, query_labels: integers or strings `(N,)` and `(M,)`. Rows without a label (−1, None, NaN, an empty
+            string) are left out.
         per_class: labels per class; None for all of them. Numbers that no class has are left out.
         draws: the number of draws of labels per entry of `per_class`; all labels are drawn once.
         k: neighbors of kNN, at most the number of labels.
@@ -49,13 +51,14 @@ def label_efficiency(
     Returns:
         A dict of representation to dict of column to `Cell`; columns are `"linear, 10 per class"`, `"kNN, all"` ….
     """
-    labels, query_labels = np.asarray(labels), np.asarray(query_labels)
-    largest = np.unique(labels, return_counts=True)[1].max()
+    labels, query_labels = flat_labels(labels), flat_labels(query_labels, "query_labels")
+    labeled = labeled_rows("labels", labels)
+    largest = np.unique(labels[labeled], return_counts=True)[1].max()
     plan = []
     for number in per_class:
         if number is None:
-            rows = np.random.default_rng(seed).permutation(len(labels))[:most]
-            plan.append(("all" if len(rows) == len(labels) else f"{most} in all", [np.sort(rows)]))
+            rows = labeled[np.random.default_rng(seed).permutation(len(labeled))[:most]]
+            plan.append(("all" if len(rows) == len(labeled) else f"{most} in all", [np.sort(rows)]))
         elif number < largest:
             plan.append((f"{number} per class", [draw_labels(labels, number, seed + draw) for draw in range(draws)]))
     total = len(representations) * sum(len(rows) for _, rows in plan)

@@ -6,7 +6,8 @@ from keras import ops
 
 from keras_ssl import backend
 from keras_ssl.data.batch import standard_batch
-from keras_ssl.evaluate.labels import check_labels
+from keras_ssl.data.labels import MISSING, flat_labels, is_missing
+from keras_ssl.evaluate.labels import check_labels, labeled_rows
 
 
 def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
@@ -104,33 +105,40 @@ def _of_stream(network, stream):
     return np.concatenate(parts)
 
 
-def of_labeled_stream(network, stream, most=None):
-    """The features and the labels of the first `most` images of a stream of labeled batches, or of all.
+def of_labeled_stream(network, stream, most=None, name="the stream"):
+    """The features and the labels of the first `most` labeled images of a stream of batches, or of all.
 
     Returns:
-        float32 `(n, features)` and integers `(n,)`.
+        float32 `(n, features)`, and labels `(n,)` as of `data.labels.flat_labels`. Images without one are left out.
     """
-    outputs, features, labels, rows = _outputs_of(network), [], [], 0
+    outputs, features, labels, rows, images = _outputs_of(network), [], [], 0, 0
     for batch in _batches_of(stream):
         if "label" not in batch:
             raise ValueError(
                 f"A probe needs labeled batches, (images, labels), and this stream gives {sorted(batch)} alone."
             )
-        features.append(outputs(batch["image"]))
-        flat = batch["label"].ndim == 2 and batch["label"].shape[1] == 1
-        labels.append(batch["label"][:, 0] if flat else batch["label"])
-        rows += len(features[-1])
+        given = check_labels(name, batch["image"], batch["label"])
+        known = np.flatnonzero(~is_missing(given))
+        images += len(given)
+        if len(known):  # a batch whole: one shape, compiled once
+            features.append(outputs(batch["image"])[known])
+            labels.append(given[known])
+            rows += len(known)
         if most is not None and rows >= most:
             break
-    if not features:
+    if not images:
         raise ValueError("The stream of labeled images is empty.")
-    features, labels = np.concatenate(features)[:most], np.concatenate(labels)[:most]
-    return features, check_labels("the stream", features, labels)
+    if not features:
+        labeled_rows(name, np.full(images, MISSING))
+    if len({part.dtype.kind for part in labels}) > 1:  # numpy would make floats of uint64 beside int64
+        labels = [part.astype("object") for part in labels]
+    return np.concatenate(features)[:most], flat_labels(np.concatenate(labels)[:most])
 
 
 def _batches_of(stream):
     if isinstance(stream, keras.utils.PyDataset):  # iterating would go on after its end
-        stream = (stream[number] for number in range(stream.num_batches))
+        dataset = stream
+        stream = (dataset[number] for number in range(dataset.num_batches))
     for batch in stream:
         batch = {name: ops.convert_to_numpy(part) for name, part in standard_batch(batch).items() if name != "views"}
         if "image" not in batch:

@@ -11,10 +11,18 @@ from keras_ssl import backend
 from keras_ssl.backbones import backbone_of, image_shape
 from keras_ssl.clone import clone
 from keras_ssl.data.arrays import ArrayBatches
-from keras_ssl.data.lazy import Rows
 from keras_ssl.evaluate.classifier import Head, classifier
 from keras_ssl.evaluate.features import run
-from keras_ssl.evaluate.labels import check_classes, check_validation, draw_fraction, draw_labels, labeled_images
+from keras_ssl.evaluate.labels import (
+    check_classes,
+    check_validation,
+    common_codes,
+    draw_fraction,
+    draw_labels,
+    labeled_images,
+    labeled_split,
+    some_images,
+)
 from keras_ssl.keras_compat import variable_index
 
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
@@ -42,7 +50,7 @@ class FineTuned:
         history: a dict of name to list, one value per epoch, of the labeled images: `loss` and `accuracy`.
         protocol: its name.
         rows: the rows of the training images whose labels were used, ascending.
-        classes: the label that each logit stands for, ascending.
+        classes: the label that each logit stands for, ascending: integers or strings, as they were given.
     """
 
     classifier: keras.Model
@@ -92,7 +100,8 @@ def fine_tune(
 
     Args:
         backbone: a Keras model as `classifier` takes it, or a `SelfSupervisedModel` (its backbone). It is not changed.
-        train: a `keras_ssl.data.Split`, or `(images, labels)`: `(N, height, width, channels)` and integers `(N,)`.
+        train: a `keras_ssl.data.Split`, or `(images, labels)`: `(N, height, width, channels)`, and integers or strings
+            `(N,)`. Images without a label (−1, None, NaN, an empty string) are left out.
         validation: the same. Its labels must be among those of `train`.
         labels_fraction: of each class, in (0, 1]: the draw is as balanced as the classes are.
         per_class: instead of a fraction, the number of labels of each class (all if there are fewer).
@@ -110,8 +119,8 @@ def fine_tune(
         A `FineTuned`.
 
     Raises:
-        ValueError: labels that don't fit, a single class, validation labels that are not in `train`, a fraction that
-            leaves a class without labels; a loss that is not finite.
+        ValueError: labels that don't fit, no label, a single class, validation labels that are not in `train`, a
+            fraction that leaves a class without labels; a loss that is not finite.
 
     References: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, section 4.2
     and appendix B.5 (1 % and 10 % of the labels, balanced by class); Grill et al., "Bootstrap Your Own Latent", 2020,
@@ -119,7 +128,7 @@ def fine_tune(
     Underperform Out-of-Distribution", 2022, section 4 (frozen, then unfrozen).
     """
     protocol, labels_fraction = _protocol(protocol, labels_fraction, per_class)
-    images, labels = labeled_images("train", train)
+    images, labels, given_rows = labeled_split("train", train)
     held, held_labels = labeled_images("validation", validation)
     check_classes("train", labels)
     check_validation(images, labels, held, held_labels)
@@ -134,10 +143,10 @@ def fine_tune(
     epochs, batch_size = _plan(len(rows), epochs, batch_size)
     rates = _rates(protocol, learning_rate, backbone_rate)
 
-    classes, codes = np.unique(labels, return_inverse=True)
+    codes, classes, held_codes = common_codes(labels, held_labels)
     copy = clone(backbone, protocol != "from-scratch", seed, unfreeze=True, input_shape=shape)
     model = classifier(copy, len(classes), grid, dropout, input_shape=shape, seed=seed)
-    shown = images if len(rows) == len(images) else Rows(images, rows)
+    shown = some_images(images, rows)
     _check_finite(shown)
     frozen = {"linear": epochs, "frozen-then-unfrozen": (epochs + 1) // 2}.get(protocol, 0)
     history = {"loss": [], "accuracy": []}
@@ -156,8 +165,8 @@ def fine_tune(
     # An optimizer of Keras' own, so that the classifier is loaded where keras_ssl is not.
     _compile(model, keras.optimizers.Adam(rates[1] or rates[0]))
     model.optimizer.build(model.trainable_variables)  # or Keras would warn whenever a saved classifier is loaded
-    predicted = classes[np.argmax(run(model, held), axis=1)]
-    return FineTuned(model, float(np.mean(predicted == held_labels)), history, protocol, rows, classes)
+    accuracy = float(np.mean(np.argmax(run(model, held), axis=1) == held_codes))
+    return FineTuned(model, accuracy, history, protocol, given_rows[rows], classes)
 
 
 def _check_finite(images):

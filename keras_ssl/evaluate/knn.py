@@ -2,42 +2,59 @@
 
 import numpy as np
 
-from keras_ssl.evaluate.labels import check_labels
+from keras_ssl.evaluate.labels import check_classes, check_some_known, common_codes, labeled_part
 
 
 def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max_bytes=2**27):
     """Classifies queries by their k most similar features, weighted by `exp(cosine / temperature)`.
 
+    Labels are compared for equality alone. A row without one (−1, None, NaN, an empty string) does not vote, and a
+    query without one does not count.
+
     Args:
         features: `(N, d)`, labeled.
-        labels: integers `(N,)`.
+        labels: `(N,)`, integers or strings.
         queries: `(M, d)`.
-        query_labels: integers `(M,)`; given, the accuracy is returned instead of the predictions.
-        k: the number of neighbors that vote, at most N; 20 and 200 are common.
+        query_labels: `(M,)`; given, the accuracy is returned instead of the predictions. A query of a class that
+            `labels` do not name is counted as wrong.
+        k: the number of neighbors that vote, at most as many as have a label; 20 and 200 are common.
         temperature: of the weights, above 0; 0.07 and 0.1 are common.
         max_bytes: working memory beside a float32 copy of `features`; it bounds the queries taken at a time.
 
     Returns:
-        Predicted labels `(M,)`, or the accuracy in [0, 1].
+        Predicted labels `(M,)`, of the kind of `labels`, or the accuracy in [0, 1].
+
+    Raises:
+        ValueError: no label; for an accuracy also a single class, and queries of which none is of a class that `labels`
+            name.
 
     Reference: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, section 3.4.
     """
-    if query_labels is not None:
-        query_labels = check_labels("queries", queries, query_labels)
-        return float(np.mean(knn(features, labels, queries, None, k, temperature, max_bytes) == query_labels))
-    classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
-    return classes[np.concatenate([np.argmax(scores, axis=1) for scores in blocks] or [np.zeros(0, "int64")])]
+    features, labels = labeled_part("features", features, labels)
+    if query_labels is None:
+        classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
+        return classes[_winners(blocks)]
+    queries, query_labels = labeled_part("queries", queries, query_labels)
+    check_classes("features", labels)
+    _, _, query_codes = common_codes(labels, query_labels)
+    check_some_known(query_labels, query_codes)
+    _, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
+    return float(np.mean(_winners(blocks) == query_codes))
+
+
+def _winners(blocks):
+    return np.concatenate([np.argmax(scores, axis=1) for scores in blocks] or [np.zeros(0, "int64")])
 
 
 def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27):
-    """The sum of the votes for each class: `(scores, classes)`, `(M, C)` and `(C,)`."""
+    """The sum of the votes for each class: `(scores, classes)`, `(M, C)` and `(C,)`. Arguments as of `knn`."""
+    features, labels = labeled_part("features", features, labels)
     classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
     return np.concatenate([np.zeros((0, len(classes))), *blocks]), classes
 
 
 def _votes(features, labels, queries, k, temperature, max_bytes):
     """The classes, and an iterator of `(m, C)` sums of votes, for a block of queries at a time."""
-    labels = check_labels("features", features, labels)
     if not 1 <= k <= len(features):
         raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labeled features; it is {k}.")
     if not temperature > 0.0:

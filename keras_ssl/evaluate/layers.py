@@ -89,6 +89,7 @@ def probe_layers(
         backbone: a functional or sequential Keras model from images, or a `SelfSupervisedModel` (its backbone). Models
             inside of it are opened: their layers are named `"model/layer"`.
         data: a `keras_ssl.data.Data` with a test split, or `(train, test)`, each a `Split` or `(images, labels)`.
+            Images without a label (−1, None, NaN, an empty string) are left out.
         layers: names; None for the ends of the backbone's stages, 12 at most and the last layer among them: layers
             through whose output everything must pass, each the last one before the next convolution or dense layer.
         probe: `"linear"` for `linear_probe`, `"knn"` for `knn`.
@@ -103,7 +104,8 @@ def probe_layers(
         A `LayerProbes`.
 
     Raises:
-        ValueError: no such layer, a backbone without a graph of layers, labels that don't fit, a single class.
+        ValueError: no such layer, a backbone without a graph of layers, labels that don't fit, no label, a single
+            class.
 
     Reference: Alain & Bengio, "Understanding intermediate layers using linear classifier probes", 2016.
     """
@@ -113,7 +115,7 @@ def probe_layers(
         raise ValueError(f"probe_layers: `grid` must be an integer, 1 or more; it is {grid!r}.")
     images, labels, test, test_labels = _splits(data)
     check_classes("train", labels)
-    check_validation(images, labels, test, test_labels)
+    check_validation(images, labels, test, test_labels, "test")
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
     graph = _Graph(backbone_of(backbone), images.shape[1:])
     names = graph.stages() if layers is None else graph.known(layers)

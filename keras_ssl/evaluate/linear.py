@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_ssl.evaluate.labels import check_classes, check_labels
+from keras_ssl.evaluate.labels import check_classes, check_some_known, common_codes, labeled_part
 
 # From "trust the mean of the class" to "trust every feature", on standardized features.
 REGULARIZATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -28,31 +28,40 @@ def linear_probe(
     """Logistic regression on standardized frozen features, its regularization chosen by validation.
 
     The queries take no part in any choice: the regularization is the best one on a fraction of the labeled features,
-    held out by class; the probe is then fitted to all of them.
+    held out by class; the probe is then fitted to all of them. A row without a label (−1, None, NaN, an empty string)
+    is left out, and a query without one does not count.
 
     Args:
-        features, labels: `(N, d)` and integers `(N,)`.
-        queries, query_labels: `(M, d)`, and integers `(M,)` or None.
+        features, labels: `(N, d)`, and integers or strings `(N,)`.
+        queries, query_labels: `(M, d)`, and integers or strings `(M,)` or None. A query of a class that `labels` do not
+            name is counted as wrong.
         regularization: values of scikit-learn's `C` to choose from; one value is taken as it is.
         validation_share: the fraction of the labeled features that is held out to choose `C`.
         max_iterations: the solver's (L-BFGS).
         seed: of the split.
 
     Returns:
-        The accuracy on the queries in [0, 1], or the predicted labels `(M,)` where `query_labels` is None.
+        The accuracy on the queries in [0, 1], or the predicted labels `(M,)`, of the kind of `labels`, where
+        `query_labels` is None.
+
+    Raises:
+        ValueError: no label, a single class; no query is of a class that `labels` name.
     """
-    labels = check_labels("features", features, labels)
+    features, labels = labeled_part("features", features, labels)
     check_classes("features", labels)
+    if query_labels is not None:
+        queries, query_labels = labeled_part("queries", queries, query_labels)
+    codes, classes, query_codes = common_codes(labels, labels[:0] if query_labels is None else query_labels)
+    if query_labels is not None:
+        check_some_known(query_labels, query_codes)
     scaler = StandardScaler()
     train = scaler.fit_transform(np.asarray(features, "float32").reshape(len(features), -1))
     test = scaler.transform(np.asarray(queries, "float32").reshape(len(queries), -1))
-    with _threads(train, len(np.unique(labels))):
-        choice = _chosen(train, labels, regularization, validation_share, max_iterations, seed)
-        (probe,) = _path(train, labels, [choice], max_iterations)
+    with _threads(train, len(classes)):
+        choice = _chosen(train, codes, regularization, validation_share, max_iterations, seed)
+        (probe,) = _path(train, codes, [choice], max_iterations)
         predicted = probe.predict(test)
-    if query_labels is None:
-        return predicted
-    return float(np.mean(predicted == check_labels("queries", queries, query_labels)))
+    return classes[predicted] if query_labels is None else float(np.mean(predicted == query_codes))
 
 
 def _chosen(features, labels, regularization, share, max_iterations, seed):

@@ -125,7 +125,8 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_
 
     Args:
         embeddings: `(n, d)`; they are brought to length 1 here.
-        labels: integers `(n,)`.
+        labels: `(n,)`, compared for equality: integers, −1 for no label, or strings; or words `(n, 3)`
+            (`mining.pair_masks`). A row without a label is negative to all others.
         temperature: above 0. The paper: 0.1.
         keys, key_labels: all rows of the global batch, `embeddings` among them; None for these themselves.
         row_offset: the row of `keys` at which `embeddings` begin.
@@ -133,7 +134,8 @@ def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_
 
     Returns:
         float32 `(n,)`. Rows without a positive are 0 and are left out of the mean: the others are scaled so that the
-        mean over the global batch is the loss.
+        mean over the global batch is the loss. A batch of one class has no negatives: its rows are pushed to
+        equal similarities, at a loss of log(n − 1).
 
     Reference: Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 (L_out).
     """

@@ -7,12 +7,18 @@ model.fit(images, labels)  # the model's output is the embedding
 
 They return one value per row, and Keras takes the mean. Under a TensorFlow strategy rows are compared with those of all
 replicas, so that the number of replicas changes nothing.
+
+Labels are compared for equality alone: any integers of 64 bits, −1 for none. A row without a label is of no class:
+positive to no other row and negative to all. In `fit` on JAX integers have 32 bits: number larger ones before, by
+`np.unique(labels, return_inverse=True)[1]`. Called directly, with arrays or lists, a loss takes large integers and
+strings on every backend.
 """
 
 import keras
 from keras import ops
 
-from keras_ssl import backend, distances, distribute, mining
+from keras_ssl import distances, distribute, mining
+from keras_ssl.data.labels import label_ids, words_of_ids
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
@@ -20,14 +26,23 @@ from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.saving import check_function
 
 
-class _Labeled(keras.losses.Loss):
-    """The base of losses on (labels, embeddings): a class writes `rows(embeddings, labels, keys, key_labels, first)`.
+class _OfClasses(keras.losses.Loss):
+    """The base of losses whose `y_true` are labels. `call` gets them as words (`data.labels.label_words`).
 
-    Keras hands labels on as float32, which tells integers below 2^24 apart.
+    Keras hands `y_true` on in the type of the loss. In float32 words are exact, and labels from 2^24 on are not.
     """
 
+    def __init__(self, name=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")  # not `floatx`, which may be of half precision
+        super().__init__(name=name, **kwargs)
+
     def __call__(self, y_true, y_pred, sample_weight=None):
-        return super().__call__(integer_labels(type(self).__name__, y_true), y_pred, sample_weight)
+        ids = label_ids(y_true, type(self).__name__, words=False)
+        return super().__call__(words_of_ids(ids), y_pred, sample_weight)
+
+
+class _Labeled(_OfClasses):
+    """The base of losses on (labels, embeddings): one writes `rows(embeddings, labels, keys, key_labels, first)`."""
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
@@ -50,25 +65,6 @@ def squeeze_column(owner, values):
     if len(values.shape) != 1:
         raise ValueError(f"{owner}: there must be one value per row, and the shape is {tuple(values.shape)}.")
     return values
-
-
-def integer_labels(owner, labels):
-    """Returns labels as int32 `(n,)`. Raises `ValueError` for floats, which are rarely equal, and for one-hot rows."""
-    labels = ops.convert_to_tensor(labels)
-    dtype = keras.backend.standardize_dtype(labels.dtype)
-    if "int" not in dtype and dtype != "bool" and not backend.in_cross_replica_context():
-        raise ValueError(
-            f"{owner}: labels are of type {dtype}, and classes are compared for equality: give integers, such as "
-            'labels.astype("int32").'
-        )
-    if len(labels.shape) == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if len(labels.shape) != 1:
-        raise ValueError(
-            f"{owner}: labels must be one integer per row, and have the shape {tuple(labels.shape)}: from one-hot rows "
-            "take argmax(axis=1)."
-        )
-    return ops.cast(labels, "int32")
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -155,11 +151,12 @@ class TripletHard(_Triplets):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class NPairs(keras.losses.Loss):
+class NPairs(_OfClasses):
     """The N-pairs loss on (labels, similarities): `y_pred[i, j]` is the dot product of anchor i and positive j.
 
-    The cross entropy of each row against its columns of the same label, in equal shares. TensorFlow Addons'
-    `NpairsLoss`. The columns are those that are given: under a strategy they are this replica's alone.
+    The cross entropy of each row against its columns of the same label, in equal shares; without a label, against its
+    own column. TensorFlow Addons' `NpairsLoss`. The columns are those that are given: under a strategy they are this
+    replica's alone.
 
     Reference: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016.
     """
@@ -167,12 +164,11 @@ class NPairs(keras.losses.Loss):
     def __init__(self, name="n_pairs", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        return super().__call__(integer_labels("NPairs", y_true), y_pred, sample_weight)
-
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
-        same = ops.cast(ops.equal(labels[:, None], labels[None, :]), "float32")
+        own = ops.arange(ops.shape(labels)[0], dtype="int32")
+        same = ops.logical_or(mining.same_class(labels, labels), ops.equal(own[:, None], own[None, :]))
+        same = ops.cast(same, "float32")
         targets = same / ops.sum(same, axis=1, keepdims=True)
         return -ops.sum(targets * ops.log_softmax(ops.cast(y_pred, "float32"), axis=1), axis=1)
 

@@ -5,8 +5,9 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
+from keras_ssl.data.labels import label_ids
 from keras_ssl.data.value_range import check_images
-from keras_ssl.losses.labeled import integer_labels, squeeze_column
+from keras_ssl.losses.labeled import squeeze_column
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
@@ -23,7 +24,8 @@ class Siamese(SelfSupervisedModel):
 
     - given ones: batches `{"views": (a, b), "same": y}`, with y = 1 for two of a kind and 0 for different ones;
     - by views: the two views of an image are of a kind, views of two images are not, over the whole global batch;
-    - `labels=True`: all views of images with one label are of a kind. That needs labels.
+    - `labels=True`: all views of images with one label are of a kind. That needs labels: any integers or strings. The
+      views of an image without one are of a kind with each other alone.
 
     Terms: `same` and `different`, weighted. Metrics: `pair_accuracy`, the share of pairs on their side of half the
     margin, same and different ones at the same weights as in the loss; `same_share`, the share of pairs of a kind.
@@ -89,7 +91,7 @@ class Siamese(SelfSupervisedModel):
         if "same" in batch:
             same = squeeze_column('Siamese: "same"', batch["same"])
             return self._of_given_pairs(self.distance(a, b), ops.cast(same, "float32") > 0.5)
-        ids = integer_labels("Siamese", batch["label"]) if self.labels else None
+        ids = label_ids(batch["label"], "Siamese") if self.labels else None
         same, different = mining.two_view_masks(ops.shape(a)[0], ids)
         # Both views of each row against both views of every row.
         queries, keys = ops.concatenate([a, b]), ops.concatenate([distribute.gather(a), distribute.gather(b)])

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
 from keras_ssl.augment.policies import default_views
-from keras_ssl.losses.labeled import integer_labels
+from keras_ssl.data.labels import label_ids
 from keras_ssl.losses.pairs import check_margin
 from keras_ssl.losses.reducers import weighted_fraction
 from keras_ssl.model import SelfSupervisedModel
@@ -24,7 +24,8 @@ class Triplet(SelfSupervisedModel):
 
     - given ones: batches `{"views": (anchors, positives, negatives)}`;
     - by views: an image's other view is its positive, views of all other images of the global batch are negatives;
-    - `labels=True`: all views of images with its label are positives. That needs labels.
+    - `labels=True`: all views of images with its label are positives. That needs labels: any integers or strings. An
+      image without one has its other view as its positive.
 
     Term: `triplet`. Metrics: `active_triplets`, the share of mined triplets that cost anything (given a soft margin, of
     those whose negative is nearer than the positive), `mined_triplets`, how many there are an anchor.
@@ -111,7 +112,7 @@ class Triplet(SelfSupervisedModel):
             near, far = (self.distance(outputs["a"], outputs[name]) for name in ("b", "c"))
             return self._terms(mining.Triplets(near, far, ops.ones_like(near)))
         a, b = outputs["a"], outputs["b"]
-        ids = integer_labels("Triplet", batch["label"]) if self.labels else None
+        ids = label_ids(batch["label"], "Triplet") if self.labels else None
         positive, negative = mining.two_view_masks(ops.shape(a)[0], ids)
         keys = ops.concatenate([distribute.gather(a), distribute.gather(b)])
         distance = distances.matrix(self.distance, ops.concatenate([a, b]), keys)

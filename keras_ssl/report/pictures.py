@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_ssl.augment.rng import RowRNG
+from keras_ssl.data.labels import codes_of, flat_labels, is_missing
 from keras_ssl.data.split import sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
@@ -35,7 +36,9 @@ class PageData:
     def names(self, split):
         if split.labels is None:
             return None
-        return [self.name(label, split) for label in split.labels]
+        labels = flat_labels(split.labels)
+        missing = is_missing(labels)
+        return [None if none else self.name(label, split) for label, none in zip(labels, missing)]
 
     def name(self, label, split=None):
         names = (split or self.placed).class_names
@@ -139,7 +142,7 @@ def similarities(page, data):
     """The cosines of all pairs of some images."""
     page.heading("How similar images are to each other")
     labels = data.placed.labels
-    names = None if labels is None else {label: data.name(label) for label in np.unique(labels)}
+    names = None if labels is None else {label: data.name(label) for label in codes_of(labels)[1]}
     wide, narrow = (
         plots.similarity_matrix(data.features, labels, names, most=200, width=width) for width in (6.6, NARROW)
     )

@@ -161,8 +161,8 @@ def neighbors(
         features, images: the collection, `(N, d)` and `(N, height, width, channels)`.
         queries, query_features: the images to find neighbors of, and their features.
         count: neighbors per query.
-        names, query_names: a caption per image, or None. Neighbors whose name differs from their query's are framed
-            and named.
+        names, query_names: a caption per image, or None; None among them for an image without a label. Neighbors whose
+            name differs from their query's are framed and named.
         width: in inches; None for one per picture.
     """
     similarity, nearest = most_similar(unit_rows(features), unit_rows(query_features), min(count, len(features)))
@@ -176,12 +176,12 @@ def neighbors(
     for row, query in enumerate(queries):
         top = row * block + above
         sheet.picture(0.0, top, side, query, value_range)
-        if query_names is not None:
+        if query_names is not None and query_names[row] is not None:
             sheet.text(0.0, top, shortened(query_names[row], step), va="bottom")
         for column, place in enumerate(nearest[row]):
             left, caption = (column + 1) * step + first, f"{similarity[row, column]:.2f}"
             sheet.picture(left, top, side, images[place], value_range)
-            if named and names[place] != query_names[row]:
+            if named and None not in (names[place], query_names[row]) and names[place] != query_names[row]:
                 caption = f"{shortened(names[place], step - 0.03)}\n{caption}"
                 sheet.frame(left, top, side, side * _aspect(images), RED, 2)
             sheet.text(left + side / 2, top, caption, ha="center", va="bottom")

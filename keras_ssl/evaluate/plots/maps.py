@@ -11,6 +11,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from keras_ssl import losses
+from keras_ssl.data.labels import MISSING, codes_of
 from keras_ssl.evaluate.knn import unit_rows
 from keras_ssl.evaluate.plots.style import GRAY, LINE, SMALL, displayable, label_colorbar, shortened
 
@@ -31,7 +32,7 @@ def embedding_map(
     Args:
         features: `(n, d)`; a thousand take some seconds.
         images: `(n, height, width, channels)` for thumbnails, or None.
-        names: one per row; points of one name have one color. None for gray points.
+        names: one per row, None for one without a label; points of one name have one color. None for gray points.
         thumbnails: the number of images drawn at most; none covers another.
         seed, method: of `project`.
         plane: `(n, 2)`, the result of `project`, to draw it again; `features` are not used then.
@@ -43,8 +44,11 @@ def embedding_map(
     if names is None:
         axes.scatter(*plane.T, s=8, color=GRAY, alpha=0.7)
     else:
-        kinds = sorted(set(names))
+        kinds = sorted({name for name in names if name is not None})
         groups = []
+        plain = [row for row, name in enumerate(names) if name is None]
+        if plain:
+            axes.scatter(*plane[plain].T, s=8, color=GRAY, alpha=0.4)
         for number, kind in enumerate(kinds):
             rows = [row for row, name in enumerate(names) if name == kind]
             groups.append(axes.scatter(*plane[rows].T, s=9, color=category_color(number, len(kinds)), alpha=0.85))
@@ -146,13 +150,18 @@ def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
 
     Args:
         features: `(n, d)`.
-        labels: `(n,)`, by which rows are ordered; None to leave them as they are.
+        labels: `(n,)`, integers or strings, by which rows are ordered, those without one (−1, None, NaN, an empty
+            string) at the end; None to leave them as they are.
         names: the names of the labels, a list or a dict indexed by label; None for the labels themselves.
         most: the number of rows shown at most, taken evenly from the ordered rows.
         width: in inches.
     """
     rows = unit_rows(features)
-    order = np.arange(len(rows)) if labels is None else np.argsort(np.asarray(labels), kind="stable")
+    order = np.arange(len(rows))
+    if labels is not None:
+        codes, classes = codes_of(labels)
+        codes = np.where(codes == MISSING, len(classes), codes)
+        order = np.argsort(codes, kind="stable")
     order = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).astype(int))]
     rows = rows[order]
     figure = Figure(figsize=(width, (0.86 if width > 5 else 0.72) * width), layout="constrained")
@@ -166,12 +175,14 @@ def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
     if labels is None:
         axes.set_ylabel(f"{len(rows)} rows", fontsize=SMALL)
         return figure
-    kinds, first, counts = np.unique(np.asarray(labels)[order], return_index=True, return_counts=True)
+    kinds, first, counts = np.unique(codes[order], return_index=True, return_counts=True)
     for edge in first[1:]:
         axes.axhline(edge - 0.5, color="white", linewidth=0.8)
         axes.axvline(edge - 0.5, color="white", linewidth=0.8)
     if len(kinds) <= 30:
-        titles = [shortened(kind if names is None else names[kind], 0.95) for kind in kinds]
+        labeled = [classes[kind] for kind in kinds if kind < len(classes)]
+        titles = [shortened(label if names is None else names[label], 0.95) for label in labeled]
+        titles += ["no label"] * (len(kinds) - len(labeled))
         axes.set_yticks(first + (counts - 1) / 2, titles, fontsize=SMALL)
         if width > 5:
             axes.set_xticks(first + (counts - 1) / 2, titles, fontsize=SMALL, rotation=90)

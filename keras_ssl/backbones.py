@@ -151,8 +151,9 @@ def is_graph(model):
 
 
 def pooled(features):
-    """`(n, width)`: features as they are, and a feature map by its mean."""
-    return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+    """`(n, width)`: features as they are, and a feature map of any rank by its mean over all inner axes."""
+    inner = tuple(range(1, len(features.shape) - 1))
+    return ops.mean(features, axis=inner) if inner else features
 
 
 def resize_to_backbone(backbone, patches):

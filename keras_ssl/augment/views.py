@@ -28,7 +28,9 @@ def as_views(views, counts=None):
             f"layers; it is {views!r}."
         )
     if isinstance(views, (list, tuple)) and all(isinstance(branch, (list, tuple)) for branch in views):
-        raise TypeError(f"`views` is a {type(views).__name__} of {len(views)} lists: write Views(*views) for a view each.")
+        raise TypeError(
+            f"`views` is a {type(views).__name__} of {len(views)} lists: write Views(*views) for a view each."
+        )
     layers = _flat(checked_layers(views if isinstance(views, (list, tuple)) else [views]))
     return Views(*[layers] * (min(counts) if counts else 2))
 

@@ -17,7 +17,8 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
         images: `(N, height, width, channels)`, an array or array-like, or a stream of batches.
         layer: name of a layer of a functional backbone: the features are that layer's output; None for the last.
         grid: a feature map of images is averaged over a grid of `grid × grid` cells, and the cells are put side by
-            side: 1 for its mean, the only one for maps of series and volumes. 2 was measured two to three points better than the mean for linear probes of small images.
+            side: 1 for its mean, the only one for maps of series and volumes. 2 was measured two to three points better
+            than the mean for linear probes of small images.
         batch_size: images per batch.
         verbose: 1 for a progress bar.
 

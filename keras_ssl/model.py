@@ -64,6 +64,7 @@ class SelfSupervisedModel(Trainer):
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
             raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
+        backbones.check_ends(backbone)
         kwargs.setdefault("dtype", backbone.dtype_policy)
         # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
         super().__init__(autocast=False, **kwargs)
@@ -161,13 +162,22 @@ class SelfSupervisedModel(Trainer):
         shape = image_shape(input_shape) or backbones.input_shape(self.backbone)
         if not self.backbone.built:
             self.backbone.build(shape)
+            backbones.check_ends(self.backbone)
         images = keras.KerasTensor(backbones.input_shape(self.backbone) or shape, "float32")
-        features = tuple(self.backbone.compute_output_spec(images).shape)
+        features = self.backbone.compute_output_spec(images)
+        if isinstance(features, (dict, list, tuple)):
+            names = list(features) if isinstance(features, dict) else f"{len(features)} tensors"
+            raise ValueError(
+                f"`backbone` must give one tensor, and {self.backbone.name} gives {names}: let its call return the one "
+                "that you want, or cut it: keras.Model(backbone.inputs[0], backbone.get_layer(name).output)."
+            )
+        features = tuple(features.shape)
         if len(features) not in (2, 3, 4, 5) or features[-1] is None:
             raise ValueError(
                 "`backbone` must give (n, features) or a feature map, (n, height, width, channels), (n, time, "
                 f"channels) or (n, depth, height, width, channels), and {self.backbone.name} gives "
-                f"{features}. Cut it at a layer that does: keras.Model(backbone.input, layer.output)."
+                f"{features}. Cut it at a layer that does: keras.Model(backbone.inputs[0], "
+                "backbone.get_layer(name).output)."
             )
         if self.views is not None:
             self.views.build_for(self.backbone, shape)

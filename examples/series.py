@@ -1,4 +1,4 @@
-"""SimCLR on series of sensors, without labels: kNN accuracy on its features, against raw series and an untrained backbone.
+"""SimCLR on series of sensors, without labels: kNN on its features, on raw series, and on an untrained backbone.
 
 python examples/series.py
 """
@@ -35,7 +35,7 @@ def encoder():
     )
 
 
-def main(epochs=10, rows=2000):
+def main(epochs=10, rows=1500):
     keras.utils.set_random_seed(0)
     (train, train_labels), (test, test_labels) = sensors(rows, seed=1), sensors(500, seed=2)
     backbone = encoder()

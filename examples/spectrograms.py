@@ -1,4 +1,4 @@
-"""SimCLR on spectrograms, without labels: kNN accuracy on its features, against raw spectrograms and an untrained backbone.
+"""SimCLR on spectrograms, without labels: kNN on its features, on raw spectrograms, and on an untrained backbone.
 
 python examples/spectrograms.py
 """
@@ -34,13 +34,13 @@ def encoder():
             keras.Input((40, 32, 1)),
             layers.Conv2D(16, 3, strides=2, activation="gelu"),
             layers.Conv2D(32, 3, strides=2, activation="gelu"),
-            layers.Conv2D(64, 3, activation="gelu"),
+            layers.Conv2D(48, 3, activation="gelu"),
             layers.GlobalAveragePooling2D(),
         ]
     )
 
 
-def main(epochs=10, rows=1500):
+def main(epochs=10, rows=1000):
     keras.utils.set_random_seed(0)
     (train, train_labels), (test, test_labels) = sounds(rows, seed=1), sounds(500, seed=2)
     backbone = encoder()

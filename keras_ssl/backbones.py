@@ -3,6 +3,8 @@
 A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
 """
 
+import warnings
+
 import keras
 from keras import layers, ops
 
@@ -150,9 +152,63 @@ def is_graph(model):
     return isinstance(model, keras.Model) and graph and model.built and bool(model.inputs)
 
 
+def check_ends(model):
+    """Refuses a graph with several inputs or outputs, and warns of one that ends in class probabilities.
+
+    Args:
+        model: any Keras layer; one that is no built graph of layers passes.
+    """
+    if not is_graph(model):
+        return
+    if len(model.inputs) > 1:
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        raise ValueError(
+            f"`backbone`: {model.name} takes {len(model.inputs)} inputs ({names}), and a batch has one array of "
+            "images. Cut it at a layer that needs one input alone, keras.Model(backbone.inputs[0], "
+            "backbone.get_layer(name).output), or give the other inputs in the call of a keras.Model of your own."
+        )
+    last = [_giver(model, output) for output in model.outputs]
+    if len(last) > 1:
+        names = ", ".join(layer.name if layer is not None else "?" for layer in last)
+        raise ValueError(
+            f"`backbone`: {model.name} gives {len(last)} outputs ({names}), and a method takes one. Cut it at the "
+            "layer whose output you want: keras.Model(backbone.inputs[0], backbone.get_layer(name).output), with "
+            f'name="{last[0].name if last[0] is not None else "…"}", for example.'
+        )
+    below = _below_softmax(model, last[0])
+    if below is not None:
+        warnings.warn(
+            f"`backbone`: {model.name} ends in the softmax of {last[0].name}: class probabilities say little of an "
+            f"image, and a head on top of them learns slowly. Cut it at the layer before, {below.name}: "
+            f'keras.Model(backbone.inputs[0], backbone.get_layer("{below.name}").output).'
+        )
+
+
+def _giver(model, tensor):
+    """The layer that gave a tensor of a graph; None where it can't be told."""
+    return next((layer for layer in reversed(model.layers) if _output_of(layer) is tensor), None)
+
+
+def _output_of(layer):
+    try:
+        return layer.output
+    except (AttributeError, ValueError):  # called several times, or not yet
+        return None
+
+
+def _below_softmax(model, last):
+    """The layer below the classifier of a graph whose last layer is a softmax; None where it is not one."""
+    softmax = isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    below = _giver(model, last.input) if softmax else None
+    if isinstance(below, layers.Dense) and not isinstance(last, layers.Dense):  # its logits are the classes' as well
+        below = _giver(model, below.input) or below
+    return below
+
+
 def pooled(features):
-    """`(n, width)`: features as they are, and a feature map by its mean."""
-    return ops.mean(features, axis=(1, 2)) if len(features.shape) == 4 else features
+    """`(n, width)`: features as they are, and a feature map of any rank by its mean over all inner axes."""
+    inner = tuple(range(1, len(features.shape) - 1))
+    return ops.mean(features, axis=inner) if inner else features
 
 
 def resize_to_backbone(backbone, patches):

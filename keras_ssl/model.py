@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
-from keras_ssl.augment.layer import checked_range
+from keras_ssl.augment.layer import checked_range, sides
 from keras_ssl.augment.rng import RowRNG
-from keras_ssl.augment.views import Views
+from keras_ssl.augment.views import as_views
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import single_call
 from keras_ssl.training import step as steps
@@ -26,11 +26,14 @@ class SelfSupervisedModel(Trainer):
     is saved.
 
     Args:
-        backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`. It
-            sees images in their own value range.
-        views: `keras_ssl.augment.Views`; None for the method's own (`default_views`), or where it has none and batches
-            hold views of your own, `{"views": (a, b)}`.
-        value_range: lowest and highest value of the images.
+        backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`; or
+            from series, tables or volumes, with a feature map `(n, time, channels)` or of three inner axes. It sees its
+            input in its own value range.
+        views: `keras_ssl.augment.Views`, or the layers of one view, of which as many are drawn as the method takes: a
+            Keras layer, a list of layers, or a `keras.Sequential` of them. None for the method's own
+            (`default_views`), or where it has none and batches hold views of your own, `{"views": (a, b)}`.
+        value_range: lowest and highest value of the images; None for inputs without a range, such as series, which are
+            then only checked to be finite. It is kept as (−∞, ∞).
         seed: integer, of the views and of the order of the images.
         **kwargs: `name`, and `dtype`, the backbone's unless given.
     """
@@ -61,18 +64,15 @@ class SelfSupervisedModel(Trainer):
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, **kwargs):
         if not isinstance(backbone, keras.layers.Layer):
             raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
-        if views is not None and not isinstance(views, Views):
-            raise TypeError(
-                f"`views` must be keras_ssl.augment.Views, such as keras_ssl.augment.simclr(32); it is {views!r}."
-            )
+        backbones.check_ends(backbone)
         kwargs.setdefault("dtype", backbone.dtype_policy)
         # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
         super().__init__(autocast=False, **kwargs)
         self.backbone = backbone
-        self.value_range = checked_range(self, value_range)
+        self.value_range = checked_range(self, value_range, required=False)
         self.seed = int(seed)
         self.projector = None  # a method's head between the features and what its objective compares
-        self.views = self.default_views() if views is None else views
+        self.views = self.default_views() if views is None else as_views(views, self.view_counts)
         if self.views is not None:
             self.views.check_value_range(self.value_range)
             self._check_view_count(len(self.views.branches), "`views` make")
@@ -162,12 +162,22 @@ class SelfSupervisedModel(Trainer):
         shape = image_shape(input_shape) or backbones.input_shape(self.backbone)
         if not self.backbone.built:
             self.backbone.build(shape)
+            backbones.check_ends(self.backbone)
         images = keras.KerasTensor(backbones.input_shape(self.backbone) or shape, "float32")
-        features = tuple(self.backbone.compute_output_spec(images).shape)
-        if len(features) not in (2, 4) or features[-1] is None:
+        features = self.backbone.compute_output_spec(images)
+        if isinstance(features, (dict, list, tuple)):
+            names = list(features) if isinstance(features, dict) else f"{len(features)} tensors"
             raise ValueError(
-                f"`backbone` must give (n, features) or (n, height, width, channels), and {self.backbone.name} gives "
-                f"{features}. Cut it at a layer that does: keras.Model(backbone.input, layer.output)."
+                f"`backbone` must give one tensor, and {self.backbone.name} gives {names}: let its call return the one "
+                "that you want, or cut it: keras.Model(backbone.inputs[0], backbone.get_layer(name).output)."
+            )
+        features = tuple(features.shape)
+        if len(features) not in (2, 3, 4, 5) or features[-1] is None:
+            raise ValueError(
+                "`backbone` must give (n, features) or a feature map, (n, height, width, channels), (n, time, "
+                f"channels) or (n, depth, height, width, channels), and {self.backbone.name} gives "
+                f"{features}. Cut it at a layer that does: keras.Model(backbone.inputs[0], "
+                "backbone.get_layer(name).output)."
             )
         if self.views is not None:
             self.views.build_for(self.backbone, shape)
@@ -233,7 +243,7 @@ class SelfSupervisedModel(Trainer):
         """
         if not one_pass:
             return [function(view, training) for view in views]
-        side_by_side = ops.reshape(ops.stack(views, axis=1), (-1, *views[0].shape[1:]))
+        side_by_side = ops.reshape(ops.stack(views, axis=1), (-1, *sides(views[0], 1, None)))
         embedded = function(side_by_side, training)
         embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
         return [embedded[:, number] for number in range(len(views))]

@@ -204,6 +204,15 @@ def test_segmentation_runs(small_sample, capsys):
     assert "mean IoU on 8 canvases" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["series", "spectrograms", "volumes"])
+def test_examples_of_other_inputs_run(name, capsys):
+    results = example(name).main(epochs=1, rows=250)
+    assert list(results)[1:] == ["untrained", "SimCLR"]
+    assert all(0.0 <= value <= 1.0 for value in results.values())
+    assert f"{results['SimCLR']:.3f}" in capsys.readouterr().out
+
+
 def test_canvases_show_what_their_masks_say(small_sample):
     images, masks = example("segmentation").canvases(small_sample.test, 5, seed=0)
     assert images.shape == (5, 56, 56, 1)
@@ -213,5 +222,6 @@ def test_canvases_show_what_their_masks_say(small_sample):
 
 
 def test_every_example_is_run_here():
-    here, in_test_workers = {"quickstart", "transfer", "segmentation"}, {"two_workers"}
+    here = {"quickstart", "transfer", "segmentation", "series", "spectrograms", "volumes"}
+    in_test_workers = {"two_workers"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == here | in_test_workers

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl.augment.geometry import resample
-from keras_ssl.augment.layer import RandomLayer
+from keras_ssl.augment.layer import RandomLayer, sides
 
 
 def gaussian_blur(images, kernel_size, sigma):
@@ -20,7 +20,7 @@ def gaussian_blur(images, kernel_size, sigma):
     offsets = np.arange(-reach, reach + 1, dtype="float32")
     taps = ops.exp(-0.5 * ops.square(offsets[None, :] / sigma[:, None]))
     taps = taps / ops.sum(taps, axis=1, keepdims=True)
-    rows, columns = (_blur_matrix(taps, length) for length in images.shape[1:3])
+    rows, columns = (_blur_matrix(taps, length) for length in sides(images))
     return resample(images, rows, columns)
 
 
@@ -28,6 +28,8 @@ def _blur_matrix(taps, length):
     """`(n, length, length)`: the taps laid out along the diagonal, reflected at both ends."""
     width = taps.shape[1]
     reach = width // 2
+    if not isinstance(length, int):
+        return _open_blur_matrix(taps, length)
     if reach >= length:
         raise ValueError(
             f"A blur of kernel_size={width} reaches beyond an image of {length} pixels: use a smaller one."
@@ -39,6 +41,17 @@ def _blur_matrix(taps, length):
     for tap in range(width):
         layout[tap, np.arange(length), source[:, tap]] = 1.0
     return ops.reshape(ops.matmul(taps, layout.reshape(width, -1)), (-1, length, length))
+
+
+def _open_blur_matrix(taps, length):
+    """The same where the length is not known while a step is traced: a tensor. Short sides are reflected repeatedly."""
+    width = taps.shape[1]
+    place = ops.arange(length, dtype="int32")
+    source = place[:, None] + ops.arange(-(width // 2), width // 2 + 1, dtype="int32")[None, :]
+    source = ops.mod(source, ops.maximum(2 * (length - 1), 1))
+    source = ops.where(source >= length, 2 * (length - 1) - source, source)
+    layout = ops.cast(ops.equal(ops.transpose(source)[:, :, None], place), "float32")
+    return ops.reshape(ops.matmul(taps, ops.reshape(layout, (width, -1))), (-1, length, length))
 
 
 @keras.saving.register_keras_serializable("keras_ssl")

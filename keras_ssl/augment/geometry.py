@@ -9,7 +9,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl.augment.layer import RandomLayer, per_image
+from keras_ssl.augment.layer import RandomLayer, per_image, sides
 
 
 def resample(images, rows, columns):
@@ -23,7 +23,8 @@ def resample(images, rows, columns):
     Returns:
         `(n, new_height, new_width, channels)`.
     """
-    _, height, width, channels = images.shape
+    height, width = sides(images)
+    channels = images.shape[-1]
     new_height, new_width = rows.shape[1], columns.shape[1]
     # Channels ride along with the other side's pixels: a product with one or three columns would waste the machine.
     images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
@@ -51,7 +52,8 @@ def resize_matrix(start, extent, size, length, interpolation="bilinear", antiali
     Args:
         start: `(n,)`, whole numbers, in pixels.
         extent: `(n,)`, whole numbers, in pixels.
-        size, length: Python integers, in pixels.
+        size: Python integer, in pixels.
+        length: integer, in pixels.
         interpolation: "bilinear" or "bicubic".
         antialias: widen the kernel where the crop is larger than `size`.
 
@@ -61,7 +63,7 @@ def resize_matrix(start, extent, size, length, interpolation="bilinear", antiali
     start, extent = ops.cast(start, "float32")[:, None, None], ops.cast(extent, "float32")[:, None, None]
     scale = extent / size
     center = (ops.arange(size, dtype="float32")[None, :, None] + 0.5) * scale - 0.5
-    pixel = ops.arange(length, dtype="float32")[None, None, :] - start
+    pixel = ops.cast(ops.arange(length, dtype="int32"), "float32")[None, None, :] - start
     if interpolation == "bicubic" and not antialias:
         # PyTorch's own constant for this case, and taps beyond the edge fall on the edge.
         first, weights = ops.floor(center), 0.0
@@ -86,8 +88,9 @@ def resized_crop(images, top, left, height, width, size, interpolation="bilinear
         size: `(height, width)` of the result.
         interpolation, antialias: see `resize_matrix`.
     """
-    rows = resize_matrix(top, height, size[0], images.shape[1], interpolation, antialias)
-    columns = resize_matrix(left, width, size[1], images.shape[2], interpolation, antialias)
+    full_height, full_width = sides(images)
+    rows = resize_matrix(top, height, size[0], full_height, interpolation, antialias)
+    columns = resize_matrix(left, width, size[1], full_width, interpolation, antialias)
     return resample(images, rows, columns)
 
 
@@ -152,7 +155,7 @@ def random_boxes(rng, size, scale, ratio, attempts=10):
     Returns:
         top, left, height, width: float32 `(n,)` each, whole numbers.
     """
-    full_height, full_width = size
+    full_height, full_width = (ops.cast(side, "float32") for side in size)
     area = rng.uniform("area", attempts, *scale) * (full_height * full_width)
     shape = ops.exp(rng.uniform("ratio", attempts, math.log(ratio[0]), math.log(ratio[1])))
     width = ops.round(ops.sqrt(area * shape))
@@ -163,10 +166,10 @@ def random_boxes(rng, size, scale, ratio, attempts=10):
     first = ops.min(ops.where(fits, order, float(attempts)), axis=1, keepdims=True)
     chosen = ops.cast(ops.equal(order, first), "float32")
     width, height = ops.sum(width * chosen, axis=1), ops.sum(height * chosen, axis=1)
-    shape = min(max(full_width / full_height, ratio[0]), ratio[1])
+    shape = ops.clip(full_width / full_height, *ratio)
     none = ops.equal(first[:, 0], float(attempts))
-    width = ops.where(none, float(min(full_width, round(full_height * shape))), width)
-    height = ops.where(none, float(min(full_height, round(full_width / shape))), height)
+    width = ops.where(none, ops.minimum(full_width, ops.round(full_height * shape)), width)
+    height = ops.where(none, ops.minimum(full_height, ops.round(full_width / shape)), height)
     top = ops.floor(rng.uniform("top") * (full_height - height + 1.0))
     left = ops.floor(rng.uniform("left") * (full_width - width + 1.0))
     top = ops.where(none, ops.floor((full_height - height) / 2.0), top)
@@ -206,7 +209,7 @@ class RandomResizedCrop(RandomLayer):
         self.antialias = antialias
 
     def transform(self, images, rng):
-        box = random_boxes(rng, images.shape[1:3], self.scale, self.ratio)
+        box = random_boxes(rng, sides(images), self.scale, self.ratio)
         return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
 
     def without_draw(self, images):
@@ -256,9 +259,10 @@ class RandomErasing(RandomLayer):
         self.fill = fill
 
     def transform(self, images, rng):
-        top, left, height, width = map(per_image, random_boxes(rng, images.shape[1:3], self.scale, self.ratio))
-        row = ops.reshape(ops.arange(images.shape[1], dtype="float32"), (1, -1, 1, 1))
-        column = ops.reshape(ops.arange(images.shape[2], dtype="float32"), (1, 1, -1, 1))
+        full = sides(images)
+        top, left, height, width = map(per_image, random_boxes(rng, full, self.scale, self.ratio))
+        row, column = (ops.cast(ops.arange(side, dtype="int32"), "float32") for side in full)
+        row, column = row[None, :, None, None], column[None, None, :, None]
         inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
         fill = sum(self.value_range) / 2 if self.fill is None else self.fill
         return ops.where(inside, ops.cast(fill, "float32"), images)

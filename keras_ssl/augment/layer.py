@@ -1,6 +1,7 @@
 """The base of this package's random layers, and `RandomApply` for any layers."""
 
 import inspect
+import math
 
 import keras
 from keras import ops
@@ -8,9 +9,19 @@ from keras import ops
 from keras_ssl.augment.rng import RowRNG
 
 
-def per_image(values):
-    """`(n,)` as `(n, 1, 1, 1)`: one number an image, for arithmetic with `(n, height, width, channels)`."""
-    return ops.reshape(values, (-1, 1, 1, 1))
+def per_image(values, rank=4):
+    """`(n,)` as `(n, 1, 1, 1)`: one number an image, for arithmetic with `(n, height, width, channels)`.
+
+    Args:
+        rank: of the batch; 4 for images.
+    """
+    return ops.reshape(values, (-1, *[1] * (rank - 1)))
+
+
+def sides(images, first=1, last=3):
+    """The lengths of some axes: a Python integer where it is known, else an integer scalar tensor."""
+    static, shape = images.shape[first:last], ops.shape(images)[first:last]
+    return tuple(shape[place] if side is None else side for place, side in enumerate(static))
 
 
 class RandomLayer(keras.layers.Layer):
@@ -18,13 +29,18 @@ class RandomLayer(keras.layers.Layer):
 
     A subclass writes `transform(images, rng)`, with `images` float32 `(n, height, width, channels)`. Inside of
     `Views` the draws are those of the model's step; used alone with `training=True`, they come from a Keras
-    `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged.
+    `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged. A layer for series, volumes
+    or other inputs states its `example_rank`.
 
     Args:
         probability: the share of images that are changed, each image by its own draw; in [0, 1].
         value_range: lowest and highest value of an image, as Keras' layers take it.
         seed: integer for the draws when the layer is used alone.
     """
+
+    example_rank = 3
+    """How many axes one example has: 3 for an image, 2 for a series, 4 for a volume. A layer used alone takes one
+    example too. None for any number; then the first axis is always that of the batch."""
 
     def __init__(self, probability=1.0, value_range=(0, 255), seed=None, **kwargs):
         # Half precision holds 0 … 255 in steps of 1/8: images stay float32 whatever the policy.
@@ -41,8 +57,15 @@ class RandomLayer(keras.layers.Layer):
     def call(self, images, training=None, rng=None):
         if not training:
             return self.without_draw(images)
-        if len(images.shape) == 3:
-            return self.call(images[None], training, rng)[0]
+        if rng is None and len(images.shape) == self.example_rank:
+            return self.call(images[None], training)[0]
+        rank = len(images.shape)
+        if self.example_rank is not None and rank != self.example_rank + 1:
+            raise ValueError(
+                f"{type(self).__name__} takes batches of {self.example_rank + 1} axes, and this one is of shape "
+                f"{tuple(images.shape)}. For series and volumes take layers of theirs, such as those of "
+                "keras_ssl.augment.series() and volumes()."
+            )
         images = ops.cast(images, "float32")
         if rng is None:
             seed = self.generator.next()
@@ -50,7 +73,7 @@ class RandomLayer(keras.layers.Layer):
         changed = self.transform(images, rng.fold_in("transform"))
         if self.probability == 1.0:
             return changed
-        return ops.where(per_image(rng.bernoulli("apply", self.probability)), changed, images)
+        return ops.where(per_image(rng.bernoulli("apply", self.probability), rank), changed, images)
 
     def without_draw(self, images):
         """What the layer does outside of training: nothing, unless it sets the size."""
@@ -85,6 +108,10 @@ class RandomApply(RandomLayer):
     def __init__(self, layers, probability=0.5, **kwargs):
         super().__init__(probability=probability, **kwargs)
         self.layers = checked_layers(layers if isinstance(layers, (list, tuple)) else [layers])
+
+    @property
+    def example_rank(self):
+        return next((layer.example_rank for layer in self.layers if isinstance(layer, RandomLayer)), 3)
 
     def build(self, input_shape):
         for layer in self.layers:
@@ -151,12 +178,21 @@ def checked_layers(layers):
     return list(layers)
 
 
-def checked_range(owner, value_range):
+def checked_range(owner, value_range, required=True):
+    """`(lowest, highest)` as two numbers, or `ValueError`.
+
+    Args:
+        owner: the layer or model, for the error.
+        value_range: what was given.
+        required: False to take None too, for values without a range, which is then (−∞, ∞).
+    """
+    if value_range is None and not required:
+        return (-math.inf, math.inf)
     try:
         low, high = (float(value) for value in value_range)
     except (TypeError, ValueError):
         low, high = 0.0, 0.0
-    if not low < high:
+    if not low < high or (required and math.isinf(high - low)):
         raise ValueError(
             f"{type(owner).__name__}: `value_range` must be (lowest, highest), such as (0, 255) or (0, 1); "
             f"it is {value_range!r}."

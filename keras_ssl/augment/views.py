@@ -9,6 +9,41 @@ from keras_ssl.backbones import input_shape
 from keras_ssl.keras_compat import flatten_layers
 
 
+def as_views(views, counts=None):
+    """`Views` of all that a method takes as `views`.
+
+    Args:
+        views: `Views`, as they are; or one list of layers for each view of an image: a Keras layer, a list of layers,
+            or a `keras.Sequential` or `keras.layers.Pipeline` of them. Each view has draws of its own.
+        counts: how many views the method takes, a tuple of numbers, of which the smallest is made; None for any: two.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(views, Views):
+        return views
+    if not isinstance(views, (keras.layers.Layer, list, tuple)) or not views:
+        raise TypeError(
+            "`views` must be keras_ssl.augment.Views, such as keras_ssl.augment.simclr(32), a Keras layer or a list of "
+            f"layers; it is {views!r}."
+        )
+    if isinstance(views, (list, tuple)) and all(isinstance(branch, (list, tuple)) for branch in views):
+        raise TypeError(
+            f"`views` is a {type(views).__name__} of {len(views)} lists: write Views(*views) for a view each."
+        )
+    layers = _flat(checked_layers(views if isinstance(views, (list, tuple)) else [views]))
+    return Views(*[layers] * (min(counts) if counts else 2))
+
+
+def _flat(layers):
+    """Layers, with those in a `Sequential` or a `Pipeline` one by one: only then has each row draws of its own."""
+    flat = []
+    for layer in layers:
+        inside = isinstance(layer, (keras.Sequential, keras.layers.Pipeline))
+        flat += _flat(checked_layers(layer.layers)) if inside else [layer]
+    return flat
+
+
 @keras.saving.register_keras_serializable("keras_ssl")
 class Views(keras.layers.Layer):
     """Makes views: each list of layers, applied in order, makes one view of every image.

@@ -54,6 +54,7 @@ REPLICAS_SHARE_A_STEP = False
 LOCAL_STRATEGY = "mirrored"
 MODELS_CARRY_THEIR_STRATEGY = True
 HOW_TO_ENTER_A_STRATEGY = "`with strategy.scope():` around both."
+_SPEC_BATCHES = 8  # of a stream, whose shapes are compared
 
 # Whether this thread is inside of a micro-batch: a loop, where replicas that are threads of one process can't meet.
 _alone = threading.local()
@@ -252,11 +253,15 @@ def dataset_for_fit(batches, order=None):
         )
     if batches.steps is None or batches.workers > 1:
         return batches
-    spec = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), batches.example)
+    # The batches of an array are all of one shape; a user's own may differ from each other in the size of their images.
+    varied = hasattr(batches, "source") and not batches.once
+    seen = range(1, min(batches.num_batches, _SPEC_BATCHES) if varied else 1)
+    spec = keras.tree.map_structure(_open_spec, batches.example, *(batches[index] for index in seen))
 
     def read():
         for index in range(batches.num_batches):
             batch = batches[index]
+            keras.tree.map_structure(lambda part, one, index=index: _check_shape(part, one, index), batch, spec)
             yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
 
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
@@ -265,6 +270,21 @@ def dataset_for_fit(batches, order=None):
     # Several workers: each reads the whole order and keeps its own rows of every batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
+
+
+def _open_spec(*arrays):
+    """What TensorFlow is told of arrays of several batches: an axis in which they differ is open."""
+    axes = zip(*(array.shape for array in arrays))
+    return tf.TensorSpec([lengths[0] if len(set(lengths)) == 1 else None for lengths in axes], arrays[0].dtype)
+
+
+def _check_shape(array, spec, index):
+    if not spec.shape.is_compatible_with(array.shape):
+        raise ValueError(
+            f"Batch {index} is of shape {array.shape}, and the first {_SPEC_BATCHES} were of {tuple(spec.shape)}: "
+            "TensorFlow must know from them which sizes change. Put a batch of another size among them, or give a "
+            "tf.data.Dataset with None for that size."
+        )
 
 
 def _is_multi_worker(strategy):

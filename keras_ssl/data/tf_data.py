@@ -173,7 +173,7 @@ def _checked(value_range, what):
         smallest, largest = (tf.cast(reduce(images), tf.float32) for reduce in (_smallest, _largest))
         sound = tf.math.is_finite(smallest) & tf.math.is_finite(largest)
         sentence = tf.constant(ranges.NOT_FINITE.format(what=what))
-        if value_range is not None:
+        if ranges.has_ends(value_range):
             low, high = value_range
             ends = {"what": what, "smallest": "@1", "largest": "@2", "low": low, "high": high}
             outside = ranges.is_outside(smallest, largest, low, high)

@@ -37,12 +37,12 @@ def check_images(images, value_range, what="images"):
     check_channels_last(images.shape, what)
     if not np.size(images):
         return
-    if value_range is not None and images.dtype == np.uint8 and _bytes_are_right(images, *value_range):
+    if has_ends(value_range) and images.dtype == np.uint8 and _bytes_are_right(images, *value_range):
         return
     smallest, largest = float(np.min(images)), float(np.max(images))
     if not np.isfinite(smallest) or not np.isfinite(largest):
         raise ValueError(NOT_FINITE.format(what=what))
-    if value_range is None:
+    if not has_ends(value_range):
         return
     low, high = value_range
     ends = {"what": what, "smallest": f"{smallest:g}", "largest": f"{largest:g}", "low": low, "high": high}
@@ -50,6 +50,11 @@ def check_images(images, value_range, what="images"):
         raise ValueError(OUTSIDE.format(**ends))
     if is_far_inside(largest, low, high):
         raise ValueError(INSIDE.format(**ends, **way_out(high)))
+
+
+def has_ends(value_range):
+    """Whether there is a range: series and other inputs without one have None, or (−∞, ∞)."""
+    return value_range is not None and np.isfinite(value_range).all()
 
 
 def _bytes_are_right(images, low, high):

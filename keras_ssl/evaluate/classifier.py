@@ -51,17 +51,23 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
 
 
 def _pooled(features, grid):
-    """Features `(n, d)` as they are; a feature map by its cells, side by side."""
+    """Features `(n, d)` as they are; a feature map by its cells, side by side, or, of series and volumes, its mean."""
     shape = getattr(features, "shape", None)
-    if shape is None or len(shape) not in (2, 4):
+    if shape is None or len(shape) not in (2, 3, 4, 5):
         raise ValueError(
-            "A backbone must give (n, features) or a feature map (n, height, width, channels); this one gives "
-            f"{shape or type(features).__name__}."
+            "A backbone must give (n, features) or a feature map (n, height, width, channels), (n, time, channels) or "
+            f"(n, depth, height, width, channels); this one gives {shape or type(features).__name__}."
         )
-    if len(shape) == 2:
+    if len(shape) != 4:
         if grid not in (None, 1):
-            raise ValueError(f"`grid` is {grid}, and the backbone gives no feature map but (n, {shape[1]}): leave it.")
-        return features
+            raise ValueError(
+                f"`grid` is {grid}, and the backbone gives no feature map of images but (n, "
+                f"{', '.join(map(str, shape[1:]))}): leave it."
+            )
+        if len(shape) == 2:
+            return features
+        pool = layers.GlobalAveragePooling1D if len(shape) == 3 else layers.GlobalAveragePooling3D
+        return pool(data_format="channels_last", name="pool")(features)
     sides = shape[1:3]
     if grid is None:
         grid = 2 if all(side is not None and side >= 2 for side in sides) else 1

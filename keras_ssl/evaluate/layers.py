@@ -260,7 +260,7 @@ class _Graph:
 
     def network(self, name, grid):
         output = {call.name: call for call in self.calls}[name].output
-        sides = output.shape[1:3] if len(output.shape) == 4 else ()
+        sides = output.shape[1:3] if len(output.shape) == 4 else (1,)
         return feature_network(keras.Model(self.images, output), grid=min((grid, *(side for side in sides if side))))
 
 

@@ -6,6 +6,7 @@ from keras import ops
 from keras_ssl import backend
 from keras_ssl.augment.layer import apply_layers
 from keras_ssl.augment.rng import RowRNG
+from keras_ssl.data.value_range import has_ends
 
 _LOOKED_AT = 8  # images of the first batch
 
@@ -40,7 +41,7 @@ def check_views(model, batch):
         model: a built model.
         batch: a batch in the library's form, arrays.
     """
-    if model.views is None or "image" not in batch or model.value_range is None:
+    if model.views is None or "image" not in batch or not has_ends(model.value_range):
         return
     low, high = model.value_range
     images = np.asarray(batch["image"][:_LOOKED_AT], "float32")

@@ -25,7 +25,7 @@ def resample(images, rows, columns):
     """
     height, width = sides(images)
     channels = images.shape[-1]
-    new_height, new_width = rows.shape[1], columns.shape[1]
+    (new_height,), (new_width,) = sides(rows, 1, 2), sides(columns, 1, 2)
     # Channels ride along with the other side's pixels: a product with one or three columns would waste the machine.
     images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
     images = ops.transpose(ops.reshape(images, (-1, new_height, width, channels)), (0, 2, 1, 3))

@@ -11,27 +11,19 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_ssl.data import samples
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.folders import load_folder
 from keras_ssl.data.split import Data, Split, make_split
 from keras_ssl.data.streams import is_stream
-from keras_ssl.names import DATA_SETS
+from keras_ssl.names import DATA_SETS, RESIZABLE
 
-_SAMPLE = pathlib.Path(__file__).parent.parent / "datasets" / "fashion_mnist_sample.npz"
 NAMES = DATA_SETS
 _IN_MEMORY = 4 * 2**30
 
-_FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat"] + [
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-]
 _CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _CLASS_NAMES = {
-    "fashion_mnist_sample": _FASHION_CLASSES,
-    "fashion_mnist": _FASHION_CLASSES,
+    "fashion_mnist": samples.FASHION_CLASSES,
     "mnist": [str(digit) for digit in range(10)],
     "cifar10": _CIFAR10_CLASSES,
 }
@@ -42,16 +34,17 @@ def load(source, image_size=None, max_bytes=_IN_MEMORY):
 
     Args:
         source: one of
-            - a name: `"fashion_mnist_sample"` comes with the package (10,000 training and 2,000 test images of 28×28,
-              MIT license); `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
+            - a name: two samples come with the package, `"clothes_sample"` (3,409 training and 372 test photographs of
+              64×64, CC0) and `"fashion_mnist_sample"` (10,000 and 2,000 gray images of 28×28, MIT license);
+              `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
             - a folder of images in any depth (JPEG, PNG, BMP, GIF, WebP). The first level of sub-folders gives the
               labels; sub-folders `train` and `test` (or `val`) give the splits;
             - a folder or file in MNIST's IDX format, gzipped or not;
             - a `.npy` file of images, or a `.npz` with `images` and `labels`, or `x_train`, `y_train`, `x_test` …;
             - an array, `(images, labels)`, or a dict;
             - a stream: `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`.
-        image_size: `(height, width)` or one number, in pixels: images of a folder are resized to it. Needed where they
-            are not of one size already.
+        image_size: `(height, width)` or one number, in pixels: pictures of a folder or of "clothes_sample" are resized
+            to it. Needed where they are not of one size already.
         max_bytes: a folder that takes more than this is decoded batch by batch, else once.
 
     Returns:
@@ -77,14 +70,14 @@ def load(source, image_size=None, max_bytes=_IN_MEMORY):
 def _load_named(source, image_size, max_bytes):
     path = pathlib.Path(source).expanduser()
     name = str(source)
-    pictures = path.is_dir() and not any(path.glob("*-idx3-ubyte*"))
+    pictures = name in RESIZABLE or (path.is_dir() and not any(path.glob("*-idx3-ubyte*")))
     if image_size is not None and not pictures and (path.exists() or name in NAMES):
         raise ValueError(
-            f"`image_size` is {image_size}, and resizes the pictures of a folder; {name} holds arrays, which have a "
-            "size: leave it out, or resize them before."
+            f"`image_size` is {image_size}, and resizes the pictures of a folder or of {', '.join(RESIZABLE)}; {name} "
+            "holds arrays, which have a size: leave it out, or resize them before."
         )
     if name in NAMES and not path.exists():
-        return _load_known(name)
+        return _load_known(name, image_size)
     if not path.exists():
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f'Did you mean "{near[0]}"?' if near else f"Known names: {', '.join(NAMES)}."
@@ -96,14 +89,12 @@ def _load_named(source, image_size, max_bytes):
     return load_folder(path, image_size, max_bytes)
 
 
-def _load_known(name):
-    classes = _CLASS_NAMES.get(name)
+def _load_known(name, image_size):
+    if name == "clothes_sample":
+        return samples.clothes_sample(image_size)
     if name == "fashion_mnist_sample":
-        with np.load(_SAMPLE) as file:
-            return Data(
-                make_split(file["train_images"], file["train_labels"], classes),
-                make_split(file["test_images"], file["test_labels"], classes),
-            )
+        return samples.fashion_mnist_sample()
+    classes = _CLASS_NAMES.get(name)
     train, test = getattr(keras.datasets, name).load_data()
     return Data(make_split(*train, classes), make_split(*test, classes))
 

@@ -4,9 +4,10 @@
 
 FOLDER has the sub-folders train, validation and test of
 https://github.com/alexeygrigorev/clothing-dataset-small, with a sub-folder of JPEGs for each class. Those of train and
-validation become the training split. Their test folder stays the test split: its pictures are of other people's
-clothes. A whole picture is brought to a square, as `data.load` does with a folder. Pictures are in the order of their
-names, which are random, so that classes are mixed. The same versions of Pillow and libwebp write the same file.
+validation become the training split. Their test folder stays the test split: it has other carpets and walls, and no
+near copies of training pictures. A whole picture is brought to a square, as `data.load` does with a folder. Pictures
+are in the order of their names, which are random, so that classes are mixed. The same versions of Pillow and libwebp
+write the same file.
 """
 
 import io

@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from methods_under_test import light_views
 from PIL import Image
 
 import keras_ssl
+from keras_ssl.cli.trained import TrainedBackbone
 from keras_ssl.data import ImageFiles, Split, adapter, lazy, load
 from keras_ssl.datasets import make_clothes_sample
 
@@ -69,6 +71,15 @@ def test_the_photographs_are_resized_like_a_folder(clothes, tmp_path):
     small = load("clothes_sample", image_size=(24, 32)).test.images
     assert small.shape == (372, 24, 32, 3)
     np.testing.assert_array_equal(small[:3], load(tmp_path, image_size=(24, 32)).train.images)
+
+
+@pytest.mark.one_backend
+def test_the_photographs_of_the_package_get_the_size_of_the_backbone(tmp_path):
+    keras_ssl.backbones.resnet8((16, 16, 3), width=4).save(tmp_path / "backbone.keras")
+    flags = {"run": None, "backbone": str(tmp_path / "backbone.keras"), "data": "clothes_sample", "image_size": None}
+    settings = types.SimpleNamespace(**flags)
+    _, data = TrainedBackbone(settings).load().load_images(settings)
+    assert data.test.images.shape == (372, 16, 16, 3)
 
 
 @pytest.mark.one_backend

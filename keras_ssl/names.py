@@ -51,6 +51,14 @@ REGISTERED = (
 )
 
 BACKBONES = ("resnet8", "resnet18")  # functions of keras_ssl.backbones, by their names
-DATA_SETS = ("fashion_mnist_sample", "fashion_mnist", "mnist", "cifar10", "cifar100")  # that `data.load` takes
+DATA_SETS = (  # that `data.load` takes
+    "clothes_sample",
+    "fashion_mnist_sample",
+    "fashion_mnist",
+    "mnist",
+    "cifar10",
+    "cifar100",
+)
+RESIZABLE = ("clothes_sample",)  # those of them that `image_size` resizes
 RECIPES = ("auto", "small", "paper")
 PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

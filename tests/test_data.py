@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -10,7 +11,9 @@ from methods_under_test import light_views
 from PIL import Image
 
 import keras_ssl
+from keras_ssl.cli.trained import TrainedBackbone
 from keras_ssl.data import ImageFiles, Split, adapter, lazy, load
+from keras_ssl.datasets import make_clothes_sample
 
 
 def picture(path, size=(12, 10), mode="RGB", value=200):
@@ -33,6 +36,65 @@ def test_the_bundled_sample_needs_no_network(sample):
 def test_no_image_of_the_sample_is_in_both_splits(sample):
     train = {image.tobytes() for image in sample.train.images}
     assert sum(image.tobytes() in train for image in sample.test.images) == 0
+
+
+@pytest.fixture(scope="module")
+def clothes():
+    return load("clothes_sample")
+
+
+@pytest.mark.one_backend
+def test_the_bundled_photographs_need_no_network(clothes):
+    assert clothes.train.images.shape == (3409, 64, 64, 3)
+    assert clothes.test.images.shape == (372, 64, 64, 3)
+    assert clothes.train.images.dtype == np.uint8
+    assert " ".join(clothes.train.class_names) == (
+        "dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt"
+    )
+    assert np.bincount(clothes.train.labels).tolist() == [273, 137, 504, 208, 517, 319, 224, 227, 124, 876]
+    assert np.bincount(clothes.test.labels).tolist() == [15, 12, 72, 38, 42, 26, 73, 30, 12, 52]
+    folder = pathlib.Path(keras_ssl.__file__).parent / "datasets"
+    assert (folder / "clothes_sample.npz").stat().st_size < 6e6
+    assert "CC0" in (folder / "LICENSE-clothes").read_text()
+
+
+@pytest.mark.one_backend
+def test_no_two_of_the_photographs_are_the_same(clothes):
+    contents = [image.tobytes() for split in (clothes.train, clothes.test) for image in split.images]
+    assert len(set(contents)) == 3781
+
+
+@pytest.mark.one_backend
+def test_the_photographs_are_resized_like_a_folder(clothes, tmp_path):
+    for number in range(3):
+        Image.fromarray(clothes.test.images[number]).save(tmp_path / f"{number}.png")
+    small = load("clothes_sample", image_size=(24, 32)).test.images
+    assert small.shape == (372, 24, 32, 3)
+    np.testing.assert_array_equal(small[:3], load(tmp_path, image_size=(24, 32)).train.images)
+
+
+@pytest.mark.one_backend
+def test_the_photographs_of_the_package_get_the_size_of_the_backbone(tmp_path):
+    keras_ssl.backbones.resnet8((16, 16, 3), width=4).save(tmp_path / "backbone.keras")
+    flags = {"run": None, "backbone": str(tmp_path / "backbone.keras"), "data": "clothes_sample", "image_size": None}
+    settings = types.SimpleNamespace(**flags)
+    _, data = TrainedBackbone(settings).load().load_images(settings)
+    assert data.test.images.shape == (372, 16, 16, 3)
+
+
+@pytest.mark.one_backend
+def test_the_script_of_the_photographs_writes_the_same_file_twice(tmp_path):
+    shades = np.random.default_rng(0).integers(0, 255, (8, 96, 128, 3), dtype="uint8")
+    for number, folder in enumerate(["train/hat", "train/shoes", "validation/hat", "test/hat", "test/shoes"]):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(shades[number]).save(tmp_path / folder / f"{9 - number}.jpg")
+    make_clothes_sample.main(tmp_path, tmp_path / "one.npz")
+    make_clothes_sample.main(tmp_path, tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    with np.load(tmp_path / "one.npz") as file:  # without pickle
+        assert file["train_labels"].tolist() == [0, 1, 0], "in the order of the names"
+        assert file["test_labels"].tolist() == [1, 0]
+        assert file["class_names"].tolist() == ["hat", "shoes"]
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100", "mnist"])

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_ssl import names
 from keras_ssl.cli.flags import check_data
 from keras_ssl.cli.run_folder import RunFolder
 
@@ -64,7 +65,7 @@ class TrainedBackbone:
         same = source == self.settings.get("data")
         shape = self.backbone.input_shape
         size = settings.image_size or (self.settings.get("image_size") if same else None)
-        if size is None and pathlib.Path(source).expanduser().is_dir():
+        if size is None and (source in names.RESIZABLE or pathlib.Path(source).expanduser().is_dir()):
             # A backbone of open size takes any size; then that of the run's images is used.
             known = shape[1:3] if None not in shape[1:3] else self.settings.get("training_images", (0, None))[1:3]
             size = tuple(known) if None not in known else None

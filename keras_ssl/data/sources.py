@@ -11,28 +11,20 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_ssl.data import samples
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.folders import IN_MEMORY, FolderOptions, load_folder
 from keras_ssl.data.listing import SPLITS
 from keras_ssl.data.pictures import MAX_PIXELS, reason_of
 from keras_ssl.data.split import Data, Split, make_split, make_splits
 from keras_ssl.data.streams import is_stream
-from keras_ssl.names import DATA_SETS
+from keras_ssl.names import DATA_SETS, RESIZABLE
 
-_SAMPLE = pathlib.Path(__file__).parent.parent / "datasets" / "fashion_mnist_sample.npz"
 NAMES = DATA_SETS
 
-_FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat"] + [
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-]
 _CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _CLASS_NAMES = {
-    "fashion_mnist_sample": _FASHION_CLASSES,
-    "fashion_mnist": _FASHION_CLASSES,
+    "fashion_mnist": samples.FASHION_CLASSES,
     "mnist": [str(digit) for digit in range(10)],
     "cifar10": _CIFAR10_CLASSES,
 }
@@ -55,8 +47,9 @@ def load(
 
     Args:
         source: one of
-            - a name: `"fashion_mnist_sample"` comes with the package (10,000 training and 2,000 test images of 28×28,
-              MIT license); `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
+            - a name: two samples come with the package, `"clothes_sample"` (3,409 training and 372 test photographs of
+              64×64, CC0) and `"fashion_mnist_sample"` (10,000 and 2,000 gray images of 28×28, MIT license);
+              `"fashion_mnist"`, `"mnist"`, `"cifar10"`, `"cifar100"` are fetched once by Keras;
             - a folder of pictures in any depth (docs/data.md lists the kinds). The first level of sub-folders gives the
               labels; sub-folders `train`, `val` (or `valid`, `validation`) and `test` give the splits; pictures beside
               the folders of classes, or in a folder `unlabeled`, have no label;
@@ -64,8 +57,8 @@ def load(
             - a `.npy` file of images, or a `.npz` with `images` and `labels`, or `x_train`, `y_train`, `x_val` …;
             - an array, `(images, labels)`, or a dict;
             - a stream: `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`.
-        image_size: `(height, width)` or one number, in pixels: pictures of a folder are resized to it. Needed where
-            they are not of one size already.
+        image_size: `(height, width)` or one number, in pixels: pictures of a folder or of "clothes_sample" are resized
+            to it. Needed where they are not of one size already.
         max_bytes: a folder that takes more than this is decoded batch by batch, else once.
         labels: for a folder, the labels of its pictures instead of the names of sub-folders: a CSV file with the
             columns `file` and `label`, a dict, or a DataFrame. Pictures that are not in it have no label.
@@ -116,7 +109,7 @@ def _load_named(source, options):
     path = pathlib.Path(source).expanduser()
     name = str(source)
     pictures = path.is_dir() and not any(path.glob("*-idx3-ubyte*"))
-    given = options.given()
+    given = [option for option in options.given() if not (name in RESIZABLE and option == "image_size")]
     if given and not pictures and (path.exists() or name in NAMES):
         value = getattr(options, given[0])
         raise ValueError(
@@ -124,7 +117,7 @@ def _load_named(source, options):
             "type and labels of their own: leave it out."
         )
     if name in NAMES and not path.exists():
-        return _load_known(name)
+        return _load_known(name, options.image_size)
     if not path.exists():
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f'Did you mean "{near[0]}"?' if near else f"Known names: {', '.join(NAMES)}."
@@ -136,12 +129,12 @@ def _load_named(source, options):
     return load_folder(path, options)
 
 
-def _load_known(name):
-    classes = _CLASS_NAMES.get(name)
+def _load_known(name, image_size):
+    if name == "clothes_sample":
+        return samples.clothes_sample(image_size)
     if name == "fashion_mnist_sample":
-        with np.load(_SAMPLE) as file:
-            parts = {part: (file[f"{part}_images"], file[f"{part}_labels"]) for part in ("train", "test")}
-            return make_splits(parts, classes)
+        return samples.fashion_mnist_sample()
+    classes = _CLASS_NAMES.get(name)
     try:
         train, test = getattr(keras.datasets, name).load_data()
     except Exception as error:  # what urllib, the file system or numpy raise, where the network or the cache fails

@@ -1,0 +1,47 @@
+"""The samples that come with the package, read without a network."""
+
+import concurrent.futures
+import io
+import itertools
+import pathlib
+
+import numpy as np
+
+from keras_ssl.data.split import Data, make_split
+
+FOLDER = pathlib.Path(__file__).parent.parent / "datasets"
+PARTS = ("train", "test")
+FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+
+
+def fashion_mnist_sample():
+    """10,000 training and 2,000 test images of Fashion-MNIST."""
+    with np.load(FOLDER / "fashion_mnist_sample.npz") as file:
+        return Data(*(make_split(file[f"{part}_images"], file[f"{part}_labels"], FASHION_CLASSES) for part in PARTS))
+
+
+def clothes_sample(size=None):
+    """3,409 training and 372 test photographs of clothes.
+
+    Args:
+        size: `(height, width)` in pixels; None for the size that is stored.
+    """
+    splits = []
+    with np.load(FOLDER / "clothes_sample.npz") as file, concurrent.futures.ThreadPoolExecutor(4) as workers:
+        classes = file["class_names"].tolist()
+        for part in PARTS:
+            content = file[f"{part}_pictures"].tobytes()
+            pictures = [content[start:end] for start, end in itertools.pairwise(file[f"{part}_offsets"].tolist())]
+            images = np.stack(list(workers.map(lambda picture: _decoded(picture, size), pictures)))
+            splits.append(make_split(images, file[f"{part}_labels"], classes))
+    return Data(*splits)
+
+
+def _decoded(content, size):
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        picture = picture.convert("RGB")
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

@@ -146,6 +146,22 @@ def image_shape(backbone, images=None):
     return images
 
 
+def value_range(model):
+    """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
+
+    A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those of
+    this file and several of `keras.applications` have, which brings it to −1 … 1 or 0 … 1.
+    """
+    if hasattr(model, "value_range"):
+        return model.value_range
+    for layer in getattr(model, "layers", ())[:3]:
+        if isinstance(layer, keras.layers.Rescaling) and isinstance(layer.scale, float) and layer.scale > 0.0:
+            offset = layer.offset if isinstance(layer.offset, (int, float)) else None
+            if offset in (-1.0, 0.0):
+                return (0.0, (1.0 - offset) / layer.scale)
+    return None
+
+
 def is_graph(model):
     """Whether a model is a graph of layers: functional or sequential, and built."""
     graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")

@@ -60,5 +60,6 @@ DATA_SETS = (  # that `data.load` takes
     "cifar100",
 )
 RESIZABLE = ("clothes_sample",)  # those of them that `image_size` resizes
+RESIZE = ("crop", "squash", "pad")  # how `data.load` brings pictures of another shape to a size; the first by default
 RECIPES = ("auto", "small", "paper")
 PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

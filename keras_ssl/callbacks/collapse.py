@@ -9,6 +9,7 @@ from keras import ops
 from keras_ssl import data
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.callbacks.periodic import PeriodicCallback, continues_epoch
+from keras_ssl.data.batch import check_source
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
 
@@ -85,6 +86,7 @@ class CollapseMonitor(PeriodicCallback):
     def set_model(self, model):
         super().set_model(model)
         self._networks = None  # they were those of another model, or of other devices
+        check_source(self.images, getattr(model, "value_range", None), "CollapseMonitor: images")
 
     # The measures.
 

@@ -3,6 +3,7 @@
 from keras_ssl import data
 from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.data import streams
+from keras_ssl.data.batch import check_source
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import (
@@ -34,6 +35,9 @@ class _Probe(PeriodicCallback):
     def set_model(self, model):
         super().set_model(model)
         self._network = None  # it was that of another model, or of other devices
+        for which, source in (("train", self.train), ("test", self.test)):
+            if isinstance(source, tuple):
+                check_source(source[0], getattr(model, "value_range", None), f"{type(self).__name__}: {which}")
 
     def measure(self, step):
         return {self.name: self.accuracy()}
@@ -52,7 +56,9 @@ class _Probe(PeriodicCallback):
         if isinstance(source, tuple):
             images, labels = source
             return feature_functions.run(self._network, images, self.batch_size), labels
-        return feature_functions.of_labeled_stream(self._network, source, most, which)
+        value_range = getattr(self.model, "value_range", None)
+        name = f"{type(self).__name__}: {which}"
+        return feature_functions.of_labeled_stream(self._network, source, most, name, value_range)
 
 
 class KNNProbe(_Probe):

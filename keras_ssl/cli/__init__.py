@@ -9,6 +9,8 @@ import difflib
 import importlib
 import json
 import sys
+import tempfile
+import traceback
 import warnings
 
 from absl.flags import Error as FlagError
@@ -58,6 +60,10 @@ def main(argv=None):
     settings.unparse_flags()  # a process may run several commands, each with its own flags
     try:
         left = settings([f"keras-ssl {name}", *rest])[1:]
+        positional = getattr(command, "POSITIONAL", None)
+        if positional and len(left) == 1 and not left[0].startswith("-") and not settings[positional].present:
+            settings[positional].parse(left.pop())
+            settings[positional].using_default_value = False
         if left:
             raise FlagError(f'"{left[0]}" is not a flag: write flags as --name=value.')
     except FlagError as error:
@@ -75,6 +81,9 @@ def main(argv=None):
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
         return 1
+    except Exception as error:  # a fault of ours, or of a package below: its traceback is for a report
+        print(f"keras-ssl {name}: {_fault(error)}", file=sys.stderr)
+        return 1
     except Interrupted as message:
         print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
         return 130
@@ -84,6 +93,18 @@ def main(argv=None):
     if settings.json:
         print(json.dumps(result, indent=1))
     return 0
+
+
+def _fault(error):
+    """A sentence about an exception that no one expected; its traceback is kept in a file."""
+    with tempfile.NamedTemporaryFile("w", prefix="keras-ssl-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"keras_ssl {keras_ssl.__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n")
+        traceback.print_exception(error, file=file)
+    lines = str(error).strip().splitlines() or ["it says no more"]
+    return (
+        f"{type(error).__name__}: {lines[0]} This is not expected. The traceback is in {file.name}: please report it, "
+        "with the command."
+    )
 
 
 @contextlib.contextmanager

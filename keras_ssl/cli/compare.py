@@ -20,6 +20,7 @@ from keras_ssl.cli.flags import (
     check_data,
     define_overwrite,
     define_training,
+    folder_options,
     method_class,
     new_flags,
 )
@@ -56,7 +57,7 @@ def check(settings):
         raise FileExistsError(
             f"--output={folder} holds a comparison with other settings: name another folder, or add --overwrite."
         )
-    return (folder,)
+    return folder, folder_options(settings)
 
 
 def _asked(settings):
@@ -65,14 +66,13 @@ def _asked(settings):
     return {name: asked[name] for name in asked if name not in ("json", "verbose", "output", "overwrite", "methods")}
 
 
-def run(settings, folder):
-    import keras_ssl
+def run(settings, folder, options):
     from keras_ssl.cli import experiment
     from keras_ssl.data.split import hold_out
 
     names = dict.fromkeys(name.strip() for name in settings.methods)
     methods = {name: experiment.method_by_name(name) for name in names}
-    data, held_out = hold_out(keras_ssl.data.load(settings.data, image_size=settings.image_size), settings.seed)
+    data, held_out = hold_out(experiment.load(settings.data, options), settings.seed)
     experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
     for method in methods.values():  # whatever can be refused, before anything is written
         experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))

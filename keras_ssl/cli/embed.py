@@ -5,7 +5,8 @@
     keras-ssl embed --run=runs/simclr-photos-1 --output=features.npz --projector=logs/
 
 The file holds `features` (float32, one row per image), and `labels`, `paths` and `class_names` where there are any.
-Images of the training split come first, then those of the test split; `split` says which (0, 1).
+Images of the training split come first, then those of the validation and of the test split; `split` numbers them.
+A label of −1 means none. A picture that can't be read when it is its turn is left out, and named.
 """
 
 import pathlib
@@ -44,17 +45,20 @@ def run(settings, used, output):
     from keras_ssl.evaluate import projector
 
     _, loaded = used.load().load_images(settings)
-    splits = [split for split in (loaded.train, loaded.test) if split is not None]
-    arrays = {"features": [], "split": []}
+    splits = list(loaded.splits().values())
+    arrays = {"features": [], "split": [], "labels": [], "paths": []}
     options = {"layer": settings.layer, "grid": settings.grid, "batch_size": settings.batch_size}
     for number, split in enumerate(splits):
         rows = evaluate.extract_features(used.backbone, split.images, verbose=progress(), **options)
-        arrays["features"].append(rows)
-        arrays["split"].append(np.full(len(rows), number))
-    if all(split.labels is not None for split in splits):
-        arrays["labels"] = [split.labels for split in splits]
-    if all(split.paths is not None for split in splits):
-        arrays["paths"] = [np.array([str(path) for path in split.paths]) for split in splits]
+        kept = experiment.readable(split)
+        arrays["features"].append(rows[kept])
+        arrays["split"].append(np.full(len(kept), number))
+        arrays["labels"].append(np.full(len(kept), -1) if split.labels is None else split.labels[kept])
+        arrays["paths"].append(np.array([str(split.paths[row]) for row in kept]) if split.paths else None)
+    if all(split.labels is None for split in splits):
+        del arrays["labels"]
+    if not all(split.paths for split in splits):
+        del arrays["paths"]
     arrays = {name: np.concatenate(parts) for name, parts in arrays.items()}
     if loaded.train.class_names:
         arrays["class_names"] = np.array(loaded.train.class_names)

@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ import keras_ssl
 from keras_ssl import callbacks, evaluate, names, recipes
 from keras_ssl.cli.flags import method_class, nearest, progress
 from keras_ssl.clone import clone
-from keras_ssl.data.batch import check_images
-from keras_ssl.data.split import sample_evenly
+from keras_ssl.data.batch import check_source
+from keras_ssl.data.lazy import pictures_of
+from keras_ssl.data.split import sample_evenly, take_rows
 from keras_ssl.evaluate import efficiency
 
 
@@ -40,6 +42,24 @@ def backbone_by_name(name, shape):
     raise ValueError(f'--backbone: there is no backbone "{name}". {nearest(name, [*names.BACKBONES, *theirs])}')
 
 
+def load(source, options):
+    """`data.load` with progress, and with what was found said in a few lines."""
+    data = keras_ssl.data.load(source, verbose=1, **options)
+    for note in data.notes:
+        print(f"  {note}")
+    return data
+
+
+def readable(split):
+    """The rows of a split whose pictures could be read, ascending; the others are named."""
+    broken = {path: reason for files in pictures_of(split.images) for path, reason in files.broken.items()}
+    kept = [row for row in range(len(split)) if not (broken and split.paths[row] in broken)]
+    if broken:
+        path, reason = next(iter(broken.items()))
+        warnings.warn(f"{len(broken):,} pictures could not be read and are left out, such as {path}: {reason}.")
+    return np.array(kept, "int64")
+
+
 def begin(method, data, settings):
     """Sets a run up: `(model compiled by its recipe, copy of its untrained backbone, recipe)`."""
     keras.utils.set_random_seed(settings.seed)
@@ -54,8 +74,8 @@ def begin(method, data, settings):
     untrained = clone(backbone)
     chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
     model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
-    if isinstance(images, np.ndarray):  # fit would say so too, but after the run folder was made
-        check_images(images, model.value_range, f"--data={settings.data}: images")
+    # fit would say so too, but after the run folder was made
+    check_source(images, model.value_range, f"--data={settings.data}: images")
     model.compile(chosen.make_optimizer(_optimizer_by_name(settings.optimizer)))
     return model, untrained, chosen
 
@@ -104,15 +124,21 @@ def fit(model, data, chosen, settings, folder=None):
 
 
 def _validation_images(data, batch_size):
-    if data.test is None or len(data.test) < batch_size:
-        return None
-    return data.test.images
+    held = data.test if data.validation is None else data.validation
+    return None if held is None or len(held) < batch_size else held.images
 
 
 def _probes(data):
-    if data.test is None or data.test.labels is None or data.train.labels is None:
+    """A probe on the validation images where there are such: the test images are for what comes after training."""
+    held = data.validation if data.validation is not None and data.validation.labels is not None else data.test
+    if held is None or held.labels is None or data.train.labels is None:
         return []
-    return [callbacks.KNNProbe(data.train, data.test, k=min(20, len(data.train)))]
+    return [callbacks.KNNProbe(data.train, _known(held, data.train), k=min(20, int(data.train.has_label.sum())))]
+
+
+def _known(split, train):
+    """The images of a split whose label the training images have too: no probe could learn another."""
+    return take_rows(split, np.flatnonzero(split.has_label & np.isin(split.labels, train.labels)))
 
 
 def check_labels(data, source, purpose):
@@ -122,7 +148,10 @@ def check_labels(data, source, purpose):
         purpose: for the sentence, such as "evaluate with".
     """
     if data.test is None or data.train.labels is None or data.test.labels is None:
-        raise ValueError(f"{source} has no labels to {purpose}. A folder with a sub-folder for each class has labels.")
+        raise ValueError(
+            f"{source} has no labels to {purpose}. A folder with a sub-folder for each class has labels; --labels "
+            "gives those of a table."
+        )
 
 
 def table(data, backbones, seed):
@@ -130,7 +159,8 @@ def table(data, backbones, seed):
     if data.test is None or data.train.labels is None or data.test.labels is None:
         return None
     print("evaluating: linear probe and kNN on frozen features")
-    train, test = sample_evenly(data.train, 20_000, decode=False), sample_evenly(data.test, 10_000, decode=False)
+    train = sample_evenly(data.train.labeled(), 20_000, decode=False)
+    test = sample_evenly(_known(data.test, data.train), 10_000, decode=False)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
     for name, network in backbones.items():
         grid = grid_of(network, train.images.shape[1:])
@@ -177,6 +207,6 @@ def embedded(backbone, split, most=1000, **options):
     """`(features, names, images)` of some images of a split, as `projector.write` takes them; names may be None."""
     shown = sample_evenly(split, most)
     names = shown.labels
-    if names is not None and shown.class_names:
-        names = [shown.class_names[label] for label in names]
+    if names is not None:
+        names = [shown.name_of(label) if known else None for label, known in zip(names, shown.has_label)]
     return evaluate.extract_features(backbone, shown.images, **options), names, np.asarray(shown.images[:])

@@ -10,7 +10,7 @@ from absl import flags
 
 from keras_ssl import names
 
-IMAGE_SIZE = "Side length in pixels to which the pictures of a folder are resized"
+IMAGE_SIZE = "Size in pixels to which the pictures of a folder are resized: 64, or HEIGHTxWIDTH such as 64x48"
 
 
 def new_flags(module):
@@ -35,7 +35,75 @@ def define_data(define):
     flags.DEFINE_string(
         "data", None, "A data set's name, a folder of images, or a file (default: the data of the run).", **define
     )
-    flags.DEFINE_integer("image_size", None, f"{IMAGE_SIZE} (default: the backbone's).", lower_bound=8, **define)
+    flags.DEFINE_string("image_size", None, f"{IMAGE_SIZE} (default: the backbone's).", **define)
+    define_folder(define, "that of the run, else ")
+
+
+def define_folder(define, or_else=""):
+    """Flags of how the pictures of a folder are read: arguments of `keras_ssl.data.load`."""
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "A CSV file with the columns file and label, instead of sub-folders by class; other pictures have no label.",
+        **define,
+    )
+    flags.DEFINE_enum(
+        "resize",
+        None,
+        list(names.RESIZE),
+        "How a picture of another shape is brought to --image_size: crop (the center), squash, or pad "
+        f"(default: {or_else}{names.RESIZE[0]}).",
+        **define,
+    )
+    flags.DEFINE_string(
+        "background",
+        None,
+        f"The color under transparent pictures and around padded ones (default: {or_else}white).",
+        **define,
+    )
+    flags.DEFINE_float(
+        "max_unreadable",
+        None,
+        "The share of pictures that may be left out because they can't be read (default: 0.05).",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **define,
+    )
+
+
+FOLDER_FLAGS = ("image_size", "labels", "resize", "background", "max_unreadable")
+
+
+def folder_options(settings, kept=None):
+    """What `keras_ssl.data.load` is given beside the source, checked as far as it can be without a framework.
+
+    Args:
+        settings: flags.
+        kept: the settings of a run on the same images, which hold where a flag is not given; or None.
+    """
+    options = {}
+    for name in FOLDER_FLAGS:
+        value = getattr(settings, name, None)
+        value = (kept or {}).get(name) if value is None else value
+        if value is not None:
+            options[name] = value
+    if "image_size" in options:
+        options["image_size"] = parsed_size(options["image_size"])
+    if "labels" in options and not pathlib.Path(options["labels"]).expanduser().is_file():
+        raise FileNotFoundError(f"--labels: there is no file {options['labels']}.")
+    return options
+
+
+def parsed_size(size):
+    """`(height, width)` of what --image_size was given."""
+    parts = str(size).lower().split("x") if not isinstance(size, (list, tuple)) else size
+    try:
+        sides = [int(part) for part in parts] * (2 if len(parts) == 1 else 1)
+    except ValueError:
+        sides = []
+    if len(sides) != 2 or min(sides) < 8:
+        raise ValueError(f"--image_size={size}: write a number of pixels, 8 or more, or HEIGHTxWIDTH such as 64x48.")
+    return tuple(sides)
 
 
 def define_training(define):
@@ -56,7 +124,8 @@ def define_training(define):
         **define,
     )
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=2, **define)
-    flags.DEFINE_integer("image_size", None, f"{IMAGE_SIZE}.", lower_bound=8, **define)
+    flags.DEFINE_string("image_size", None, f"{IMAGE_SIZE}.", **define)
+    define_folder(define)
     flags.DEFINE_integer("seed", 0, "Random seed.", **define)
 
 

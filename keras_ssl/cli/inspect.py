@@ -2,15 +2,19 @@
 
     keras-ssl inspect --run=runs/simclr-photos-1
     keras-ssl inspect --backbone=backbone.keras
-    keras-ssl inspect --data=photos/
+    keras-ssl inspect photos/
+    keras-ssl inspect photos/ --labels=labels.csv --json
 
-keras-ssl embed takes the names of layers for its flag --layer.
+Of a folder it says what will be trained on: pictures by class and split, sizes, kinds, copies in two splits, and what
+is left out and why. No picture is changed. keras-ssl embed takes the names of layers for its flag --layer.
 """
+
+import pathlib
 
 import numpy as np
 from absl import flags
 
-from keras_ssl.cli.flags import IMAGE_SIZE, check_data, new_flags
+from keras_ssl.cli.flags import FOLDER_FLAGS, IMAGE_SIZE, check_data, define_folder, folder_options, new_flags
 from keras_ssl.cli.run_folder import RunFolder, read_json
 from keras_ssl.cli.trained import TrainedBackbone
 
@@ -18,7 +22,9 @@ FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)
 flags.DEFINE_string("backbone", None, "A .keras file.", **_define)
 flags.DEFINE_string("data", None, "A data set's name, a folder of images, or a file.", **_define)
-flags.DEFINE_integer("image_size", None, f"With --data: {IMAGE_SIZE.lower()}.", lower_bound=8, **_define)
+flags.DEFINE_string("image_size", None, f"With --data: {IMAGE_SIZE}.", **_define)
+define_folder(_define)
+POSITIONAL = "data"  # keras-ssl inspect photos/
 
 
 def check(settings):
@@ -28,17 +34,24 @@ def check(settings):
         raise ValueError(f"Name one thing to describe, with --run, --backbone or --data: {which}.")
     if settings.data:
         check_data(settings.data)
-    elif settings.image_size is not None:
-        raise ValueError("--image_size is for --data: leave it out.")
+    else:
+        given = next((name for name in FOLDER_FLAGS if settings[name].value is not None), None)
+        if given:
+            raise ValueError(f"--{given} is for --data: leave it out.")
+    options = folder_options(settings)
     folder = RunFolder.existing(settings.run) if settings.run else None
     # A run that was interrupted has no backbone yet.
     has_backbone = folder.backbone.exists() if folder else settings.backbone is not None
-    return folder, TrainedBackbone(settings) if has_backbone else None
+    return folder, TrainedBackbone(settings) if has_backbone else None, options
 
 
-def run(settings, folder, used):
+def run(settings, folder, used, options):
     if settings.data:
-        return _data(settings)
+        if _is_folder_of_pictures(settings.data):
+            from keras_ssl.cli import inspect_folder
+
+            return inspect_folder.describe(settings.data, options)
+        return _data(settings.data, options)
     result = {}
     if folder:
         result["settings"] = folder.settings
@@ -84,14 +97,17 @@ def _shape(shape):
     return "×".join("any" if side is None else str(side) for side in shape[1:]) if shape else ""
 
 
-def _data(settings):
-    from keras_ssl import data
+def _is_folder_of_pictures(source):
+    path = pathlib.Path(source).expanduser()
+    return path.is_dir() and not any(path.glob("*-idx3-ubyte*"))
 
-    loaded = data.load(settings.data, image_size=settings.image_size)
+
+def _data(source, options):
+    from keras_ssl import data
+    from keras_ssl.data.split import describe
+
     result = {}
-    for name, split in (("train", loaded.train), ("test", loaded.test)):
-        if split is None or split.images is None:
-            continue
+    for name, split in data.load(source, **options).splits().items():
         first = np.asarray(split.images[: min(256, len(split))])
         result[name] = {
             "images": len(split),
@@ -100,14 +116,12 @@ def _data(settings):
             "range": [float(first.min()), float(first.max())],
         }
         print(
-            f"{name}: {len(split):,} images of {'×'.join(map(str, split.images.shape[1:]))}, {split.images.dtype}, "
+            f"{name}: {describe(split)}, {'×'.join(map(str, split.images.shape[1:]))}, {split.images.dtype}, "
             f"values {first.min():g} to {first.max():g}" + (" in the first 256" if len(split) > 256 else "")
         )
         if split.labels is not None:
-            labels, counts = np.unique(split.labels, return_counts=True)
-            names = [split.class_names[label] if split.class_names else str(label) for label in labels]
-            result[name]["classes"] = dict(zip(names, map(int, counts)))
-            print("  " + ", ".join(f"{label} {count:,}" for label, count in zip(names, counts)))
-        else:
-            print("  without labels")
+            labels, counts = np.unique(split.labels[split.has_label], return_counts=True)
+            result[name]["classes"] = {split.name_of(label): int(count) for label, count in zip(labels, counts)}
+            result[name]["without_label"] = int((~split.has_label).sum())
+            print("  " + ", ".join(f"{label} {count:,}" for label, count in result[name]["classes"].items()))
     return result

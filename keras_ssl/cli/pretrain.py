@@ -24,6 +24,7 @@ from keras_ssl.cli.flags import (
     check_tensorboard,
     define_overwrite,
     define_training,
+    folder_options,
     method_class,
     new_flags,
 )
@@ -62,6 +63,7 @@ def check(settings):
     _take_settings_of_resumed(settings)
     method_class(settings.method)
     check_data(settings.data)
+    options = folder_options(settings)
     check_backbone(settings.backbone)
     if settings.tensorboard:
         check_tensorboard()
@@ -70,8 +72,8 @@ def check(settings):
             f"--devices={settings.devices} needs a strategy, and --strategy=none uses one device: add --strategy=auto."
         )
     if settings.resume:
-        return (RunFolder(settings.resume),)
-    return (RunFolder.for_output(settings.output, settings.method, settings.data, settings.overwrite),)
+        return RunFolder(settings.resume), options
+    return RunFolder.for_output(settings.output, settings.method, settings.data, settings.overwrite), options
 
 
 def _take_settings_of_resumed(settings):
@@ -101,9 +103,9 @@ def _take_settings_of_resumed(settings):
         )
 
 
-def run(settings, folder):
+def run(settings, folder, options):
     with _replicas(settings):
-        return _pretrain(settings, folder)
+        return _pretrain(settings, folder, options)
 
 
 def _replicas(settings):
@@ -138,15 +140,14 @@ def _replicas(settings):
     return scope
 
 
-def _pretrain(settings, folder):
-    import keras_ssl
+def _pretrain(settings, folder, options):
     from keras_ssl import report
     from keras_ssl.cli import experiment
-    from keras_ssl.data.split import hold_out
+    from keras_ssl.data.split import describe, hold_out
     from keras_ssl.evaluate import projector
 
     method = experiment.method_by_name(settings.method)
-    loaded = keras_ssl.data.load(settings.data, image_size=settings.image_size)
+    loaded = experiment.load(settings.data, options)
     data, held_out = hold_out(loaded, settings.seed)
     del loaded  # its images would be held in memory twice
     if settings.resume:
@@ -158,8 +159,9 @@ def _pretrain(settings, folder):
     if settings.resume is None:
         folder.clear()
         write_json(folder.settings_file, _settings(settings, data, held_out, backbone, recipe))
+        folder.write_left_out(data)
     print(
-        f"{type(model).__name__} on {shape[0]:,} images of {'×'.join(map(str, shape[1:]))}, backbone "
+        f"{type(model).__name__} on {describe(data.train)}, {'×'.join(map(str, shape[1:]))}, backbone "
         f"{backbone.name} with {backbone.count_params():,} parameters, into {folder}\n{recipe.describe()}"
     )
     if settings.optimizer:
@@ -172,6 +174,7 @@ def _pretrain(settings, folder):
     # What can't be made again is on disk before anything else can fail.
     model.save(folder.model)
     backbone.save(folder.backbone)
+    folder.write_left_out(data)
     write_json(folder.history, history)
     if alarms:
         write_json(folder.alarms, alarms)

@@ -7,10 +7,11 @@ The images must be those of the run, so that what the run held out is held out o
 """
 
 import pathlib
+import types
 
 from absl import flags
 
-from keras_ssl.cli.flags import check_data, new_flags
+from keras_ssl.cli.flags import check_data, folder_options, new_flags
 from keras_ssl.cli.run_folder import RunFolder, read_json
 
 FLAGS, _define = new_flags(__name__)
@@ -31,13 +32,13 @@ def check(settings):
 def run(settings, folder):
     import keras
 
-    from keras_ssl import data as data_sources
     from keras_ssl import report
+    from keras_ssl.cli import experiment
     from keras_ssl.data.split import hold_out
 
     about = folder.settings
     model = keras.models.load_model(folder.model)
-    loaded = data_sources.load(settings.data or about["data"], image_size=about["image_size"])
+    loaded = experiment.load(settings.data or about["data"], folder_options(types.SimpleNamespace(), about))
     data, held_out = hold_out(loaded, about["seed"])
     folder.check_same_images(data)
     path = report.write(

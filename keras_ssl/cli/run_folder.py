@@ -1,5 +1,6 @@
 """The folders that commands write, and the names of the files in them, which stand nowhere else."""
 
+import csv
 import json
 import pathlib
 import shutil
@@ -50,6 +51,7 @@ class RunFolder(_Folder):
         history, alarms, table: metrics per epoch, sentences of the collapse monitor, accuracies after training.
         report: the page about the run.
         tensorboard: a folder of logs.
+        left_out: the pictures that were not used, each with the reason; there only if there are any.
         classifier: where `keras-ssl finetune` writes.
     """
 
@@ -62,6 +64,7 @@ class RunFolder(_Folder):
         self.alarms = self.path / "alarms.json"
         self.report = self.path / "report.html"
         self.tensorboard = self.path / "tensorboard"
+        self.left_out = self.path / "left_out.csv"
         self.classifier = self.path / "classifier.keras"
 
     @classmethod
@@ -101,9 +104,20 @@ class RunFolder(_Folder):
     def clear(self):
         """Removes what another run left here, so that none of it is taken for the next run's."""
         files = (self.state, self.model, self.backbone, self.alarms, self.history, self.table, self.report)
+        files += (self.left_out,)
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    def write_left_out(self, data):
+        """Lists the pictures that can't be used, and those that broke while they were trained on."""
+        from keras_ssl.data.lazy import pictures_of
+
+        broken = {path: reason for files in pictures_of(data.train.images) for path, reason in files.broken.items()}
+        rows = [*data.left_out, *broken.items()]
+        if rows:
+            with open(self.left_out, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerows([("file", "reason"), *((str(path), reason) for path, reason in rows)])
 
     def check_same_images(self, data):
         """Refuses images that are not those of the run, because its held-out images can't be told among others.

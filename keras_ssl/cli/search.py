@@ -49,6 +49,7 @@ def check(settings):
 
 def run(settings, used, output):
     from keras_ssl import evaluate
+    from keras_ssl.cli import experiment
 
     used.load()
     queries = [_read(path, used.backbone.input_shape) for path in settings.query or ()]
@@ -59,6 +60,8 @@ def run(settings, used, output):
     features = np.concatenate(
         [evaluate.extract_features(used.backbone, part, verbose=progress()) for part in images.parts]
     )
+    kept = np.concatenate([experiment.readable(split) + start for start, split in _starts(loaded)])
+    features, images, paths = features[kept], images.only(kept), [paths[row] for row in kept]
     if settings.copies is not None:
         return _copies(features, images, paths, settings.copies, output)
     return _search(settings, used, features, images, paths, queries, output)
@@ -124,27 +127,29 @@ def _all(loaded):
     """All images, and a name for each: its path, or its number."""
     from keras_ssl.data.lazy import Joined
 
-    splits = [("train", loaded.train), ("test", loaded.test)]
-    splits = [(name, split) for name, split in splits if split is not None]
+    splits = list(loaded.splits().items())
     paths = [
         path for name, split in splits for path in (split.paths or [f"{name} image {row}" for row in range(len(split))])
     ]
     return Joined([split.images for _, split in splits]), paths
 
 
+def _starts(loaded):
+    """`(number of its first image, split)` of each split, as `_all` numbers the images through."""
+    splits = list(loaded.splits().values())
+    return zip(np.cumsum([0, *map(len, splits)])[:-1], splits)
+
+
 def _read(path, shape):
     """A query as the backbone takes it: gray or RGB, and of its size where that is fixed."""
-    from PIL import Image, UnidentifiedImageError
 
     from keras_ssl.data import ImageFiles
+    from keras_ssl.data.pictures import Decoder, read_header, reason_of
 
     file = pathlib.Path(path).expanduser()
     try:
-        with Image.open(file) as picture:
-            size = (picture.size[1], picture.size[0])
-        size = tuple(fixed or side for fixed, side in zip(shape[1:3], size))
-        return fitting(ImageFiles([file], size, shape[-1])[:], shape)[0]
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(
-            f"--query={path} can't be read as an image: {error}. Give a JPEG, PNG, BMP, GIF or WebP."
-        ) from None
+        size = tuple(fixed or side for fixed, side in zip(shape[1:3], read_header(file).size))
+        files = ImageFiles([file], Decoder(size, shape[-1] if shape[-1] in (1, 3) else 3))
+        return fitting(files[:], shape)[0]
+    except Exception as error:  # whatever a decoder makes of a broken file
+        raise ValueError(f"--query={path} can't be read as an image: {reason_of(error)}.") from None

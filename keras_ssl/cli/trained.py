@@ -3,7 +3,7 @@
 import pathlib
 
 from keras_ssl import names
-from keras_ssl.cli.flags import check_data
+from keras_ssl.cli.flags import check_data, folder_options
 from keras_ssl.cli.run_folder import RunFolder
 
 
@@ -41,6 +41,9 @@ class TrainedBackbone:
     def check_data(self, settings):
         """Refuses flags that name no images."""
         check_data(self.source(settings))
+        self.options = folder_options(
+            settings, self.settings if self.source(settings) == self.settings.get("data") else {}
+        )
 
     def source(self, settings):
         """Where the images come from: --data, or the data of the run."""
@@ -59,19 +62,17 @@ class TrainedBackbone:
 
     def load_images(self, settings):
         """The images, resized to what the backbone takes unless `--image_size` is given: `(source, data)`."""
-        from keras_ssl import data
+        from keras_ssl.cli import experiment
 
-        source = self.source(settings)
-        same = source == self.settings.get("data")
+        source, options = self.source(settings), dict(self.options)
         shape = self.backbone.input_shape
-        size = settings.image_size or (self.settings.get("image_size") if same else None)
-        if size is None and (source in names.RESIZABLE or pathlib.Path(source).expanduser().is_dir()):
+        if "image_size" not in options and (source in names.RESIZABLE or pathlib.Path(source).expanduser().is_dir()):
             # A backbone of open size takes any size; then that of the run's images is used.
             known = shape[1:3] if None not in shape[1:3] else self.settings.get("training_images", (0, None))[1:3]
-            size = tuple(known) if None not in known else None
-        loaded = data.load(source, image_size=size)
-        for split in filter(None, (loaded.train, loaded.test)):
-            split.images = fitting(split.images, shape, split.paths)
+            options.update({"image_size": tuple(known)} if None not in known else {})
+        loaded = experiment.load(source, options)
+        for split in loaded.splits().values():
+            split.images = fitting(split.images, shape, split.files)
         return source, loaded
 
     def hold_out(self, settings, loaded):
@@ -85,25 +86,23 @@ class TrainedBackbone:
         return data, sentence
 
 
-def fitting(images, shape, paths=None):
+def fitting(images, shape, files=None):
     """Images as the backbone takes them, or an error that says what differs.
 
     Args:
         shape: of the backbone's input.
-        paths: of pictures that were decoded already, from which they can be read again.
+        files: the `ImageFiles` of pictures that were decoded already, from which they can be read again.
     """
     from keras_ssl.data import ImageFiles
 
-    wanted = tuple(shape[1:])
-    if wanted[-1] == 3 and images.shape[-1] == 1:  # gray pictures for a backbone of colors
+    wanted, have = tuple(shape[1:]), images.shape[-1]
+    if wanted[-1] == 3 and have == 1:  # gray pictures for a backbone of colors
+        images = images.with_channels(3) if isinstance(images, ImageFiles) else images.repeat(3, axis=-1)
+    if wanted[-1] == 1 and have == 3:
         if isinstance(images, ImageFiles):
-            return ImageFiles(images.paths, images.shape[1:3], 3)
-        images = images.repeat(3, axis=-1)
-    if wanted[-1] == 1 and images.shape[-1] == 3:
-        if isinstance(images, ImageFiles):
-            images = ImageFiles(images.paths, images.shape[1:3], 1)
-        elif paths is not None:
-            images = ImageFiles(paths, images.shape[1:3], 1)[:]
+            images = images.with_channels(1)
+        elif files is not None:
+            images = files.with_channels(1)[:]
     if any(want is not None and want != have for want, have in zip(wanted, images.shape[1:])):
         raise ValueError(
             f"The images are {'×'.join(map(str, images.shape[1:]))}, and the backbone takes "

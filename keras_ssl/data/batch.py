@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl.data.labels import MISSING, codes_of, flat_labels
-from keras_ssl.data.lazy import LazyArray
+from keras_ssl.data.lazy import Joined, LazyArray, Rows
 from keras_ssl.data.split import Split
 from keras_ssl.data.value_range import check_images
 
@@ -146,9 +146,19 @@ def check_batch(batch, needs, what=None):
     """
     for name in ("image", "views"):
         for images in keras.tree.flatten(batch.get(name, ())):
-            if not isinstance(images, LazyArray):
-                check_images(images, needs.value_range, what or name)
+            check_source(images, needs.value_range, what or name)
             _check_rank(images.shape, needs.image_rank, what or name)
+
+
+def check_source(images, value_range, what):
+    """Checks images that may lie on disk: those in memory now, pictures when they are read."""
+    if isinstance(images, Rows):
+        check_source(images.images, value_range, what)
+    elif isinstance(images, Joined):
+        for part in images.parts:
+            check_source(part, value_range, what)
+    elif not isinstance(images, LazyArray):
+        check_images(images, value_range, what)
 
 
 def _check_rank(shape, rank, what):

@@ -8,10 +8,11 @@ import numpy as np
 from keras_ssl.data.labels import MISSING, class_labels
 from keras_ssl.data.lazy import ImageFiles
 from keras_ssl.data.listing import list_folder, shown
-from keras_ssl.data.pictures import MAX_PIXELS, RESIZE, Decoder, deep_bounds, deep_range
+from keras_ssl.data.pictures import MAX_PIXELS, Decoder, deep_bounds, deep_range
 from keras_ssl.data.progress import Progress
 from keras_ssl.data.split import Data, make_split
 from keras_ssl.data.tables import LabelTable
+from keras_ssl.names import RESIZE
 
 IN_MEMORY = 4 * 2**30
 
@@ -27,7 +28,7 @@ class FolderOptions:
 
     image_size: object = None
     labels: object = None
-    resize: str = "crop"
+    resize: str = RESIZE[0]
     background: object = "white"
     max_value: float | None = None
     dtype: str = "uint8"
@@ -69,16 +70,13 @@ def load_folder(root, options=None):
         ValueError: no picture, too many that can't be read, sizes that differ where none is asked for.
     """
     options = options or FolderOptions()
-    table = None if options.labels is None else LabelTable(options.labels)
-    _allow_pixels(options.max_pixels)
 
     def progress(what, total):
         return Progress(what, total, options.verbose)
 
-    found = list_folder(root, options.max_pixels, progress)
+    found = list_labeled(root, options, progress)
     _check_any(found, root)
     _check_unreadable(found, options)
-    _label(found, table, root)
     headers = [picture.header for picture in found.pictures]
     decoder = Decoder(
         size=_common_size(headers, options.image_size, root),
@@ -90,6 +88,22 @@ def load_folder(root, options=None):
     )
     _note_kinds(found, headers, options)
     return _as_data(found, decoder, options, progress)
+
+
+def list_labeled(root, options, progress):
+    """`Listing` of a folder, with the labels of the table where one is given.
+
+    Args:
+        root: path.
+        options: `FolderOptions`.
+        progress: as of `list_folder`.
+    """
+    table = None if options.labels is None else LabelTable(options.labels)
+    _allow_pixels(options.max_pixels)
+    found = list_folder(root, options.max_pixels, progress)
+    if table is not None:
+        _label(found, table, root)
+    return found
 
 
 def _as_data(found, decoder, options, progress):
@@ -157,16 +171,15 @@ def _check_unreadable(found, options, read=None):
 
 def _label(found, table, root):
     """Labels of a table replace those of folders."""
-    if table is not None:
-        pictures = found.pictures
-        labels, unused = table.labels_for([picture.path for picture in pictures], root)
-        for picture, label in zip(pictures, labels):
-            picture.label = label
-        if unused:
-            found.notes.append(
-                f"{len(unused):,} of {len(table.by_file):,} files in the table of labels are no pictures of this "
-                f"folder, such as {unused[0]}."
-            )
+    pictures = found.pictures
+    labels, unused = table.labels_for([picture.path for picture in pictures], root)
+    for picture, label in zip(pictures, labels):
+        picture.label = None if label == "" else label
+    if unused:
+        found.notes.append(
+            f"{len(unused):,} of {len(table.by_file):,} files in the table of labels are no pictures of this folder, "
+            f"such as {unused[0]}."
+        )
 
 
 def _common_size(headers, image_size, root):

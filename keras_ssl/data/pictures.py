@@ -6,9 +6,10 @@ import struct
 
 import numpy as np
 
+from keras_ssl.names import RESIZE
+
 # Pixels of a picture at most: where Pillow warns of a "decompression bomb", a small file that fills the memory.
 MAX_PIXELS = 89_478_485
-RESIZE = ("crop", "squash", "pad")
 
 _GRAY = ("1", "L", "LA", "La", "F")
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -55,7 +56,7 @@ class Decoder:
 
     size: tuple
     channels: int
-    resize: str = "crop"
+    resize: str = RESIZE[0]
     background: tuple = (255, 255, 255)
     deep_range: tuple = (0, 65535)
     dtype: str = "uint8"

@@ -18,7 +18,7 @@ from keras_ssl.data.listing import SPLITS
 from keras_ssl.data.pictures import MAX_PIXELS, reason_of
 from keras_ssl.data.split import Data, Split, make_split, make_splits
 from keras_ssl.data.streams import is_stream
-from keras_ssl.names import DATA_SETS, RESIZABLE
+from keras_ssl.names import DATA_SETS, RESIZABLE, RESIZE
 
 NAMES = DATA_SETS
 
@@ -35,7 +35,7 @@ def load(
     image_size=None,
     max_bytes=IN_MEMORY,
     labels=None,
-    resize="crop",
+    resize=RESIZE[0],
     background="white",
     max_value=None,
     dtype="uint8",

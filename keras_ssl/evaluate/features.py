@@ -5,30 +5,38 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import backbones, backend
-from keras_ssl.data.batch import standard_batch
+from keras_ssl.data.batch import check_source, standard_batch
 from keras_ssl.data.labels import MISSING, flat_labels, is_missing
+from keras_ssl.data.split import Split
+from keras_ssl.data.value_range import check_images
 from keras_ssl.evaluate.labels import check_labels, labeled_rows
 
 
-def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0):
+def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=0, value_range=None):
     """Runs a frozen network over images and collects its features on the host.
 
     Args:
         model: a Keras model, or a `SelfSupervisedModel` (its backbone).
-        images: `(N, height, width, channels)`, an array or array-like, or a stream of batches.
+        images: `(N, height, width, channels)`, an array or array-like, a `keras_ssl.data.Split`, or a stream of batches.
         layer: name of a layer of a functional backbone: the features are that layer's output; None for the last.
         grid: a feature map of images is averaged over a grid of `grid × grid` cells, and the cells are put side by
             side: 1 for its mean, the only one for maps of series and volumes. 2 was measured two to three points better
             than the mean for linear probes of small images.
         batch_size: images per batch.
         verbose: 1 for a progress bar.
+        value_range: lowest and highest value that the images can have, which are checked; None for the model's own, as
+            far as it says (`keras_ssl.backbones.value_range`).
 
     Returns:
         float32 `(N, features)`, with `features = grid² · channels` for a feature map.
     """
+    if isinstance(images, Split):
+        images = images.images if images.dataset is None else images.dataset
+    value_range = value_range or backbones.value_range(model)
     network = feature_network(model, layer, grid)
     if not hasattr(images, "shape"):
-        return _of_stream(network, images)
+        return _of_stream(network, images, value_range)
+    check_source(images, value_range, "images")
     return run(network, images, batch_size, verbose)
 
 
@@ -101,22 +109,22 @@ def _outputs_of(network):
     return lambda batch: ops.convert_to_numpy(function(batch))
 
 
-def _of_stream(network, stream):
+def _of_stream(network, stream, value_range=None):
     outputs = _outputs_of(network)
-    parts = [outputs(batch["image"]) for batch in _batches_of(stream)]
+    parts = [outputs(batch["image"]) for batch in _batches_of(stream, value_range)]
     if not parts:
         raise ValueError("`images` holds no image.")
     return np.concatenate(parts)
 
 
-def of_labeled_stream(network, stream, most=None, name="the stream"):
+def of_labeled_stream(network, stream, most=None, name="the stream", value_range=None):
     """The features and the labels of the first `most` labeled images of a stream of batches, or of all.
 
     Returns:
         float32 `(n, features)`, and labels `(n,)` as of `data.labels.flat_labels`. Images without one are left out.
     """
     outputs, features, labels, rows, images = _outputs_of(network), [], [], 0, 0
-    for batch in _batches_of(stream):
+    for batch in _batches_of(stream, value_range, name):
         if "label" not in batch:
             raise ValueError(
                 f"A probe needs labeled batches, (images, labels), and this stream gives {sorted(batch)} alone."
@@ -139,7 +147,7 @@ def of_labeled_stream(network, stream, most=None, name="the stream"):
     return np.concatenate(features)[:most], flat_labels(np.concatenate(labels)[:most])
 
 
-def _batches_of(stream):
+def _batches_of(stream, value_range=None, what="images"):
     if isinstance(stream, keras.utils.PyDataset):  # iterating would go on after its end
         dataset = stream
         stream = (dataset[number] for number in range(dataset.num_batches))
@@ -147,11 +155,12 @@ def _batches_of(stream):
         batch = {name: ops.convert_to_numpy(part) for name, part in standard_batch(batch).items() if name != "views"}
         if "image" not in batch:
             raise ValueError("These batches hold views, and features are of images: give images.")
+        check_images(batch["image"], value_range, what)
         yield batch
 
 
 def first_images(stream, most):
-    """The first `most` images of a stream of batches, an array."""
+    """The first `most` images of a stream of batches, an array. Their values are looked at by whoever knows the range."""
     images, rows = [], 0
     for batch in _batches_of(stream):
         images.append(batch["image"])

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_ssl import backbones
 from keras_ssl.backbones import backbone_of, image_shape, is_graph
 from keras_ssl.data import Data
+from keras_ssl.data.batch import check_source
 from keras_ssl.evaluate.features import feature_network, run
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_labels, labeled_images
@@ -78,6 +80,7 @@ def probe_layers(
     batch_size=256,
     seed=0,
     verbose=0,
+    value_range=None,
 ):
     """Probes the frozen features of several layers on the same labels.
 
@@ -99,6 +102,8 @@ def probe_layers(
         batch_size: images in the network at a time.
         seed: of the draw of labels, and of the linear probe's splits.
         verbose: 1 for a progress bar over layers.
+        value_range: lowest and highest value that the images can have, which are checked; None for the backbone's own,
+            as far as it says (`keras_ssl.backbones.value_range`).
 
     Returns:
         A `LayerProbes`.
@@ -116,6 +121,8 @@ def probe_layers(
     images, labels, test, test_labels = _splits(data)
     check_classes("train", labels)
     check_validation(images, labels, test, test_labels, "test")
+    for which, part in (("train", images), ("test", test)):
+        check_source(part, value_range or backbones.value_range(backbone), which)
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
     graph = _Graph(backbone_of(backbone), images.shape[1:])
     names = graph.stages() if layers is None else graph.known(layers)

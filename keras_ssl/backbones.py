@@ -149,8 +149,8 @@ def image_shape(backbone, images=None):
 def value_range(model):
     """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
 
-    A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those of
-    this file and several of `keras.applications` have, which brings it to −1 … 1 or 0 … 1.
+    A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those
+    of this file and several of `keras.applications` have, which brings it to −1 … 1 or 0 … 1.
     """
     if hasattr(model, "value_range"):
         return model.value_range

@@ -241,6 +241,7 @@ def _read_headers(found, max_pixels, progress):
     done = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
+        warnings.filterwarnings("ignore", module="PIL")  # of broken files, which are left out with a reason or are read
         for split, pictures in found.splits.items():
             kept = []
             for picture in pictures:

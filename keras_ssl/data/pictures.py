@@ -132,7 +132,7 @@ def read_header(path, max_pixels=MAX_PIXELS):
             if width * height > max_pixels:
                 raise ValueError(f"{width}×{height} is more than the {max_pixels:,} pixels that are allowed")
             deep, turn = _is_deep(picture), _orientation(picture)
-            if turn in _ON_ITS_SIDE:
+            if turn in _ON_ITS_SIDE and picture.format != "TIFF":  # of which Pillow gives the upright size
                 width, height = height, width
             return Header(
                 size=(height, width),
@@ -222,6 +222,7 @@ def _orientation(picture):
 
 
 def _upright(picture):
+    picture.load()  # which turns a TIFF upright by itself
     turn = _orientation(picture)
     return picture if turn is None else picture.transpose(turn)
 

@@ -17,7 +17,7 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
 
     Args:
         model: a Keras model, or a `SelfSupervisedModel` (its backbone).
-        images: `(N, height, width, channels)`, an array or array-like, a `keras_ssl.data.Split`, or a stream of batches.
+        images: `(N, height, width, channels)`, an array or array-like; a `keras_ssl.data.Split`; a stream of batches.
         layer: name of a layer of a functional backbone: the features are that layer's output; None for the last.
         grid: a feature map of images is averaged over a grid of `grid × grid` cells, and the cells are put side by
             side: 1 for its mean, the only one for maps of series and volumes. 2 was measured two to three points better
@@ -160,7 +160,7 @@ def _batches_of(stream, value_range=None, what="images"):
 
 
 def first_images(stream, most):
-    """The first `most` images of a stream of batches, an array. Their values are looked at by whoever knows the range."""
+    """The first `most` images of a stream of batches, an array; whoever knows the range looks at their values."""
     images, rows = [], 0
     for batch in _batches_of(stream):
         images.append(batch["image"])

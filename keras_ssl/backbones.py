@@ -150,15 +150,15 @@ def value_range(model):
     """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
 
     A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those
-    of this file and several of `keras.applications` have, which brings it to −1 … 1 or 0 … 1.
+    of this file and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
     """
     if hasattr(model, "value_range"):
         return model.value_range
     for layer in getattr(model, "layers", ())[:3]:
         if isinstance(layer, keras.layers.Rescaling) and isinstance(layer.scale, float) and layer.scale > 0.0:
             offset = layer.offset if isinstance(layer.offset, (int, float)) else None
-            if offset in (-1.0, 0.0):
-                return (0.0, (1.0 - offset) / layer.scale)
+            high = None if offset not in (-1.0, 0.0) else (1.0 - offset) / layer.scale
+            return next(((0.0, known) for known in (1.0, 255.0) if high and abs(high / known - 1.0) < 1e-3), None)
     return None
 
 

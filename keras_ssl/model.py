@@ -7,6 +7,7 @@ from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches,
 from keras_ssl.augment.layer import checked_range, sides
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
+from keras_ssl.data import adapter
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import single_call
 from keras_ssl.training import step as steps
@@ -232,6 +233,8 @@ class SelfSupervisedModel(Trainer):
 
     def features(self, images, training=None):
         """The backbone's features as the heads see them: `(n, width)`, a feature map by its mean."""
+        if steps.running() is None:
+            adapter.images_for_predict(images, self.value_range, "images")
         return backbones.pooled(self.backbone(images, training=training))
 
     def map_views(self, function, views, training, one_pass):

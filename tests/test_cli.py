@@ -54,7 +54,7 @@ def test_history_and_settings_say_what_was_done(run):
     settings = json.loads((run[0] / "settings.json").read_text())
     assert settings["method"] == "simclr"
     assert settings["seed"] == 3
-    assert settings["image_size"] == 16
+    assert settings["image_size"] == "16"
     assert settings["training_images"] == [72, 16, 16, 1], "a fifth of 90 is held out"
     assert settings["versions"]["keras"] == keras.__version__
     assert settings["versions"]["backend"] == keras.backend.backend()

@@ -319,7 +319,7 @@ def labels_of(labels):
 
 
 REFUSED = [
-    (labels_of(np.arange(63) % 4), "one integer an image: 64 images"),
+    (labels_of(np.arange(63) % 4), "one label an image: 64 images"),
     (labels_of(np.zeros(64, int)), "single class"),
     (labels_of(np.arange(64) % 3), "labels that `train` has not, such as 3"),
     (labels_of(np.arange(64) / 4), "must be integers"),
@@ -340,8 +340,8 @@ REFUSED = [
     ({"dropout": 1.0}, "`dropout` must lie in"),
     ({"backbone": small((16, 16, 2))}, r"takes images of \(16, 16, 2\), and these are \(8, 8, 2\)"),
     ({"backbone": Subclassed()}, "has no weights yet"),
-    ({"backbone": keras.Sequential([keras.Input((8, 8, 2)), layers.Reshape((64, 2)), layers.Dense(2)])}, "must give"),
-    ({"train": (np.full((64, 8, 8, 2), np.nan, "float32"), np.arange(64) % 4)}, "`train` holds NaN"),
+    ({"backbone": keras.Sequential([keras.Input((8, 8, 2)), layers.Reshape((2, 2, 4, 4, 2))])}, "must give"),
+    ({"train": (np.full((64, 8, 8, 2), np.nan, "float32"), np.arange(64) % 4)}, "`train` hold NaN"),
 ]
 
 

@@ -141,7 +141,7 @@ class Closed(keras.Model):
     ],
 )
 def test_what_can_not_be_probed_is_refused(change, words):
-    backbone = tiny_backbone((8, 8, 2), widths=(4,))
+    backbone = tiny_backbone((8, 8, 2), widths=(4,), value_range=(0, 1))
     arguments = {"backbone": backbone, "data": (tinted(), tinted(seed=1)), **change}
     with pytest.raises(ValueError, match=words):
         evaluate.probe_layers(**arguments)
@@ -151,10 +151,12 @@ def test_what_can_not_be_probed_is_refused(change, words):
     ("labels", "words"),
     [
         (np.zeros(80, int), "single class"),
-        (np.arange(79) % 4, "one integer an image: 80 images"),
+        (np.arange(79) % 4, "one label an image: 80 images"),
         (np.arange(80) % 3, "labels that `train` has not, such as 3"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels, words):
     with pytest.raises(ValueError, match=words):
-        evaluate.probe_layers(tiny_backbone((8, 8, 2), widths=(4,)), ((tinted()[0], labels), tinted(seed=1)))
+        evaluate.probe_layers(
+            tiny_backbone((8, 8, 2), widths=(4,), value_range=(0, 1)), ((tinted()[0], labels), tinted(seed=1))
+        )

@@ -564,7 +564,7 @@ def test_accumulation_is_refused():
 
 
 def test_a_backbone_of_another_rank_is_refused():
-    backbone = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Reshape((28, 28))])
+    backbone = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Reshape((7, 2, 7, 2, 4))])
     with pytest.raises(ValueError, match=r"\(n, features\)"):
         keras_ssl.SimCLR(backbone).compile("sgd")
 

@@ -162,7 +162,7 @@ def test_senseless_arguments_are_refused(options, words):
         (None, "labels=True and needs them"),
         (np.zeros(64, "int32"), "all images have one label"),
         (np.arange(64), "no two images have one label"),
-        (np.zeros(64, "float32"), "float32"),
+        (np.linspace(0, 1, 64, dtype="float32"), "float32"),
         (np.eye(2, dtype="int32")[np.arange(64) % 2], "argmax"),
     ],
     ids=["none", "one class", "all different", "floats", "one-hot"],

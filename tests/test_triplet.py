@@ -138,7 +138,7 @@ def test_distance_weights_are_refused_for_distances_that_they_are_not_for(option
 
 
 def test_views_of_which_one_would_be_dropped_are_refused():
-    with pytest.raises(ValueError, match=r"takes 2 or 3 view\(s\) of an image, and this batch has 4"):
+    with pytest.raises(ValueError, match=r"takes 2 or 3 view\(s\) of an image, and is given 4"):
         figures(model(), {"views": tuple(rows(8, seed) for seed in range(4))})
 
 

@@ -86,7 +86,7 @@ class CollapseMonitor(PeriodicCallback):
     def set_model(self, model):
         super().set_model(model)
         self._networks = None  # they were those of another model, or of other devices
-        check_source(self.images, getattr(model, "value_range", None), "CollapseMonitor: images")
+        check_source(self.images, getattr(model, "value_range", None), "images")
 
     # The measures.
 

@@ -37,7 +37,7 @@ class _Probe(PeriodicCallback):
         self._network = None  # it was that of another model, or of other devices
         for which, source in (("train", self.train), ("test", self.test)):
             if isinstance(source, tuple):
-                check_source(source[0], getattr(model, "value_range", None), f"{type(self).__name__}: {which}")
+                check_source(source[0], getattr(model, "value_range", None), which)
 
     def measure(self, step):
         return {self.name: self.accuracy()}
@@ -57,8 +57,7 @@ class _Probe(PeriodicCallback):
             images, labels = source
             return feature_functions.run(self._network, images, self.batch_size), labels
         value_range = getattr(self.model, "value_range", None)
-        name = f"{type(self).__name__}: {which}"
-        return feature_functions.of_labeled_stream(self._network, source, most, name, value_range)
+        return feature_functions.of_labeled_stream(self._network, source, most, which, value_range)
 
 
 class KNNProbe(_Probe):

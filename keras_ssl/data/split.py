@@ -94,7 +94,7 @@ def make_split(images, labels=None, class_names=None):
         )
     if labels is not None:
         if len(labels) != len(images):
-            raise ValueError(f"`labels` must be one an image: {len(images)} images, labels {labels.shape}.")
+            raise ValueError(f"`labels` must be one label an image: {len(images)} images, labels {labels.shape}.")
         if (labels == MISSING).all() and len(labels):
             labels, class_names = None, None
     return Split(images, labels, class_names)

@@ -78,7 +78,9 @@ def test_the_photographs_of_the_package_get_the_size_of_the_backbone(tmp_path):
     keras_ssl.backbones.resnet8((16, 16, 3), width=4).save(tmp_path / "backbone.keras")
     flags = {"run": None, "backbone": str(tmp_path / "backbone.keras"), "data": "clothes_sample", "image_size": None}
     settings = types.SimpleNamespace(**flags)
-    _, data = TrainedBackbone(settings).load().load_images(settings)
+    used = TrainedBackbone(settings)
+    used.check_data(settings)
+    _, data = used.load().load_images(settings)
     assert data.test.images.shape == (372, 16, 16, 3)
 
 

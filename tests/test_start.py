@@ -311,7 +311,7 @@ def test_a_command_starts_without_a_log_unless_it_is_asked_for(backend):
         return done.stderr
 
     assert said() == ""
-    assert "oneDNN" in said("--verbose")
+    assert "I0000" in said("--verbose")  # which lines there are is a matter of the processor
 
 
 def test_keras_that_was_imported_before_is_left_alone(capfd):

@@ -253,7 +253,7 @@ def _deep_pixels(picture, path):
         pixels = np.asarray(picture)
         return pixels[..., None]
     if picture.format == "PNG":
-        from keras_ssl.data.tf_data import decode_png
+        from keras_ssl.backend.png import decode_png
 
         with open(path, "rb") as file:
             return decode_png(file.read())

@@ -38,10 +38,10 @@ def clothes_sample(size=None):
 
 
 def _decoded(content, size):
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(content)) as picture:
         picture = picture.convert("RGB")
     if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BILINEAR)  # as the default of a folder
     return np.asarray(picture)

@@ -229,11 +229,3 @@ def _labels(labels):
     words = tf.stack([tf.bitwise.bitwise_and(word, tf.constant(mask, tf.int64)) for word, mask in zip(words, masks)], 1)
     none = tf.constant([[0, 0, MISSING]], tf.int64)
     return tf.cast(tf.where(missing[:, None], none, words), tf.int32)
-
-
-def decode_png(content):
-    """The pixels of a PNG file with 16 bits a color, uint16 `(height, width, channels)`: Pillow keeps 8 of them."""
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        return tf.io.decode_png(content, dtype=tf.uint16).numpy()

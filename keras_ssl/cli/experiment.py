@@ -133,10 +133,12 @@ def _probes(data):
     held = data.validation if data.validation is not None and data.validation.labels is not None else data.test
     if held is None or held.labels is None or data.train.labels is None:
         return []
-    return [callbacks.KNNProbe(data.train, _known(held, data.train), k=min(20, int(data.train.has_label.sum())))]
+    return [
+        callbacks.KNNProbe(data.train, known_to_train(held, data.train), k=min(20, int(data.train.has_label.sum())))
+    ]
 
 
-def _known(split, train):
+def known_to_train(split, train):
     """The images of a split whose label the training images have too: no probe could learn another."""
     return take_rows(split, np.flatnonzero(split.has_label & np.isin(split.labels, train.labels)))
 
@@ -160,7 +162,7 @@ def table(data, backbones, seed):
         return None
     print("evaluating: linear probe and kNN on frozen features")
     train = sample_evenly(data.train.labeled(), 20_000, decode=False)
-    test = sample_evenly(_known(data.test, data.train), 10_000, decode=False)
+    test = sample_evenly(known_to_train(data.test, data.train), 10_000, decode=False)
     representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
     for name, network in backbones.items():
         grid = grid_of(network, train.images.shape[1:])

@@ -69,7 +69,7 @@ def run(settings, used, output):
     done = evaluate.fine_tune(
         used.backbone,
         data.train,
-        data.test,
+        experiment.known_to_train(data.test, data.train),
         protocol=settings.protocol,
         epochs=settings.epochs,
         batch_size=settings.batch_size,

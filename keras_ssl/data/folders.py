@@ -55,7 +55,12 @@ class FolderOptions:
     def given(self):
         """Names of the options that are not as by default."""
         ours = [field for field in dataclasses.fields(self) if field.name not in ("verbose", "max_bytes", "background")]
-        names = [field.name for field in ours if getattr(self, field.name) != field.default]
+        names = [
+            field.name
+            for field in ours
+            if (value := getattr(self, field.name)) is not field.default
+            and not (isinstance(value, (str, int, float)) and value == field.default)
+        ]
         return names + (["background"] if self.background != (255, 255, 255) else [])
 
 

@@ -48,6 +48,8 @@ def check_views(model, batch):
     images = np.asarray(batch["image"][:_LOOKED_AT], "float32")
     rng = RowRNG(model.seed, ops.arange(len(images), dtype="int32")).fold_in("preflight")
     for number, branch in enumerate(model.views.branches):
+        if all(_keeps_range(layer) for layer in branch):
+            continue
         view, spread = images, float(np.ptp(images))
         for place, layer in enumerate(branch):
             view = apply_layers([layer], view, rng.fold_in("view", number, place))
@@ -61,6 +63,12 @@ def check_views(model, batch):
                     f"({low:g}, {high:g}), for the backbone sees images in it after training too. Leave the layer out, "
                     "or put it into the backbone."
                 )
+
+
+def _keeps_range(layer):
+    """Whether a layer is one of this package, which are tested to keep the range of the images."""
+    inner = getattr(layer, "layers", ())
+    return type(layer).__module__.startswith("keras_ssl.") and all(_keeps_range(one) for one in inner)
 
 
 def _name(strategy):

@@ -198,7 +198,10 @@ def _pixels(images, side=32):
 
 def print_table(table, held_out):
     if table is None:
-        print("\nNo table: the images have no labels. A folder with a sub-folder for each class has labels.")
+        why = held_out.removeprefix("nothing: ") if held_out.startswith("nothing: ") else "the images have no labels"
+        print(
+            f"\nNo table: {why}. A folder with a sub-folder for each class has labels; --labels gives those of a table."
+        )
         return
     header, rows = efficiency.as_rows(table)
     print(f"\nAccuracy on {held_out}; ± is the standard deviation over random draws of labels.\n")

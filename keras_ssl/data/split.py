@@ -146,6 +146,8 @@ def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
     lone = [row for row in held if not np.any(train.labels[kept] == train.labels[row])]
     lone = [row for place, row in enumerate(lone) if train.labels[row] not in train.labels[lone[:place]]]
     held = np.sort(np.setdiff1d(held, lone))
+    if not len(held):
+        return data, f"nothing: {len(labeled):,} labels are too few to hold some out"
     kept = np.setdiff1d(np.arange(len(train)), held)
     if trained_here:
         use = "not used for training or for fitting the probes"

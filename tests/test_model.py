@@ -506,7 +506,7 @@ def test_a_bare_pair_of_views_is_refused_in_tf_data(images):
     import tensorflow as tf
 
     bad_fit(tf.data.Dataset.from_tensor_slices((images, images)).batch(16), r"\{'views'", batch_size=None)
-    with pytest.raises(ValueError, match="batch it"):
+    with pytest.raises(ValueError, match="not batched"):
         compiled().fit(tf.data.Dataset.from_tensor_slices(np.arange(9.0)), verbose=0)
 
 
@@ -530,7 +530,7 @@ def test_nan_in_tf_data_stops_at_the_batch(images):
 
     broken = images.astype("float32")
     broken[40] = np.nan
-    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN or values outside"):
+    with pytest.raises(ValueError, match="`x` hold NaN"):
         compiled().fit(tf.data.Dataset.from_tensor_slices(broken).batch(16), verbose=0)
 
 

@@ -166,7 +166,10 @@ CHANGING = {
 }
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["views of the model", "views of ones own"])
+@pytest.mark.parametrize(
+    "own",
+    [pytest.param(False, marks=pytest.mark.slow, id="views of the model"), pytest.param(True, id="views of ones own")],
+)
 @pytest.mark.parametrize("kind", CHANGING)
 def test_the_size_may_change_from_batch_to_batch(kind, own):
     shape, make, views = CHANGING[kind]

@@ -79,7 +79,8 @@ def row_offset(rows):
 def gather(x):
     if replicas() == 1:
         return x
-    rows = _context().all_gather(x, axis=0)
+    # Between workers TensorFlow refuses a tensor that no operation has put on a device: labels as they were fed.
+    rows = _context().all_gather(tf.identity(x), axis=0)
     # The strategy forgets the shape, and what is compiled or goes by chunks wants it.
     rows.set_shape((None if x.shape[0] is None else x.shape[0] * replicas(), *x.shape[1:]))
     return rows
@@ -88,7 +89,7 @@ def gather(x):
 def global_sum(x):
     if replicas() == 1:
         return x
-    return _context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+    return _context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(x))
 
 
 def in_cross_replica_context():

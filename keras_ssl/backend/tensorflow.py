@@ -89,7 +89,7 @@ def gather(x):
 def global_sum(x):
     if replicas() == 1:
         return x
-    return _context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(x))
+    return _context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def in_cross_replica_context():

@@ -81,12 +81,12 @@ def main(argv=None):
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
         return 1
-    except Exception as error:  # a fault of ours, or of a package below: its traceback is for a report
-        print(f"keras-ssl {name}: {_fault(error)}", file=sys.stderr)
-        return 1
     except Interrupted as message:
         print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
         return 130
+    except Exception as error:  # a fault of ours, or of a package below: its traceback is for a report
+        print(f"keras-ssl {name}: {_fault(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\nkeras-ssl {name}: stopped.", file=sys.stderr)
         return 130

@@ -50,6 +50,14 @@ def standard_batch(batch):
     return {name: value for name, value in given.items() if value is not None}
 
 
+def images_of(batch, what):
+    """The images of a batch in any form, for what has no use for views and labels."""
+    batch = standard_batch(batch)
+    if "image" not in batch:
+        raise ValueError(f"`{what}`: these batches hold views, and features are of images: give images.")
+    return batch["image"]
+
+
 def _taken_apart(batch):
     """`(images or views, labels or None)` of a tuple."""
     if len(batch) == 3 and _are_views(batch):

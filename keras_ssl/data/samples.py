@@ -7,10 +7,12 @@ import pathlib
 
 import numpy as np
 
+from keras_ssl.data.pictures import Decoder
 from keras_ssl.data.split import Data, make_split
 
 FOLDER = pathlib.Path(__file__).parent.parent / "datasets"
 PARTS = ("train", "test")
+CLOTHES_SIZE = (64, 64)  # as the photographs are stored
 FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 
 
@@ -26,22 +28,12 @@ def clothes_sample(size=None):
     Args:
         size: `(height, width)` in pixels; None for the size that is stored.
     """
-    splits = []
+    splits, decoder = [], Decoder(size or CLOTHES_SIZE, 3)
     with np.load(FOLDER / "clothes_sample.npz") as file, concurrent.futures.ThreadPoolExecutor(4) as workers:
         classes = file["class_names"].tolist()
         for part in PARTS:
             content = file[f"{part}_pictures"].tobytes()
             pictures = [content[start:end] for start, end in itertools.pairwise(file[f"{part}_offsets"].tolist())]
-            images = np.stack(list(workers.map(lambda picture: _decoded(picture, size), pictures)))
+            images = np.stack(list(workers.map(lambda picture: decoder(io.BytesIO(picture)), pictures)))
             splits.append(make_split(images, file[f"{part}_labels"], classes))
     return Data(*splits)
-
-
-def _decoded(content, size):
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(content)) as picture:
-        picture = picture.convert("RGB")
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.BILINEAR)  # as the default of a folder
-    return np.asarray(picture)

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_ssl import backend
 from keras_ssl.data import sharding, tf_data
-from keras_ssl.data.batch import check_batch, check_parts, standard_batch
+from keras_ssl.data.batch import check_batch, check_parts, images_of, standard_batch
 from keras_ssl.data.labels import flat_labels, label_words
 from keras_ssl.data.value_range import check_images
 from keras_ssl.keras_compat import is_tf_dataset
@@ -198,9 +198,6 @@ class _CheckedImages(keras.utils.PyDataset):
 
 
 def _checked_images(batch, value_range, what):
-    batch = standard_batch(batch)
-    if "image" not in batch:
-        raise ValueError(f"`{what}`: these batches hold views, and features are of images: give images.")
-    images = _to_numpy(batch["image"])
+    images = _to_numpy(images_of(batch, what))
     check_images(images, value_range, what)
     return images

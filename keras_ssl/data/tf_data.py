@@ -10,7 +10,7 @@ import re
 import keras
 
 from keras_ssl.data import value_range as ranges
-from keras_ssl.data.batch import check_batch, check_parts, standard_batch
+from keras_ssl.data.batch import check_batch, check_parts, images_of, standard_batch
 from keras_ssl.data.labels import MISSING
 
 
@@ -109,10 +109,7 @@ def checked_images(dataset, value_range, what="x"):
     check = _checked(value_range, what)
 
     def images(*given):
-        batch = standard_batch(given[0] if len(given) == 1 else given)
-        if "image" not in batch:
-            raise ValueError(f"`{what}`: these batches hold views, and features are of images: give images.")
-        return check(batch["image"])
+        return check(images_of(given[0] if len(given) == 1 else given, what))
 
     return dataset.map(images)
 
@@ -169,10 +166,11 @@ def _checked(value_range, what):
 
     def check(images):
         if images.shape.rank == 4:
-            ranges.check_channels_last(tuple(images.shape), f"{what}")
-        smallest, largest = (tf.cast(reduce(images), tf.float32) for reduce in (_smallest, _largest))
+            ranges.check_channels_last(tuple(images.shape), what)
+        numbers = tf.cast(images, tf.uint8) if images.dtype == tf.bool else images
+        smallest, largest = (tf.cast(ends(numbers), tf.float32) for ends in (tf.reduce_min, tf.reduce_max))
         sound = tf.math.is_finite(smallest) & tf.math.is_finite(largest)
-        sentence = tf.constant(ranges.NOT_FINITE.format(what=what))
+        sentence = not_finite = tf.constant(ranges.NOT_FINITE.format(what=what))
         if ranges.has_ends(value_range):
             low, high = value_range
             ends = {"what": what, "smallest": "@1", "largest": "@2", "low": low, "high": high}
@@ -180,7 +178,7 @@ def _checked(value_range, what):
             inside = ranges.is_far_inside(largest, low, high)
             sentence = tf.where(inside, ranges.INSIDE.format(**ends, **ranges.way_out(high)), sentence)
             sentence = tf.where(outside, ranges.OUTSIDE.format(**ends), sentence)
-            sentence = tf.where(sound, sentence, ranges.NOT_FINITE.format(what=what))
+            sentence = tf.where(sound, sentence, not_finite)
             for mark, number in (("@1", smallest), ("@2", largest)):
                 sentence = tf.strings.regex_replace(sentence, mark, tf.strings.as_string(number, shortest=True))
             sound = sound & ~outside & ~inside
@@ -188,18 +186,6 @@ def _checked(value_range, what):
             return tf.identity(images)
 
     return check
-
-
-def _smallest(images):
-    import tensorflow as tf
-
-    return tf.reduce_min(tf.cast(images, tf.uint8) if images.dtype == tf.bool else images)
-
-
-def _largest(images):
-    import tensorflow as tf
-
-    return tf.reduce_max(tf.cast(images, tf.uint8) if images.dtype == tf.bool else images)
 
 
 def _labels(labels):

@@ -1,5 +1,6 @@
 """One process has one backend, KERAS_BACKEND, and four devices, so that strategies can be tried."""
 
+import importlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,6 +37,25 @@ def pytest_collection_modifyitems(config, items):
 def seeded():
     """A test sees the same initial weights alone and after others: a bound must not hold on some days only."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def few_operations(request, monkeypatch):
+    """Where a method is given no views, it takes two flips, and not its paper's policy: that is traced and compiled
+    anew for each model, longer than all else of most tests. Policies are tested by themselves in test_augment.py, and
+    with methods by tests that are marked `papers_views`, by the contract and by the README's first line."""
+    if request.node.get_closest_marker("papers_views"):
+        return
+    from keras_ssl import augment
+
+    def flips(backbone, value_range, policy=None):
+        if policies.default_views(backbone, value_range) is None:
+            return None
+        return augment.Views(*[[augment.RandomHorizontalFlip(value_range=value_range)] for _ in range(2)])
+
+    policies = importlib.import_module("keras_ssl.augment.policies")
+    for name in ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins"):
+        monkeypatch.setattr(importlib.import_module(f"keras_ssl.methods.{name}"), "default_views", flips)
 
 
 @pytest.fixture(scope="session")

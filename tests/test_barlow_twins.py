@@ -145,6 +145,7 @@ def test_trivial_losses_need_the_width_of_the_embedding():
         keras_ssl.BarlowTwins(open_size).collapse_losses(64)
 
 
+@pytest.mark.papers_views
 def test_the_default_views_are_the_papers():
     color = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(4, 3)])
     views = keras_ssl.BarlowTwins(color).views

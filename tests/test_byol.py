@@ -1,6 +1,7 @@
 """BYOL: the teacher follows the student exactly, nothing thaws it, and what keeps the method from collapse."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import ops
 
 import keras_ssl
 from keras_ssl import augment, batch_norm, callbacks, distribute, heads
+from keras_ssl.callbacks import CollapseMonitor
 from keras_ssl.clone import clone
 from keras_ssl.teacher import ConstantMomentum, CosineMomentum, Teacher
 
@@ -336,22 +338,29 @@ def test_a_copy_has_its_originals_layers_and_flags():
 
 
 def spread_after(images, epochs=12, **options):
+    """The spread after each epoch, and what the monitor says."""
     keras.utils.set_random_seed(0)
     layers = [augment.RandomResizedCrop(28, (0.6, 1.0)), augment.RandomHorizontalFlip()]
     parts = {"projector": heads.mlp([64, 16], last_batch_norm=False), "momentum": ConstantMomentum(0.9)}
     parts = {**parts, "predictor": heads.mlp([64, 16], last_batch_norm=False), **options}
     byol = model(with_batch_norm(), views=augment.Views(layers, layers), **parts)
     byol.compile(keras.optimizers.Adam(2e-2))
-    return byol.fit(images, batch_size=64, epochs=epochs, verbose=0).history["spread"]
+    monitor = CollapseMonitor(images[:256], patience=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = byol.fit(images, batch_size=64, epochs=epochs, callbacks=[monitor], verbose=0).history
+    return history["spread"], monitor.alarms
 
 
 @pytest.mark.slow
 def test_without_its_parts_byol_collapses(sample):
     images = sample.train.images[:512]
-    whole = spread_after(images)
-    no_predictor = spread_after(images, predictor=keras.layers.Identity())
-    neither = spread_after(images, predictor=keras.layers.Identity(), momentum=ConstantMomentum(0.0))
-    simsiam = spread_after(images, momentum=ConstantMomentum(0.0))
+    whole, alarms = spread_after(images)
+    assert alarms == []
+    no_predictor, _ = spread_after(images, predictor=keras.layers.Identity())
+    neither, alarms = spread_after(images, predictor=keras.layers.Identity(), momentum=ConstantMomentum(0.0))
+    assert any("embeddings" in sentence for sentence in alarms), alarms
+    simsiam, _ = spread_after(images, momentum=ConstantMomentum(0.0))
     assert no_predictor[-1] < 0.5 * whole[-1]
     assert neither[-1] < 0.2 * whole[-1]
     assert simsiam[-1] > 2.0 * neither[-1]

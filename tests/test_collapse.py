@@ -154,27 +154,6 @@ def test_it_is_silent_where_something_is_learned(images):
     assert monitor.alarms == []
 
 
-@pytest.mark.slow
-def test_byol_without_its_predictor_rings_and_with_it_does_not(sample):
-    """Twins of the recipe of docs/methods.md, two passes over 2,000 images."""
-    alarms = {}
-    for name in ("whole", "no predictor"):
-        keras.utils.set_random_seed(0)
-        heads = [keras_ssl.heads.mlp([128, 64], last_batch_norm=False) for _ in range(2)]
-        predictor = heads[1] if name == "whole" else keras.layers.Identity()
-        model = keras_ssl.BYOL(
-            keras_ssl.backbones.resnet8((28, 28, 1)), projector=heads[0], predictor=predictor, momentum=0.99
-        )
-        model.compile(keras.optimizers.AdamW(3e-3))
-        monitor = CollapseMonitor(sample.test.images, patience=60)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.fit(sample.train.images[:2000], batch_size=64, epochs=6, callbacks=[monitor], verbose=0)
-        alarms[name] = monitor.alarms, monitor.values[-1][1]
-    assert alarms["whole"][0] == [], alarms
-    assert any("embeddings" in sentence for sentence in alarms["no predictor"][0]), alarms
-
-
 # Refusals.
 
 

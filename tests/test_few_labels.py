@@ -98,6 +98,7 @@ def test_flags_of_a_folder_are_checked(flag, words, folder, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_height_and_width_can_differ(folder, tmp_path, capsys):
     flags = ["--image_size=24x16", "--epochs=1", "--batch_size=32", f"--output={tmp_path / 'run'}"]
     assert main(["pretrain", f"--data={folder}", *flags]) == 0

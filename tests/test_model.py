@@ -408,7 +408,10 @@ def test_a_model_saved_before_training_loads(tmp_path):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None, alpha=0.35),
+        pytest.param(
+            lambda: keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None),
+            marks=pytest.mark.slow,
+        ),
         lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=8),
         lambda: keras_ssl.backbones.resnet18((32, 32, 3), width=8, pooling="avg", cifar_stem=False),
     ],

@@ -324,6 +324,9 @@ def test_a_table_gives_labels_in_every_form(tmp_path):
             writer.writerows([(label, name) if turned else (name, label) for name, label in rows.items()])
         assert names_of(load(tmp_path, labels=tmp_path / "labels.csv").train) == wanted
     assert names_of(load(tmp_path, labels=rows).train) == wanted
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"species": rows.values(), "image": rows.keys(), "note": 1}, index=[7, 7, 7])
+    assert names_of(load(tmp_path, labels=frame).train) == wanted
     numbers = load(tmp_path, labels={"4.png": 2**40, "x/1.png": -7}).train
     assert numbers.labels.tolist() == [2**40, -7, MISSING, MISSING]
 

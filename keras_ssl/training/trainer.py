@@ -270,6 +270,7 @@ class Trainer(keras.Model):
         """Creates all variables before the first step is traced, the optimizer's as well."""
         with backend.scope_of(self):
             self._build(feed.shapes())
+            backend.share_weights(self)
             preflight.check_views(self, feed.example)
         if backend.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
@@ -315,7 +316,7 @@ class Trainer(keras.Model):
     def train_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with backend.control_dependencies(batch), Step(self, training=True) as step:
+        with backend.step_scope(batch), Step(self, training=True) as step:
             # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
             return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
 
@@ -323,6 +324,7 @@ class Trainer(keras.Model):
         """TensorFlow and torch: variables are assigned as they change."""
         before = ops.convert_to_tensor(self.optimizer.iterations) * 1
         logs = super().train_step((batch,))
+        batch_norm.share_statistics(self)
         self._after_optimizer(step.outputs, before)
         return logs
 
@@ -350,7 +352,7 @@ class Trainer(keras.Model):
     def test_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with backend.control_dependencies(batch), Step(self, training=False):
+        with backend.step_scope(batch), Step(self, training=False):
             return super().test_step(*state, (batch,))
 
     # The loss: the one place that reduces over rows and replicas.
@@ -370,14 +372,15 @@ class Trainer(keras.Model):
         for name, metric in metrics.items():
             self._reduced(name, metric)
         if self.losses:
-            total += super().compute_loss()  # regularizers and add_loss of the user's layers, scaled by Keras
-        return total
+            # Regularizers and add_loss of the user's layers: each replica has the whole, and Keras scales it.
+            total += backend.share_of_loss(super().compute_loss())
+        return backend.sum_as_value(total)
 
     def _reduced(self, name, values):
         """This replica's share of a term: strategies sum the shares, and their gradients."""
         mean = ops.mean(ops.cast(values, "float32"))
         # Each replica logs the mean of its rows, or the scalar that all share; over equal replicas both average right.
-        self._means[name].update_state(ops.stop_gradient(mean))
+        self._means[name].update_state(backend.mean_over_processes(ops.stop_gradient(mean)))
         return mean / distribute.replicas()
 
     def check_finite(self):

@@ -1,5 +1,11 @@
 """What the two workers of test_workers.py do. Each function is called in every process, under the cluster's scope."""
 
+import json
+import os
+import pathlib
+import shutil
+import signal
+
 import keras
 import numpy as np
 from keras import ops
@@ -51,6 +57,71 @@ def train(initial=None):
         "features": keras_ssl.evaluate.extract_features(model, x[:10]),
         "step": int(ops.convert_to_numpy(model.step)),
     }
+
+
+class CtrlC(keras.callbacks.Callback):
+    """Presses Ctrl-C in process 0 alone, within the second batch of the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 1) and backend.processes_of(self.model)[1] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def resumes(folder):
+    """Runs of three epochs in all processes, straight, cut off by Ctrl-C in one of them, and resumed.
+
+    Returns:
+        A dict: `straight` and `resumed`, weights and logs; `interrupted`, whether Ctrl-C ended it here; and the
+        sentences with which it is refused that one process has `no file`, an `older file`, or one that is `torn`.
+    """
+    folder, mine = pathlib.Path(folder), None
+
+    def fit(path, *callbacks, epochs=3):
+        nonlocal mine
+        model = make_model()
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+        mine = backend.processes_of(model)[1]
+        callbacks = [keras_ssl.callbacks.Resume(path, every_steps=2), *callbacks] if path else []
+        history = model.fit(images(), batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks).history
+        return {"weights": [ops.convert_to_numpy(weight) for weight in model.weights], "history": history}
+
+    result = {"straight": fit(None), "interrupted": False}
+    try:
+        fit(folder / "state", CtrlC())
+    except KeyboardInterrupt:
+        result["interrupted"] = True
+    result["saved"] = sorted(path.name for path in folder.iterdir())
+    own = folder / f"own {mine}"
+    own.mkdir()
+    for name, change in {
+        "no file": lambda path: path.unlink(),
+        "older file": make_older,
+        "torn": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    }.items():
+        path = own / "state"
+        shutil.copy(folder / "state", path)
+        if mine == 1:
+            change(path)
+        result[name] = ""
+        try:
+            fit(path)
+        except Exception as error:
+            result[name] = f"{type(error).__name__}: {error}"
+    result["resumed"] = fit(folder / "state")
+    return result
+
+
+def make_older(path):
+    """Makes a saved state one of two batches before."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(str(arrays["about"]))
+    about["place"][1] -= 2
+    with open(path, "wb") as file:
+        np.savez(file, **{**arrays, "about": json.dumps(about)})
 
 
 class Share(keras.utils.PyDataset):

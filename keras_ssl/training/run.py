@@ -5,9 +5,11 @@ import warnings
 
 import keras
 
+from keras_ssl import backend
 from keras_ssl.data.listing import shown
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import restore_on_error, set_total_epochs
+from keras_ssl.training.agreement import SameWeights
 from keras_ssl.training.finite import TerminateOnNonFinite
 
 
@@ -28,6 +30,7 @@ class Run:
             _BrokenPictures(feed.pictures),
             *feed.callbacks,
             TerminateOnNonFinite(),
+            *([SameWeights()] if backend.processes_of(model)[0] > 1 else []),
             *_as_list(callbacks),
         ]
         for callback in self.callbacks:

@@ -13,7 +13,7 @@ from keras_ssl.data.lazy import LazyArray
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import warn_of_rate
-from keras_ssl.training import finite, preflight
+from keras_ssl.training import agreement, finite, preflight
 from keras_ssl.training.run import Run
 from keras_ssl.training.step import Step, step_of
 
@@ -188,6 +188,9 @@ class Trainer(keras.Model):
             return super().evaluate(x, verbose=verbose, **options)
         self._check_can_run("evaluate", sample_weight=sample_weight)
         feed = self._adapt(x, y, "x", batch_size=batch_size, steps=steps)
+        if not self.built and backend.processes_of(self)[0] > 1:  # each would make heads of its own
+            self._build_for(feed)
+        agreement.check_same_weights(self, "evaluate:")
         options = {"steps": feed.steps_for_keras, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
         with plain_errors():
             return super().evaluate(feed.for_keras, verbose=verbose, **options)
@@ -249,7 +252,7 @@ class Trainer(keras.Model):
 
     def _one_batch(self, x, y):
         batch = adapter.check_given(x if y is None else (x, y), self.needs())
-        self.global_batch_size = len(keras.tree.flatten(batch)[0])
+        self.global_batch_size = len(keras.tree.flatten(batch)[0]) * backend.shard_of(self)[0]
         with backend.scope_of(self):
             self._build(keras.tree.map_structure(lambda part: tuple(part.shape), batch))
         return batch
@@ -269,18 +272,20 @@ class Trainer(keras.Model):
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
         with backend.scope_of(self):
-            self._build(feed.shapes())
-            backend.share_weights(self)
+            self._build(feed.shapes(), share=True)
             preflight.check_views(self, feed.example)
         if backend.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
 
-    def _build(self, shapes):
+    def _build(self, shapes, share=False):
+        share = share or not (self.built and self.optimizer.built)
         self._freeze()  # what was thawed on the teacher itself, behind the model's back
         if not self.built:
             self.build(shapes)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
+        if share:
+            backend.share_weights(self)
 
     def _announce(self, feed, verbose):
         """Says once what a user should know before the first step."""

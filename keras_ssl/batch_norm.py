@@ -1,9 +1,10 @@
 """Which rows batch normalization takes its statistics from, and how they are computed, under any Keras model.
 
 Under TensorFlow's strategies, and in several processes of torch, each replica would normalize with the statistics of
-its own rows, and the result would depend on the number of replicas. Keras' `synchronized=True` cures it, but is written into the saved file, which then
-loads on TensorFlow alone. Here the layer instance's public `call` is replaced instead: the layer's type, variables and
-file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
+its own rows, and the result would depend on the number of replicas. Keras' `synchronized=True` cures it on TensorFlow,
+but is written into the saved file, which then loads there alone. Here the layer instance's public `call` is replaced
+instead: the layer's type, variables and file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and
+frozen layers run Keras' own code.
 
 A replaced `call` belongs to the instance: what is made from a model's config or file (`clone_model`, `from_config`,
 `copy.deepcopy`, `load_model`) is plain again. As with `trainable`, a step that is compiled already doesn't notice a
@@ -160,7 +161,7 @@ def warn_of_per_replica_layers(model):
         warnings.warn(
             f"Batch normalization in {_names(others)} will use the statistics of each replica's own rows, so that the "
             "result depends on the number of replicas. These layers are of a class of their own, or have renorm=True: "
-            "make them with synchronized=True, or as a plain keras.layers.BatchNormalization.",
+            "make them as a plain keras.layers.BatchNormalization, or on TensorFlow with synchronized=True.",
             stacklevel=3,
         )
 

@@ -31,7 +31,8 @@ def run(spec, backend, arguments=(), count=2, before="", seconds=300):
 
     Args:
         spec: `"package.module:function"`; the function must be importable from the working directory.
-        backend: `"tensorflow"` (`MultiWorkerMirroredStrategy`), `"jax"` (`DataParallel`) or `"torch"` (a process group).
+        backend: `"tensorflow"` (`MultiWorkerMirroredStrategy`), `"jax"` (`DataParallel`) or `"torch"` (a process
+            group).
         arguments: of the function; they are pickled.
         count: processes.
         before: `"package.module:function"` of what each process calls before it joins the cluster.

@@ -118,4 +118,3 @@ def set_rng_state(state):
     torch.set_rng_state(state[:on_host])
     if torch.cuda.is_available() and len(state) > on_host:
         torch.cuda.set_rng_state(state[on_host:])
-

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-# How deep this process is in a step, and in parts of one in which it is alone. Not per thread: on GPUs autograd computes
-# a checkpointed part again in a thread of its own.
+# How deep this process is in a step, and in parts of one in which it is alone. Not per thread: on GPUs autograd
+# computes a checkpointed part again in a thread of its own.
 _depth = {"step": 0, "alone": 0}
 
 _BUCKET = 2**24  # elements that are summed at once: 64 MiB of float32

@@ -34,8 +34,8 @@ class Resume(keras.callbacks.Callback):
     gets it, ends all of them at the next batch that is saved, or after the epoch.
 
     Args:
-        path: of the file, which all processes see; it is replaced in one move, so that it is whole whenever the run is cut off. It grows with
-            the model: weights and optimizer.
+        path: of the file, which all processes see; it is replaced in one move, so that it is whole whenever the run is
+            cut off. It grows with the model: weights and optimizer.
         every_steps: batches between two times it is saved, besides after each epoch; None for epochs alone.
 
     Attributes:
@@ -204,16 +204,17 @@ def _check_one_place(model, path, about, state):
     """Refuses processes that would not continue from one place: `about` is None where there is no file."""
     place = (-1, -1) if about is None else about["place"]
     checksum = functools.reduce(lambda total, array: zlib.crc32(array.tobytes(), total), state, 0) & 0x7FFFFFFF
-    places = backend.all_gather_ints(model, [*place, checksum])
-    if places is None or len({tuple(one) for one in places.tolist()}) == 1:
+    gathered = backend.all_gather_ints(model, [*place, checksum])
+    places = [] if gathered is None else gathered.tolist()
+    if len({tuple(one) for one in places}) < 2:
         return
     found = [
         f"process {number} {f'is after {epoch} epochs and {batch} batches' if epoch >= 0 else 'has no file'}"
-        for number, (epoch, batch, _) in enumerate(places.tolist())
+        for number, (epoch, batch, _) in enumerate(places)
     ]
+    differ = ", and their weights differ" if len({(epoch, batch) for epoch, batch, _ in places}) == 1 else ""
     raise ValueError(
-        f"Resume: the processes would not continue from one place: {', '.join(found)}"
-        f"{', and their weights differ' if len({(e, b) for e, b, _ in places.tolist()}) == 1 else ''}. Process 0 writes "
+        f"Resume: the processes would not continue from one place: {', '.join(found)}{differ}. Process 0 writes "
         f"{path}, and all must see that file: give a path on a file system that all hosts share, or copy the file of "
         "process 0 to the others."
     )

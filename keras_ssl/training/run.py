@@ -30,8 +30,8 @@ class Run:
             _BrokenPictures(feed.pictures),
             *feed.callbacks,
             TerminateOnNonFinite(),
-            *([SameWeights()] if backend.processes_of(model)[0] > 1 else []),
             *_as_list(callbacks),
+            *([SameWeights()] if backend.processes_of(model)[0] > 1 else []),
         ]
         for callback in self.callbacks:
             if hasattr(callback, "before_run"):

@@ -1,7 +1,10 @@
 """Several torch processes are one process on the global batch, and what breaks that is found. Two processes, gloo."""
 
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -106,6 +109,27 @@ def test_where_a_process_has_died_the_others_say_so():
     with pytest.raises(RuntimeError) as raised:
         workers.run("tests.torch_runs:ends", "torch", seconds=100)
     assert "Process 0 of 2 could not meet the others: one of them has failed or is late" in str(raised.value)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page_trains_and_saves(sample, tmp_path):
+    page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```text\n(# train\.py\nimport os\n.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    # As it stands, but for a small network and few steps.
+    smaller = {"resnet18(images.shape[1:])": "resnet8(images.shape[1:], width=4)", "1024": "32", "=100": "=2"}
+    for large, small in smaller.items():
+        assert large in script
+        script = script.replace(large, small)
+    (tmp_path / "train.py").write_text(script)
+    np.savez(tmp_path / "photos.npz", x_train=sample.train.images[:96], y_train=sample.train.labels[:96])
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "ProcessGroup, 2 replicas in 2 processes: a global batch of 32 images, 16 per replica" in done.stdout
+    assert done.stdout.count("replicas") == 1, "one process speaks"
+    assert {path.name for path in tmp_path.iterdir()} == {"train.py", "photos.npz", "state.npz", "model.keras"}
+    assert int(keras.ops.convert_to_numpy(keras.models.load_model(tmp_path / "model.keras").step)) == 6
 
 
 # In one process.

@@ -113,7 +113,7 @@ def set_rng_state(state):
     if state is None:
         return
     if state.ndim == 2:
-        state = state[processes.place()[1]]
+        state = state[processes.place()[1] % len(state)]  # there may have been fewer processes
     state, on_host = torch.from_numpy(state), torch.get_rng_state().numel()
     torch.set_rng_state(state[:on_host])
     if torch.cuda.is_available() and len(state) > on_host:

@@ -2,12 +2,13 @@
 
     KERAS_BACKEND=tensorflow python examples/two_workers.py
     KERAS_BACKEND=jax python examples/two_workers.py --steps=50
+    KERAS_BACKEND=torch python examples/two_workers.py
 
 Each process is given the whole set and the global batch size, and takes its own rows of each batch. Embeddings are
 gathered: an image meets the images of both processes, and both print the same loss.
 
-On hosts of your own, start `pretrain` of this file on each of them, with TF_CONFIG (TensorFlow) or with
-KERAS_DISTRIBUTION_JOB_ADDRESSES (JAX) as docs/distributed.md shows.
+On hosts of your own, start `pretrain` of this file on each of them, with TF_CONFIG (TensorFlow), with
+KERAS_DISTRIBUTION_JOB_ADDRESSES (JAX) or with torchrun (torch), as docs/distributed.md shows.
 """
 
 import argparse

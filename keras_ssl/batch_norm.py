@@ -1,9 +1,10 @@
 """Which rows batch normalization takes its statistics from, and how they are computed, under any Keras model.
 
-Under TensorFlow's strategies each replica would normalize with the statistics of its own rows, and the result would
-depend on the number of replicas. Keras' `synchronized=True` cures it, but is written into the saved file, which then
-loads on TensorFlow alone. Here the layer instance's public `call` is replaced instead: the layer's type, variables and
-file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and frozen layers run Keras' own code.
+Under TensorFlow's strategies, and in several processes of torch, each replica would normalize with the statistics of
+its own rows, and the result would depend on the number of replicas. Keras' `synchronized=True` cures it on TensorFlow,
+but is written into the saved file, which then loads there alone. Here the layer instance's public `call` is replaced
+instead: the layer's type, variables and file stay Keras' own, and `undo`, or `del layer.call`, undoes it. Inference and
+frozen layers run Keras' own code.
 
 A replaced `call` belongs to the instance: what is made from a model's config or file (`clone_model`, `from_config`,
 `copy.deepcopy`, `load_model`) is plain again. As with `trainable`, a step that is compiled already doesn't notice a
@@ -26,9 +27,9 @@ from keras_ssl.keras_compat import flatten_layers
 def use_global_statistics(model):
     """Makes every `BatchNormalization` below `model` normalize by the statistics of the global batch.
 
-    On one replica, and at inference, the layers do what they did. On JAX statistics are global by themselves, and
-    torch has one device: nothing is changed there. A layer with ghost batches keeps them: they don't depend on the
-    number of replicas either. Layers with `renorm=True` are left as they are.
+    On one replica, and at inference, the layers do what they did. On JAX statistics are global by themselves: nothing
+    is changed there. A layer with ghost batches keeps them: they don't depend on the number of replicas either. Layers
+    with `renorm=True` are left as they are.
 
     Returns:
         The layers that were changed.
@@ -113,15 +114,28 @@ def undo(model):
 
 
 def per_replica_layers(model):
-    """The layers below `model` that would normalize by each replica's own rows in training, on TensorFlow.
+    """The layers below `model` that would normalize by each replica's own rows in training, on TensorFlow and torch.
 
     They are those `BatchNormalization` (or of a class derived from it) that are trainable and have neither global
-    statistics, nor ghost batches, nor `synchronized=True`. On the other backends there are none.
+    statistics, nor ghost batches, nor `synchronized=True`. On JAX there are none.
     """
     if backend.REPLICAS_SHARE_A_STEP:
         return []
     layers = [layer for layer in flatten_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in layers if layer.trainable and not layer.synchronized and not _settled(layer)]
+
+
+def share_statistics(model):
+    """Gives the moving statistics of `per_replica_layers(model)`, within a step, the mean over all processes.
+
+    TensorFlow does so where they are assigned. In processes of torch they would part, and each would save its own.
+    """
+    if not backend.STATISTICS_PER_PROCESS or distribute.replicas() == 1:
+        return
+    for layer in per_replica_layers(model):
+        for weight in layer.weights:
+            if weight is not layer.gamma and weight is not layer.beta:
+                weight.assign(backend.mean_over_processes(ops.convert_to_tensor(weight)))
 
 
 def layers_without_groups(model):
@@ -147,7 +161,7 @@ def warn_of_per_replica_layers(model):
         warnings.warn(
             f"Batch normalization in {_names(others)} will use the statistics of each replica's own rows, so that the "
             "result depends on the number of replicas. These layers are of a class of their own, or have renorm=True: "
-            "make them with synchronized=True, or as a plain keras.layers.BatchNormalization.",
+            "make them as a plain keras.layers.BatchNormalization, or on TensorFlow with synchronized=True.",
             stacklevel=3,
         )
 

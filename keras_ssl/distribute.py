@@ -1,7 +1,8 @@
 """Replicas: how many there are, which rows are mine, and everybody's rows together.
 
-TensorFlow's strategies run the step once per replica, each on its own rows, and sum the gradients. JAX runs one program
-over the global batch, so there everything is global already: one replica that holds all rows. torch has one device.
+TensorFlow's strategies run the step once per replica, each on its own rows, and sum the gradients. So do several
+processes of torch, each of which is one replica. JAX runs one program over the global batch, so there everything is
+global already: one replica that holds all rows.
 
 The first four functions are what a method's author calls within `objective`; the others make devices to run on.
 """
@@ -65,7 +66,9 @@ def cluster(process, processes):
     """The scope of all processes of a cluster: what a training script of many hosts writes at its top.
 
     TensorFlow: `MultiWorkerMirroredStrategy`, which reads `TF_CONFIG`. JAX: `keras.distribution.initialize`, which
-    reads the coordinator's address in `KERAS_DISTRIBUTION_JOB_ADDRESSES`, and `DataParallel`.
+    reads the coordinator's address in `KERAS_DISTRIBUTION_JOB_ADDRESSES`, and `DataParallel`. torch:
+    `torch.distributed.init_process_group`, which reads `MASTER_ADDR` and `MASTER_PORT`, with NCCL on GPUs and gloo on
+    CPUs; which GPU is this process's is in `LOCAL_RANK`.
 
     Args:
         process, processes: which this one is, and how many there are.

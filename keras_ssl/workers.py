@@ -23,7 +23,7 @@ import numpy as np
 
 from keras_ssl import distribute
 
-BACKENDS = ("tensorflow", "jax")  # on torch one device is one process
+BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def run(spec, backend, arguments=(), count=2, before="", seconds=300):
@@ -31,7 +31,8 @@ def run(spec, backend, arguments=(), count=2, before="", seconds=300):
 
     Args:
         spec: `"package.module:function"`; the function must be importable from the working directory.
-        backend: `"tensorflow"` (`MultiWorkerMirroredStrategy`) or `"jax"` (`DataParallel`).
+        backend: `"tensorflow"` (`MultiWorkerMirroredStrategy`), `"jax"` (`DataParallel`) or `"torch"` (a process
+            group).
         arguments: of the function; they are pickled.
         count: processes.
         before: `"package.module:function"` of what each process calls before it joins the cluster.
@@ -97,8 +98,10 @@ def _environment(backend, worker, ports):
     if backend == "tensorflow":
         cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker}}
         environment["TF_CONFIG"] = json.dumps(cluster)
-    else:
+    elif backend == "jax":
         environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = addresses[0]
+    else:
+        environment.update(MASTER_ADDR="localhost", MASTER_PORT=str(ports[0]), LOCAL_RANK=str(worker))
     return environment
 
 

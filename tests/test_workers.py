@@ -1,4 +1,4 @@
-"""Several processes that train one model are one process on the global batch. TensorFlow and JAX, two local workers."""
+"""Several processes that train one model are one process on the global batch. Two local workers, on each backend."""
 
 import os
 import pathlib
@@ -16,10 +16,7 @@ from keras_ssl.testing import everywhere
 from keras_ssl.testing.runs import TrainedRun
 
 BACKEND = keras.backend.backend()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BACKEND not in workers.BACKENDS, reason="on torch one process has one device"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +25,10 @@ def alone():
 
 
 @pytest.fixture(scope="module")
-def pair(alone):
+def pair(alone, tmp_path_factory):
     """What two workers did: a list of two."""
-    return workers.run("tests.worker_runs:everything", BACKEND, (alone["initial"],))
+    arguments = (alone["initial"], str(tmp_path_factory.mktemp("run")))
+    return workers.run("tests.worker_runs:everything", BACKEND, arguments)
 
 
 def close(one, other, tolerance=1e-5):
@@ -47,7 +45,7 @@ def test_two_workers_are_one_process_on_the_global_batch(alone, pair):
         close(one[name], alone[name])
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX numbers rows over all devices by itself")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere rows are numbered over all devices")
 def test_two_workers_of_two_devices_see_the_rows_of_one_process(alone):
     one, other = workers.run(
         "tests.worker_runs:train", BACKEND, (alone["initial"],), before="tests.worker_runs:two_devices"
@@ -63,12 +61,31 @@ def test_data_that_would_train_images_twice_or_not_at_all_are_refused(pair):
         assert "not the same in all 2 processes: the images differ" in said["an array of its own"]
         assert "batch_size is [16, 18]" in said["another batch size"]
         assert "extract_features" in said["predict"]
-        if BACKEND == "jax":
+        if BACKEND != "tensorflow":
             assert "the same in several processes" in said["a stream that is the same in all"]
             assert said["a stream of its own"] == ""
         else:
             assert said["a stream that is the same in all"] == ""
             assert "the images differ" in said["a stream of its own"]
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(pair):
+    for worker in pair:
+        assert worker["resumed"]["interrupted"], "Ctrl-C in process 0 ends all of them"
+        assert [str(name) for name in worker["resumed"]["saved"]] == ["state"]
+        for a, b in zip(worker["resumed"]["weights"], worker["train"]["weights"], strict=True):
+            np.testing.assert_array_equal(a, b)
+        for name, values in worker["resumed"]["history"].items():
+            assert values == worker["train"]["history"][name], name
+
+
+def test_processes_that_would_not_continue_from_one_place_are_refused(pair):
+    for worker in pair:
+        said = worker["resumed"]
+        assert "process 1 has no file" in str(said["no file"])
+        assert "process 0 is after 1 epochs and 2 batches, process 1 is after 1 epochs and 0" in str(said["older file"])
+    assert "failed in process 1 of 2" in str(pair[0]["resumed"]["torn"])
+    assert "not a zip file" in str(pair[1]["resumed"]["torn"])
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="a setting of keras.distribution")

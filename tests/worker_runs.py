@@ -1,5 +1,11 @@
 """What the two workers of test_workers.py do. Each function is called in every process, under the cluster's scope."""
 
+import json
+import os
+import pathlib
+import shutil
+import signal
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,6 +15,7 @@ from keras_ssl import augment, backend, distribute, heads
 
 STEPS = 10
 BATCH = 16
+RATE = 0.003
 
 
 def make_model():
@@ -37,7 +44,8 @@ def train(initial=None):
         initial = [ops.convert_to_numpy(weight) for weight in model.weights]
     for weight, value in zip(model.weights, initial):
         weight.assign(value)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    # A small rate: at 0.01 rounding alone was seen to move a run of these by 7e-3.
+    model.compile(keras.optimizers.SGD(RATE, momentum=0.9))
     x, labels = images(), np.arange(40) % 4
     probe = keras_ssl.callbacks.KNNProbe((x[:40], labels), (x[40:50], labels[:10]), k=3)
     history = model.fit(
@@ -51,6 +59,72 @@ def train(initial=None):
         "features": keras_ssl.evaluate.extract_features(model, x[:10]),
         "step": int(ops.convert_to_numpy(model.step)),
     }
+
+
+class CtrlC(keras.callbacks.Callback):
+    """Presses Ctrl-C in process 0 alone, within the second batch of the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 1) and backend.processes_of(self.model)[1] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def resumes(initial, folder):
+    """The run of `train` in all processes, cut off by Ctrl-C in one of them, and resumed.
+
+    Returns:
+        A dict: `weights` and `history` of the run that was resumed; `interrupted`, whether Ctrl-C ended it here;
+        `saved`, the files; and the sentences with which it is refused that one process has `no file`, an `older file`,
+        or one that is `torn`.
+    """
+    folder = pathlib.Path(folder)
+
+    def fit(path, *callbacks):
+        model = make_model()
+        for weight, value in zip(model.weights, initial):
+            weight.assign(value)
+        model.compile(keras.optimizers.SGD(RATE, momentum=0.9))
+        callbacks = [keras_ssl.callbacks.Resume(path, every_steps=2), *callbacks]
+        history = model.fit(images(), batch_size=BATCH, epochs=2, verbose=0, callbacks=callbacks).history
+        return {"weights": [ops.convert_to_numpy(weight) for weight in model.weights], "history": history}
+
+    mine = backend.processes_of(make_model())[1]
+    result = {"interrupted": False}
+    try:
+        fit(folder / "state", CtrlC())
+    except KeyboardInterrupt:
+        result["interrupted"] = True
+    result["saved"] = sorted(path.name for path in folder.glob("state*"))
+    own = folder / f"own {mine}"
+    own.mkdir()
+    for name, change in {
+        "no file": lambda path: path.unlink(),
+        "older file": make_older,
+        "torn": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    }.items():
+        path = own / "state"
+        shutil.copy(folder / "state", path)
+        if mine == 1:
+            change(path)
+        result[name] = ""
+        try:
+            fit(path)
+        except Exception as error:
+            result[name] = f"{type(error).__name__}: {error}"
+    return {**result, **fit(folder / "state")}
+
+
+def make_older(path):
+    """Makes a saved state one of two batches before."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(str(arrays["about"]))
+    about["place"][1] -= 2
+    with open(path, "wb") as file:
+        np.savez(file, **{**arrays, "about": json.dumps(about)})
 
 
 class Share(keras.utils.PyDataset):
@@ -124,9 +198,10 @@ def needs_repair():
     return False
 
 
-def everything(initial):
+def everything(initial, folder):
     """All of the above in one pair of processes: to start them is what takes longest."""
     backend = keras.backend.backend()
     repair = needs_repair() if backend == "tensorflow" else None  # before a fit of ours makes it
     result = {"train": train(initial), "refusals": refusals(), "needs_repair": repair}
+    result["resumed"] = resumes(initial, folder)
     return {**result, "auto_sharding": auto_sharding() if backend == "jax" else None}

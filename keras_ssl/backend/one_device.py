@@ -9,17 +9,18 @@ __all__ = [
     "COMPILES_BY_DEFAULT",
     "FUSED_BATCH_NORM",
     "HOW_TO_ENTER_A_STRATEGY",
+    "HOW_TO_SHARE_A_STREAM",
     "LOCAL_STRATEGY",
     "MODELS_CARRY_THEIR_STRATEGY",
     "REPLICAS_SHARE_A_STEP",
     "STATELESS_STEPS",
+    "STATISTICS_PER_PROCESS",
     "all_gather_ints",
     "can_fuse_batch_norm",
     "check_devices",
     "check_divides",
     "checkpointed_loop",
     "cluster",
-    "control_dependencies",
     "current_strategy",
     "dataset_for_fit",
     "find_devices_early",
@@ -32,6 +33,7 @@ __all__ = [
     "local_accelerators",
     "local_function",
     "local_replicas",
+    "mean_over_processes",
     "multiworker_row_order",
     "processes_of",
     "read_values",
@@ -44,9 +46,14 @@ __all__ = [
     "set_rng_state",
     "shard_of",
     "shards",
+    "share_of_loss",
+    "share_weights",
     "silence_retracing",
     "split_cpu",
+    "step_scope",
     "strategy_of",
+    "sum_as_value",
+    "unequal_variable",
 ]
 
 COMPILES_BY_DEFAULT = False
@@ -57,6 +64,9 @@ STATELESS_STEPS = False
 
 REPLICAS_SHARE_A_STEP = True
 """Whether one program computes the step of all replicas, so that statistics of a batch are of the global batch."""
+
+STATISTICS_PER_PROCESS = False
+"""Whether what a layer assigns in a step stays each process's own, where nobody takes the mean."""
 
 FUSED_BATCH_NORM = False
 """Whether `fused_batch_norm` can be called."""
@@ -69,6 +79,9 @@ MODELS_CARRY_THEIR_STRATEGY = False
 
 HOW_TO_ENTER_A_STRATEGY = "call keras.distribution.set_distribution(…) before the first of them, and leave it set."
 """The end of a sentence that tells to make the backbone and the model under one strategy."""
+
+HOW_TO_SHARE_A_STREAM = "dataset.shard(jax.process_count(), jax.process_index())"
+"""How a stream gives each process a share of its own, where processes must be given shares."""
 
 
 # Within a step.
@@ -99,9 +112,27 @@ def in_cross_replica_context():
     return False
 
 
-def control_dependencies(batch):
-    """A context in which nothing of the step runs before its batch is there."""
+def step_scope(batch):
+    """The context of a step: nothing of it runs before its batch is there, and its replicas meet in it."""
     return contextlib.nullcontext()
+
+
+def mean_over_processes(x):
+    """What is logged of a value per process: their mean, without a gradient, where the framework takes none itself."""
+    return x
+
+
+def sum_as_value(x):
+    """A loss of which each process has a share as it must be logged, where the framework does not sum logs itself.
+
+    Its value is the sum over processes, and its gradient that of this process's share.
+    """
+    return x
+
+
+def share_of_loss(loss):
+    """This replica's share of a loss that each of them computes alike, where Keras does not divide it itself."""
+    return loss
 
 
 def sequential_map(function, xs, dtype):
@@ -208,6 +239,15 @@ def strategy_of(model):
 
 def check_devices(model):
     """Makes ready what `fit` and `evaluate` will run on; raises `ValueError` where it can't be right there."""
+
+
+def share_weights(model):
+    """Gives all processes the variables of process 0, where each has made its own."""
+
+
+def unequal_variable(model):
+    """The path of the first variable that is not the same in all processes; None if there is none."""
+    return None
 
 
 def all_gather_ints(model, numbers):

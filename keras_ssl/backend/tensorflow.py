@@ -24,7 +24,6 @@ __all__ = [
     "check_divides",
     "checkpointed_loop",
     "cluster",
-    "control_dependencies",
     "current_strategy",
     "dataset_for_fit",
     "find_devices_early",
@@ -46,6 +45,7 @@ __all__ = [
     "sequential_map",
     "silence_retracing",
     "split_cpu",
+    "step_scope",
     "strategy_of",
 ]
 
@@ -97,7 +97,7 @@ def in_cross_replica_context():
     return tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
 
 
-def control_dependencies(batch):
+def step_scope(batch):
     # When a data set ends before the number of steps that Keras was told, TensorFlow still runs whatever of the last,
     # aborted step doesn't depend on the data: every seed and counter would move once more each epoch.
     return tf.control_dependencies([x for x in tf.nest.flatten(batch) if tf.is_tensor(x)])

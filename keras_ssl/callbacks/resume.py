@@ -1,17 +1,20 @@
 """Resumes an interrupted run where it was, as if it had not been interrupted."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import signal
 import threading
+import zlib
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ssl import backend
+from keras_ssl.training.agreement import any_process, together, writes
 
 
 class Resume(keras.callbacks.Callback):
@@ -26,17 +29,22 @@ class Resume(keras.callbacks.Callback):
     once. For a stream it does not save: the epoch is done again from its start. After `kill -9` the run continues from
     the last time it was saved.
 
+    In several processes the first one writes, all of them read, and where they would not continue from one place, as
+    when one of them does not see the file, all are refused before the first step. Ctrl-C, also if one process alone
+    gets it, ends all of them at the next batch that is saved, or after the epoch.
+
     Args:
-        path: of the file; it is replaced in one move, so that it is whole whenever the run is cut off. It grows with
-            the model: weights and optimizer.
+        path: of the file, which all processes see; it is replaced in one move, so that it is whole whenever the run is
+            cut off. It grows with the model: weights and optimizer.
         every_steps: batches between two times it is saved, besides after each epoch; None for epochs alone.
 
     Attributes:
         history: the logs of all epochs, also of those before the run was cut off.
 
     Raises:
-        ValueError: in `fit`, where the file is of another model, batch size or number of batches, or where it lies
-            within an epoch and the images come as a stream, which can't be entered in the middle.
+        ValueError: in `fit`, where the file is of another model, batch size or number of batches, where it lies
+            within an epoch and the images come as a stream, which can't be entered in the middle; or where processes
+            would continue from different places.
     """
 
     def __init__(self, path, every_steps=None):
@@ -59,8 +67,6 @@ class Resume(keras.callbacks.Callback):
         Returns:
             `(epoch, batch)`: how many epochs, and batches of the next one, are done; None where there is no file.
         """
-        if backend.processes_of(model)[0] > 1:
-            raise ValueError("Resume: it keeps runs of one process; over several use keras.callbacks.ModelCheckpoint.")
         self._about = {"model": type(model).__name__, "batch_size": feed.global_batch_size, "steps": feed.steps}
         self._about.update(seed=model.seed, shuffle=feed.shuffled)
         self._entered = feed.resumable
@@ -70,18 +76,27 @@ class Resume(keras.callbacks.Callback):
                 "Resume: a stream can't be entered in the middle of an epoch: leave `every_steps` out, and it is saved "
                 "after each epoch; or give arrays."
             )
+        self._several = backend.processes_of(model)[0] > 1
+        found = together(model, f"Resume: reading {self.path}", lambda: self._read(model))
+        _check_one_place(model, self.path, *(found[:2] if found else (None, ())))
+        if found is None:
+            return None
+        about, state, self._draws = found
+        for variable, value in zip(_variables(model), state):
+            variable.assign(value)
+        self._metrics = state[len(state) - len(model.metrics_variables) :]
+        self._place, self.history = tuple(about["place"]), about["history"]
+        return self._place
+
+    def _read(self, model):
+        """`(about, state, draws)` of the file; None where there is none."""
         if not self.path.exists():
             return None
         with np.load(self.path) as file:
             about = json.loads(str(file["about"]))
             self._check(about, model)
             state = [file[str(number)] for number in range(len(about["state"]))]
-            self._draws = file["draws"] if "draws" in file.files else None
-        for variable, value in zip(_variables(model), state):
-            variable.assign(value)
-        self._metrics = state[len(state) - len(model.metrics_variables) :]
-        self._place, self.history = tuple(about["place"]), about["history"]
-        return self._place
+            return about, state, file["draws"] if "draws" in file.files else None
 
     def _check(self, about, model):
         found = {name: about.get(name) for name in self._about}
@@ -144,18 +159,25 @@ class Resume(keras.callbacks.Callback):
             self._done = min(self._done, self._about["steps"])
         due = self.every_steps is not None and self._done // self.every_steps > before // self.every_steps
         whole = self._done == self._about["steps"]  # the end of the epoch saves it, with its logs
-        if self._entered and not whole and (due or self.interrupted):
+        stop = not whole and self._stops(due)
+        if self._entered and not whole and (due or stop):
             self.model.check_finite()  # what is broken never replaces what is sound
             self._save(self._epoch, self._done)
-        if self.interrupted and not whole:
+        if stop:
             raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self._save(epoch + 1, 0)
-        if self.interrupted:
+        if self._stops(True):
             raise KeyboardInterrupt
+
+    def _stops(self, saved):
+        """Whether Ctrl-C ends the run here: of several processes all at one batch, for which they must meet."""
+        if not self._several:
+            return self.interrupted
+        return saved and any_process(self.model, self.interrupted)
 
     def _save(self, epoch, batch):
         model = self.model
@@ -164,6 +186,11 @@ class Resume(keras.callbacks.Callback):
         draws = backend.get_rng_state()
         if draws is not None:
             arrays["draws"] = draws
+        # All processes have met to read the state, and one writes it.
+        write = functools.partial(self._write, about, arrays) if writes(model) else lambda: None
+        together(model, f"Resume: writing {self.path}", write)
+
+    def _write(self, about, arrays):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_name(self.path.name + ".unfinished")
         with open(unfinished, "wb") as file:
@@ -171,6 +198,26 @@ class Resume(keras.callbacks.Callback):
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, self.path)
+
+
+def _check_one_place(model, path, about, state):
+    """Refuses processes that would not continue from one place: `about` is None where there is no file."""
+    place = (-1, -1) if about is None else about["place"]
+    checksum = functools.reduce(lambda total, array: zlib.crc32(array.tobytes(), total), state, 0) & 0x7FFFFFFF
+    gathered = backend.all_gather_ints(model, [*place, checksum])
+    places = [] if gathered is None else gathered.tolist()
+    if len({tuple(one) for one in places}) < 2:
+        return
+    found = [
+        f"process {number} {f'is after {epoch} epochs and {batch} batches' if epoch >= 0 else 'has no file'}"
+        for number, (epoch, batch, _) in enumerate(places)
+    ]
+    differ = ", and their weights differ" if len({(epoch, batch) for epoch, batch, _ in places}) == 1 else ""
+    raise ValueError(
+        f"Resume: the processes would not continue from one place: {', '.join(found)}{differ}. Process 0 writes "
+        f"{path}, and all must see that file: give a path on a file system that all hosts share, or copy the file of "
+        "process 0 to the others."
+    )
 
 
 def _variables(model):

@@ -46,8 +46,8 @@ def check_same(model, images, about, what):
                 + (f"{name} is {gathered[:, place].tolist()}. " if name else "the images differ. ")
                 + "Each process is given the whole set (or, on TensorFlow, the global batches of one stream) in one "
                 "order, and takes its own rows of it. If the processes hold different images, give them as a stream "
-                "of this process's share: on JAX a keras.utils.PyDataset or a tf.data.Dataset, on TensorFlow a "
-                "tf.data.Dataset with AutoShardPolicy.OFF."
+                "of this process's share: on JAX and torch a keras.utils.PyDataset or a tf.data.Dataset, on "
+                "TensorFlow a tf.data.Dataset with AutoShardPolicy.OFF."
             )
 
 
@@ -73,8 +73,7 @@ def check_shared_out(model, batch, about, what):
         raise ValueError(
             f"`{what}`: the first batch is the same in several processes. A stream gives each process its own share, "
             "and Keras would train on these images twice, as negatives of themselves. Give this process's share, such "
-            "as dataset.shard(jax.process_count(), jax.process_index()), or give the images as an array, which is cut "
-            "into shares by itself."
+            f"as {backend.HOW_TO_SHARE_A_STREAM}, or give the images as an array, which is cut into shares by itself."
         )
 
 

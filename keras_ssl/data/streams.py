@@ -109,7 +109,9 @@ class StreamBatches(keras.utils.PyDataset):
         ):
             self.steps -= 1
         if not self.indexed and steps is None and getattr(self.source, "drop_last", True) is False:
-            rows = getattr(getattr(self.source, "dataset", None), "__len__", lambda: 0)()
+            # A sampler may draw a share of the set: in several processes, this one's.
+            drawn = getattr(self.source, "sampler", None) or getattr(self.source, "dataset", None)
+            rows = getattr(drawn, "__len__", lambda: 0)()
             self.steps -= 1 if rows % self.batch_size else 0
 
     def _read(self, index):

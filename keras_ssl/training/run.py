@@ -5,9 +5,11 @@ import warnings
 
 import keras
 
+from keras_ssl import backend
 from keras_ssl.data.listing import shown
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import restore_on_error, set_total_epochs
+from keras_ssl.training.agreement import SameWeights
 from keras_ssl.training.finite import TerminateOnNonFinite
 
 
@@ -29,6 +31,7 @@ class Run:
             *feed.callbacks,
             TerminateOnNonFinite(),
             *_as_list(callbacks),
+            *([SameWeights()] if backend.processes_of(model)[0] > 1 else []),
         ]
         for callback in self.callbacks:
             if hasattr(callback, "before_run"):

@@ -13,7 +13,7 @@ from keras_ssl.data.lazy import LazyArray
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import warn_of_rate
-from keras_ssl.training import finite, preflight
+from keras_ssl.training import agreement, finite, preflight
 from keras_ssl.training.run import Run
 from keras_ssl.training.step import Step, step_of
 
@@ -188,6 +188,9 @@ class Trainer(keras.Model):
             return super().evaluate(x, verbose=verbose, **options)
         self._check_can_run("evaluate", sample_weight=sample_weight)
         feed = self._adapt(x, y, "x", batch_size=batch_size, steps=steps)
+        if not self.built and backend.processes_of(self)[0] > 1:  # each would make heads of its own
+            self._build_for(feed)
+        agreement.check_same_weights(self, "evaluate:")
         options = {"steps": feed.steps_for_keras, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
         with plain_errors():
             return super().evaluate(feed.for_keras, verbose=verbose, **options)
@@ -249,7 +252,7 @@ class Trainer(keras.Model):
 
     def _one_batch(self, x, y):
         batch = adapter.check_given(x if y is None else (x, y), self.needs())
-        self.global_batch_size = len(keras.tree.flatten(batch)[0])
+        self.global_batch_size = len(keras.tree.flatten(batch)[0]) * backend.shard_of(self)[0]
         with backend.scope_of(self):
             self._build(keras.tree.map_structure(lambda part: tuple(part.shape), batch))
         return batch
@@ -269,17 +272,20 @@ class Trainer(keras.Model):
     def _build_for(self, feed):
         """Creates all variables before the first step is traced, the optimizer's as well."""
         with backend.scope_of(self):
-            self._build(feed.shapes())
+            self._build(feed.shapes(), share=True)
             preflight.check_views(self, feed.example)
         if backend.replicas_of(self) > 1:
             batch_norm.warn_of_per_replica_layers(self)
 
-    def _build(self, shapes):
+    def _build(self, shapes, share=False):
+        share = share or not (self.built and self.optimizer.built)
         self._freeze()  # what was thawed on the teacher itself, behind the model's back
         if not self.built:
             self.build(shapes)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
+        if share:
+            backend.share_weights(self)
 
     def _announce(self, feed, verbose):
         """Says once what a user should know before the first step."""
@@ -315,7 +321,7 @@ class Trainer(keras.Model):
     def train_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with backend.control_dependencies(batch), Step(self, training=True) as step:
+        with backend.step_scope(batch), Step(self, training=True) as step:
             # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
             return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
 
@@ -323,6 +329,7 @@ class Trainer(keras.Model):
         """TensorFlow and torch: variables are assigned as they change."""
         before = ops.convert_to_tensor(self.optimizer.iterations) * 1
         logs = super().train_step((batch,))
+        batch_norm.share_statistics(self)
         self._after_optimizer(step.outputs, before)
         return logs
 
@@ -350,7 +357,7 @@ class Trainer(keras.Model):
     def test_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with backend.control_dependencies(batch), Step(self, training=False):
+        with backend.step_scope(batch), Step(self, training=False):
             return super().test_step(*state, (batch,))
 
     # The loss: the one place that reduces over rows and replicas.
@@ -370,14 +377,15 @@ class Trainer(keras.Model):
         for name, metric in metrics.items():
             self._reduced(name, metric)
         if self.losses:
-            total += super().compute_loss()  # regularizers and add_loss of the user's layers, scaled by Keras
-        return total
+            # Regularizers and add_loss of the user's layers: each replica has the whole, and Keras scales it.
+            total += backend.share_of_loss(super().compute_loss())
+        return backend.sum_as_value(total)
 
     def _reduced(self, name, values):
         """This replica's share of a term: strategies sum the shares, and their gradients."""
         mean = ops.mean(ops.cast(values, "float32"))
         # Each replica logs the mean of its rows, or the scalar that all share; over equal replicas both average right.
-        self._means[name].update_state(ops.stop_gradient(mean))
+        self._means[name].update_state(backend.mean_over_processes(ops.stop_gradient(mean)))
         return mean / distribute.replicas()
 
     def check_finite(self):

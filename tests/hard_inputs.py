@@ -10,8 +10,8 @@ import pytest
 from keras import ops
 
 COLD = [0.001, 0.01, 0.1, 1.0, 100.0]
-# torch takes the whole product in seconds. By default TensorFlow and JAX take each value of each axis with a third of the
-# others', and of temperatures each in turn. All: HARD_INPUTS=all.
+# torch takes the whole product in seconds. By default TensorFlow and JAX take each value of each axis with a third of
+# the others', and of temperatures each in turn. All: HARD_INPUTS=all.
 ALL = keras.backend.backend() == "torch" or os.environ.get("HARD_INPUTS") == "all"
 EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 

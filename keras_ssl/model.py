@@ -160,6 +160,7 @@ class SelfSupervisedModel(Trainer):
     def build(self, input_shape=None):
         if keras.config.image_data_format() != "channels_last":
             raise ValueError('Images are (n, height, width, channels): set image_data_format to "channels_last".')
+        self._check_arguments()
         shape = image_shape(input_shape) or backbones.input_shape(self.backbone)
         if not self.backbone.built:
             self.backbone.build(shape)
@@ -305,8 +306,20 @@ class SelfSupervisedModel(Trainer):
 
     # Saving.
 
+    def _check_arguments(self):
+        """Refuses a class of which a saved model would lack arguments; `build` does so before anything is trained."""
+        if type(self).get_config is not SelfSupervisedModel.get_config:
+            return
+        for name in saving.init_arguments(type(self), SelfSupervisedModel):
+            if not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__}: `{name}` is an argument of __init__ and no attribute, so it can't be "
+                    f"saved: write self.{name} = {name} in __init__, or a get_config of the class."
+                )
+
     def get_config(self):
         config = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        self._check_arguments()
         for name in saving.init_arguments(type(self), SelfSupervisedModel):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config

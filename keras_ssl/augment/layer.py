@@ -125,8 +125,8 @@ class RandomApply(RandomLayer):
 
     @classmethod
     def from_config(cls, config):
-        layers = [keras.saving.deserialize_keras_object(x) for x in config.pop("layers")]
-        return cls(layers, **config)
+        layers = [keras.saving.deserialize_keras_object(x) for x in config["layers"]]
+        return cls(**{**config, "layers": layers})
 
 
 def apply_layers(layers, images, rng):

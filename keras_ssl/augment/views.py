@@ -154,7 +154,6 @@ class Views(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        branches = config.pop("branches")
-        return cls(
-            *([keras.saving.deserialize_keras_object(layer) for layer in branch] for branch in branches), **config
-        )
+        others = {name: value for name, value in config.items() if name != "branches"}
+        branches = [[keras.saving.deserialize_keras_object(layer) for layer in part] for part in config["branches"]]
+        return cls(*branches, **others)

@@ -93,3 +93,10 @@ EXAMPLES = {**LAYERS, **METHODS, **LOSSES, **OTHERS}
 
 def functions():
     return {name: value for name, value in classes().items() if not inspect.isclass(value)}
+
+
+def plain(config):
+    """As JSON has it, without the shapes that only built layers know."""
+    if isinstance(config, dict):
+        return {key: plain(value) for key, value in config.items() if key != "build_config"}
+    return [plain(part) for part in config] if isinstance(config, (list, tuple)) else config

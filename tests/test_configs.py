@@ -9,19 +9,13 @@ import pytest
 import registered
 from conftest import tiny_backbone
 from keras import ops
+from registered import plain
 
 import keras_ssl
 from keras_ssl import names, teacher
 from keras_ssl.testing import check_method
 
 pytestmark = pytest.mark.one_backend
-
-
-def plain(config):
-    """As JSON has it, without the shapes that only built layers know."""
-    if isinstance(config, dict):
-        return {key: plain(value) for key, value in config.items() if key != "build_config"}
-    return [plain(part) for part in config] if isinstance(config, (list, tuple)) else config
 
 
 def test_each_class_has_an_example():

@@ -166,6 +166,13 @@ class NPairs(_OfClasses):
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
+        rows, columns = labels.shape[0], tuple(y_pred.shape)[1:]
+        if len(columns) != 1 or (rows is not None and columns[0] is not None and columns[0] != rows):
+            raise ValueError(
+                f"NPairs: `y_pred` holds similarities, a row and a column for each label, and its shape is "
+                f"{tuple(y_pred.shape)}. Of embeddings take ops.matmul(anchors, ops.transpose(positives)), or another "
+                "loss, such as SupCon, which takes them as they are."
+            )
         own = ops.arange(ops.shape(labels)[0], dtype="int32")
         same = ops.logical_or(mining.same_class(labels, labels), ops.equal(own[:, None], own[None, :]))
         same = ops.cast(same, "float32")

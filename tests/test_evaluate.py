@@ -367,5 +367,5 @@ def test_a_stream_whose_test_images_no_training_image_could_classify_is_told_onc
     with pytest.warns(UserWarning, match=r"50% of the images of `test` are of classes .* none of, such as 2, 3, and"):
         assert probe.accuracy() <= 0.5
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         probe.accuracy()

@@ -29,7 +29,7 @@ def clone(layer, with_weights=True, seed=None, unfreeze=False, input_shape=None)
         A built layer of the same configuration.
 
     Raises:
-        ValueError: the original has no weights to copy, or no configuration.
+        ValueError: the original has no weights to copy, no configuration, or a Lambda layer of a nameless function.
     """
     if with_weights and not (layer.built or layer.weights):
         raise ValueError(f"The model {layer.name} has no weights yet: train it, or call it on images, first.")
@@ -43,6 +43,16 @@ def clone(layer, with_weights=True, seed=None, unfreeze=False, input_shape=None)
             raise ValueError(
                 f"{layer.name} can't be copied, and training needs a copy: give {type(layer).__name__} a get_config, "
                 "and register it with keras.saving.register_keras_serializable()."
+            ) from error
+        except ValueError as error:
+            lambdas = [part.name for part in flatten_layers(layer) if isinstance(part, keras.layers.Lambda)]
+            if not lambdas:
+                raise
+            raise ValueError(
+                f"{layer.name} can't be copied, and training needs a copy: its Lambda layer ({', '.join(lambdas)}) has "
+                "a function without a name, which could not be loaded from a file either. Put a layer of Keras in its "
+                "place, such as keras.layers.Rescaling(1 / 255), or a class of yours, registered with "
+                "keras.saving.register_keras_serializable()."
             ) from error
         if not copy.built or len(copy.weights) != len(layer.weights):
             if input_shape is None:

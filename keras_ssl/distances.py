@@ -25,7 +25,8 @@ def squared(a, b):
 @_serializable
 def euclidean(a, b):
     """`|a − b|`, 0 or more. Its gradient has length 1, and is taken as 0 where the rows are equal."""
-    return _root(squared(a, b))
+    difference, size = _scaled(ops.subtract(*_float32(a, b)))
+    return size[..., 0] * _root(ops.sum(ops.square(difference), axis=-1))
 
 
 @_serializable
@@ -41,7 +42,7 @@ def angular(a, b):
 
     It is taken from the lengths of the sum and the difference of the unit vectors, which for a pair is exact for small
     angles, where the arc cosine of a float32 is not. (`matrix` takes angles below about a thousandth for 0.) The
-    gradient is taken as 0 at the angles 0 and π, where it has no direction.
+    gradient is taken as 0 at the angles 0 and π, where it has no direction. A row of zeros is at a right angle to all.
     """
     a, b = _float32(a, b)
     a, b = normalized(a), normalized(b)
@@ -57,6 +58,9 @@ def dot_product(a, b):
 
 def matrix(distance, a, b):
     """The distances between all rows of `a` and all rows of `b`.
+
+    A squared distance is right to a millionth of `|a|² + |b|²`, the rows less what they have in common; below that it
+    is 0. So beside rows a thousand times longer, short ones are all at one place.
 
     Args:
         distance: a function of this module, or one of yours that broadcasts as they do: that one sees
@@ -77,8 +81,11 @@ def matrix(distance, a, b):
         return 1.0 - ops.matmul(a, ops.transpose(b))
     if distance is angular:
         return _angle(_squared_matrix(a, b), _squared_matrix(a, -b))
-    near = _squared_matrix(a, b)
-    return near if distance is squared else _root(near)
+    # Squares of what is below 1e-19 or above 1e19 are no float32 numbers: they are taken at the size of 1.
+    size = ops.maximum(_size(a, None), _size(b, None))
+    size = ops.where(ops.equal(size, 0.0), 1.0, size)
+    near = _squared_matrix(a / size, b / size)
+    return ops.square(size) * near if distance is squared else size * _root(near)
 
 
 def _float32(a, b):
@@ -86,9 +93,26 @@ def _float32(a, b):
 
 
 def normalized(x):
-    """Rows of length 1, in float32: cast first, for half precision would spoil the direction."""
-    x = ops.cast(x, "float32")
-    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
+    """Rows of length 1, in float32: cast first, for half precision would spoil the direction.
+
+    A row of zeros has no direction: it stays, and its gradient is 0. All others are brought to length 1, however short.
+    """
+    x, _ = _scaled(ops.cast(x, "float32"))
+    length = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    # Not "where it is above 0": a NaN must stay one, or a broken network would look like a good one.
+    none = ops.equal(length, 0.0)
+    return ops.where(none, 0.0, x / ops.sqrt(ops.where(none, 1.0, length)))
+
+
+def _scaled(x):
+    """`x / size` and the size of each row: its largest number, or 1. Squares of these are neither 0 nor infinite."""
+    size = _size(x, -1)
+    size = ops.where(ops.equal(size, 0.0), 1.0, size)
+    return x / size, size
+
+
+def _size(x, axis):
+    return ops.stop_gradient(ops.max(ops.abs(x), axis=axis, keepdims=True))
 
 
 def _squared_matrix(a, b):
@@ -98,20 +122,22 @@ def _squared_matrix(a, b):
     a, b = a - center, b - center
     lengths = ops.sum(ops.square(a), axis=-1)[:, None] + ops.sum(ops.square(b), axis=-1)[None, :]
     values = lengths - 2.0 * ops.matmul(a, ops.transpose(b))
-    return ops.where(values > _ROUNDING * lengths, values, 0.0)
+    return ops.where(values <= _ROUNDING * lengths, 0.0, values)
 
 
 def _root(values):
     """The square root, whose gradient at 0 is 0 and not infinite."""
-    positive = values > 0.0
-    return ops.where(positive, ops.sqrt(ops.where(positive, values, 1.0)), 0.0)
+    zero = values <= 0.0
+    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, values)))
 
 
 def _angle(difference, total):
     """From `|u − v|²` and `|u + v|²` of unit vectors the angle between them, over π."""
     # A millionth of a radian: what rounding leaves between two computations of one direction.
-    inside = ops.logical_and(difference > 1e-12, total > 1e-12)
+    outside = ops.logical_or(difference <= 1e-12, total <= 1e-12)
     # Where one of them is 0, the angle is known and its gradient is not: a constant takes the place of both.
-    near, far = ops.where(inside, difference, 1.0), ops.where(inside, total, 1.0)
+    near, far = ops.where(outside, 1.0, difference), ops.where(outside, 1.0, total)
     angle = 2.0 / 3.141592653589793 * ops.arctan2(ops.sqrt(near), ops.sqrt(far))
-    return ops.where(inside, angle, ops.where(difference > 1.0, 1.0, 0.0))
+    # Of two rows of zeros it is a right angle, as of one.
+    known = ops.where(difference > 1.0, 1.0, ops.where(total > 1.0, 0.0, 0.5))
+    return ops.where(outside, known, angle)

@@ -16,11 +16,8 @@ import typing
 import keras
 from keras import ops
 
-from keras_ssl import distribute
+from keras_ssl import distribute, masked
 from keras_ssl.data.labels import label_ids, words_of_ids
-
-# Larger than any distance, and of a size that float32 arithmetic survives.
-_FAR = 1e9
 
 
 class Triplets(typing.NamedTuple):
@@ -117,8 +114,7 @@ def hard(distance, positive, negative):
 
     Reference: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5.
     """
-    farthest = ops.max(ops.where(positive, distance, -_FAR), axis=1)
-    nearest = ops.min(ops.where(negative, distance, _FAR), axis=1)
+    farthest, nearest = masked.largest(distance, positive), masked.smallest(distance, negative)
     counted = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
     # What does not count is finite all the same: no gradient is ever 0 times infinity.
     return Triplets(ops.where(counted, farthest, 0.0), ops.where(counted, nearest, 0.0), ops.cast(counted, "float32"))
@@ -133,7 +129,7 @@ def semi_hard(distance, positive, negative):
 
     Reference: Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015, section 3.2.
     """
-    negatives = ops.where(negative, distance, _FAR)
+    negatives = ops.where(negative, distance, float("inf"))
     # The negatives of each anchor in order: how many of them are not farther than the positive is the place of the
     # first that is.
     ranked = ops.sort(negatives, axis=1)
@@ -153,9 +149,10 @@ def easy_positive(distance, positive, negative):
 
     Reference: Xuan et al., "Improved Embeddings with Easy Positive Triplet Mining", 2020, section 3.
     """
-    nearest = ops.min(ops.where(positive, distance, _FAR), axis=1)
-    beyond = ops.logical_and(negative, distance > nearest[:, None])
-    chosen = ops.min(ops.where(beyond, distance, _FAR), axis=1)
+    nearest = masked.smallest(distance, positive)
+    # "Not nearer" and not "farther": what is no number counts, and the loss tells of it.
+    beyond = ops.logical_and(negative, ops.logical_not(distance <= nearest[:, None]))
+    chosen = masked.smallest(distance, beyond)
     counted = ops.logical_and(ops.any(positive, axis=1), ops.any(beyond, axis=1))
     return Triplets(ops.where(counted, nearest, 0.0), ops.where(counted, chosen, 0.0), ops.cast(counted, "float32"))
 
@@ -200,9 +197,9 @@ class WithinMargin:
         positive_distance, negative_distance, weight = all_triplets(distance, positive, negative)
         violation = negative_distance - positive_distance
         if self.low is not None:
-            weight = ops.where(violation > self.low, weight, 0.0)
+            weight = ops.where(violation <= self.low, 0.0, weight)
         if self.high is not None:
-            weight = ops.where(violation <= self.high, weight, 0.0)
+            weight = ops.where(violation > self.high, 0.0, weight)
         return Triplets(positive_distance, negative_distance, weight)
 
     def get_config(self):
@@ -248,9 +245,7 @@ class DistanceWeighted:
         d = ops.clip(ops.stop_gradient(distance), self.nearest, 1.99)
         # log of q(d)⁻¹, where q(d) ∝ d^(width−2) · (1 − d²/4)^((width−3)/2)
         logits = (2.0 - self.width) * ops.log(d) - (self.width - 3.0) / 2.0 * ops.log(1.0 - ops.square(d) / 4.0)
-        logits = ops.where(usable, logits, -_FAR)
-        weights = ops.where(usable, ops.softmax(logits, axis=1), 0.0)
-        weights = ops.cast(positive, "float32")[:, :, None] * weights[:, None, :]
+        weights = ops.cast(positive, "float32")[:, :, None] * masked.softmax(logits, usable)[:, None, :]
         return Triplets(distance[:, :, None], distance[:, None, :], weights)
 
     def get_config(self):
@@ -284,8 +279,7 @@ class HardnessWeighted:
 
     def __call__(self, similarity, negative):
         count = ops.sum(ops.cast(negative, "float32"), axis=1, keepdims=True)
-        logits = ops.where(negative, self.concentration * similarity, -_FAR)
-        return ops.where(negative, ops.softmax(logits, axis=1), 0.0) * count
+        return masked.softmax(self.concentration * similarity, negative) * count
 
     def get_config(self):
         return {"concentration": self.concentration}
@@ -318,7 +312,7 @@ class WithoutFalseNegatives:
         self.threshold, self.most = threshold, most
 
     def __call__(self, similarity, negative):
-        ranked = ops.sort(ops.where(negative, similarity, -2.0), axis=1)
+        ranked = ops.sort(ops.where(negative, similarity, -float("inf")), axis=1)
         count = ops.cast(ops.sum(ops.cast(negative, "int32"), axis=1, keepdims=True), "float32")
         # The negative from which on those that are more similar are as many as may be left out.
         place = ops.cast(ops.shape(similarity)[1], "int32") - 1 - ops.cast(ops.floor(self.most * count), "int32")

@@ -160,6 +160,9 @@ class SelfSupervisedModel(Trainer):
     def build(self, input_shape=None):
         if keras.config.image_data_format() != "channels_last":
             raise ValueError('Images are (n, height, width, channels): set image_data_format to "channels_last".')
+        if self.built:
+            return self._check_rebuilt(image_shape(input_shape))
+        self._check_arguments()
         shape = image_shape(input_shape) or backbones.input_shape(self.backbone)
         if not self.backbone.built:
             self.backbone.build(shape)
@@ -190,6 +193,16 @@ class SelfSupervisedModel(Trainer):
         self._built_heads = True
         for layer in self._layers_beside_backbone():
             batch_norm.use_global_statistics(layer)
+
+    def _check_rebuilt(self, shape):
+        """Building again changes nothing; a shape that the backbone can't take is refused, as it is the first time."""
+        takes = backbones.input_shape(self.backbone)
+        if shape is None or takes is None:
+            return
+        if self.views is not None:
+            self.views.build_for(self.backbone, shape)
+        elif any(a and b and a != b for a, b in zip(shape[1:], takes[1:])):
+            raise ValueError(f"build: {self.backbone.name} takes {tuple(takes[1:])}, and this is {tuple(shape[1:])}.")
 
     def _layers_beside_backbone(self):
         return [layer for layer in self.layers if layer is not self.backbone and layer is not self.views]
@@ -305,8 +318,20 @@ class SelfSupervisedModel(Trainer):
 
     # Saving.
 
+    def _check_arguments(self):
+        """Refuses a class of which a saved model would lack arguments; `build` does so before anything is trained."""
+        if type(self).get_config is not SelfSupervisedModel.get_config:
+            return
+        for name in saving.init_arguments(type(self), SelfSupervisedModel):
+            if not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__}: `{name}` is an argument of __init__ and no attribute, so it can't be "
+                    f"saved: write self.{name} = {name} in __init__, or a get_config of the class."
+                )
+
     def get_config(self):
         config = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        self._check_arguments()
         for name in saving.init_arguments(type(self), SelfSupervisedModel):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config

@@ -31,8 +31,7 @@ class Queue(keras.layers.Layer):
 
     def __init__(self, size, labeled=False, **kwargs):
         # Embeddings that are compared are float32 in every loss of this library, whatever the policy of the network.
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs, "trainable": False})
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"Queue: `size` must be an integer, 1 or more; it is {size!r}.")
         self.size = size

@@ -34,7 +34,8 @@ def init_arguments(cls, base):
     for one in cls.__mro__[: cls.__mro__.index(base) + 1]:
         if "__init__" in vars(one):
             parameters = list(inspect.signature(one.__init__).parameters.values())[1:]
-            names += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in names]
+            kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+            names += [p.name for p in parameters if p.kind in kinds and p.name not in names]
     return names
 
 

@@ -112,8 +112,13 @@ class Teacher(keras.layers.Layer):
         super().__init__(**kwargs)
         if statistics not in STATISTICS:
             raise ValueError(f"Teacher: `statistics` is one of {', '.join(STATISTICS)}; it is {statistics!r}.")
-        self.schedule = schedule
+        # A saved one is a dict.
+        self.schedule = keras.saving.deserialize_keras_object(schedule) if isinstance(schedule, dict) else schedule
         self.statistics = statistics
+
+    def get_config(self):
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {**super().get_config(), "schedule": schedule, "statistics": self.statistics}
 
     def track(self, students):
         """Creates the copies, and the counters.

@@ -5,8 +5,10 @@ import random
 import keras
 import numpy as np
 import pytest
+from conftest import tiny_backbone
 from keras import layers, ops
 
+import keras_ssl
 from keras_ssl import backbones, heads
 from keras_ssl.clone import clone, trainable_flags
 
@@ -107,3 +109,53 @@ def test_what_cannot_be_copied_is_refused_with_the_way_out():
     model(IMAGES)
     with pytest.raises(ValueError, match="give WithoutConfig a get_config"):
         clone(model)
+
+
+def test_a_lambda_is_named_and_not_the_loading_of_files():
+    with_lambda = keras.Sequential([keras.Input((8, 8, 2)), layers.Lambda(lambda x: x / 255.0, name="scale")])
+    with pytest.raises(ValueError, match=r"Lambda layer \(scale\) has a function without a name.*Rescaling"):
+        clone(with_lambda)
+    byol = keras_ssl.BYOL(
+        keras.Sequential([keras.Input((8, 8, 2)), *with_lambda.layers, layers.Conv2D(4, 3)]),
+        keras_ssl.augment.Views([], []),
+    )
+    with pytest.raises(ValueError, match=r"Lambda layer \(scale\)"):
+        byol.compile("sgd")
+
+
+@keras.saving.register_keras_serializable("test_clone")
+def scaled(x):
+    return x / 255.0
+
+
+def test_a_lambda_of_a_function_with_a_name_is_copied():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 2)), layers.Lambda(scaled, output_shape=(8, 8, 2)), layers.Conv2D(4, 3)]
+    )
+    np.testing.assert_array_equal(clone(model).predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+
+
+@pytest.mark.parametrize("method", [keras_ssl.SimCLR, keras_ssl.BYOL, keras_ssl.Rotation])
+def test_building_again_changes_nothing(method):
+    model = method(tiny_backbone())
+    model.build((None, 28, 28, 1))
+    weights = [id(weight) for weight in model.weights]
+    for again in ((None, 28, 28, 1), None):
+        model.build(again)
+        assert [id(weight) for weight in model.weights] == weights
+    with pytest.raises(ValueError, match="3"):
+        model.build((None, 28, 28, 3))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
+def test_a_trained_model_is_exported(tmp_path):
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype("uint8")
+    flip = keras_ssl.augment.RandomHorizontalFlip()
+    model = keras_ssl.SimCLR(tiny_backbone(), keras_ssl.augment.Views([flip], [flip]))
+    model.compile("sgd")
+    model.fit(images, batch_size=8, verbose=0)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(loaded.serve(images.astype("float32")), model(images), rtol=1e-5, atol=1e-5)

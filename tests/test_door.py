@@ -119,6 +119,25 @@ def test_the_same_wrong_images_are_refused_by_the_same_sentence(door):
     assert without_name.sub("``", str(here.value)) == without_name.sub("``", str(everywhere.value))
 
 
+def objects():
+    """What numpy makes of images of several sizes, and of a column of a table."""
+    several = np.empty(32, "object")
+    several[:] = list(good())
+    return {"each an image": several, "each a number": good().astype("object"), "words": good().astype("str")}
+
+
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    [
+        *(("fit on an array", kind) for kind in ("each a number", "words")),
+        *((name, "each an image") for name in DOORS if not any(w in name for w in ("tf.data", "_batch", "Probe on a"))),
+    ],
+)
+def test_objects_are_no_images(door, kind):
+    with pytest.raises(ValueError, match=r"have the dtype .* images are one array of numbers.*np\.stack"):
+        DOORS[door](objects()[kind])
+
+
 @pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("door", ["fit on an array", "fit on a tf.data.Dataset", "fit on a PyDataset", "predict"])
 def test_every_kind_of_wrong_images_is_refused(kind, door):

@@ -1,6 +1,7 @@
 """What features are worth: against Lightly, scikit-learn, and what must be."""
 
 import tracemalloc
+import warnings
 
 import keras
 import numpy as np
@@ -101,7 +102,7 @@ def test_knn_of_no_queries_is_no_labels():
     assert knn_scores(features, labels, features[:0])[0].shape == (0, 4)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
 def test_knn_refuses_features_without_a_direction(value):
     features, labels = blobs()
     with pytest.raises(ValueError, match="NaN"):
@@ -337,3 +338,34 @@ def test_probes_now_and_then_and_at_the_end(sample):
 def test_senseless_probes_are_refused(images, make, words):
     with pytest.raises(ValueError, match=words):
         make(images, np.arange(64) % 4)
+
+
+@pytest.mark.parametrize("probe", [keras_ssl.callbacks.KNNProbe, keras_ssl.callbacks.LinearProbe])
+def test_a_sample_that_lacks_classes_of_the_test_images_is_refused(probe, images):
+    """Else such a probe says 0.0, and one thinks of the network."""
+    labels = np.arange(64) % 32
+    with pytest.raises(
+        ValueError, match=r"`most` keeps 4 images of `train`.* none of 28 of the classes.*most\[0\] larger"
+    ):
+        probe((images, labels), (images, labels), most=(4, 64), **({"k": 3} if "KNN" in probe.__name__ else {}))
+
+
+def test_a_stream_whose_test_images_no_training_image_could_classify_is_told_once(images):
+    class Stream(keras.utils.PyDataset):
+        def __init__(self, labels):
+            super().__init__()
+            self.labels = labels
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return images[:32], self.labels
+
+    probe = keras_ssl.callbacks.KNNProbe(Stream(np.arange(32) % 2), Stream(np.arange(32) % 4), k=3)
+    probe.set_model(keras_ssl.SimCLR(tiny_backbone()))
+    with pytest.warns(UserWarning, match=r"50% of the images of `test` are of classes .* none of, such as 2, 3, and"):
+        assert probe.accuracy() <= 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        probe.accuracy()

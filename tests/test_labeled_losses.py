@@ -132,6 +132,22 @@ def test_a_model_of_pairs_learns_by_contrastive():
         losses.Contrastive()(np.ones((2, 2)), np.ones((2, 2)))
 
 
+@pytest.mark.parametrize("shape", [(4, 7), (4, 1), (4,), (4, 4, 2)])
+def test_n_pairs_of_embeddings_are_refused(shape):
+    with pytest.raises(ValueError, match=r"NPairs: `y_pred` holds similarities.*ops\.matmul\(anchors"):
+        losses.NPairs()(np.arange(4), np.ones(shape, "float32"))
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_a_batch_of_one_class_has_the_logarithm_of_its_others_as_its_least(n):
+    """By the paper's equation, as docs/conventions.md says."""
+    labels = np.zeros(n, int)
+    equal = np.ones((n, 4), "float32")
+    assert float(losses.SupCon(0.1)(labels, equal)) == pytest.approx(np.log(n - 1), abs=1e-6)
+    z = np.random.default_rng(0).normal(size=(n, 4)).astype("float32")
+    assert float(losses.SupCon(0.1)(labels, z)) >= np.log(n - 1) - 1e-6
+
+
 def test_a_distance_that_can_not_be_saved_is_refused():
     for distance in (lambda a, b: a, "euclidean"):
         with pytest.raises(ValueError, match="`distance`"):

@@ -161,13 +161,11 @@ def random_boxes(rng, size, scale, ratio, attempts=10):
     width = ops.round(ops.sqrt(area * shape))
     height = ops.round(ops.sqrt(area / shape))
     fits = (width >= 1.0) & (width <= full_width) & (height >= 1.0) & (height <= full_height)
-    # The first attempt that fits, as a mask: its number is the smallest.
-    order = ops.arange(attempts, dtype="float32")
-    first = ops.min(ops.where(fits, order, float(attempts)), axis=1, keepdims=True)
-    chosen = ops.cast(ops.equal(order, first), "float32")
+    # The first attempt that fits, as a mask. (A smallest number there is not, of an empty batch.)
+    chosen = ops.cast(fits & ops.equal(ops.cumsum(ops.cast(fits, "int32"), axis=1), 1), "float32")
     width, height = ops.sum(width * chosen, axis=1), ops.sum(height * chosen, axis=1)
     shape = ops.clip(full_width / full_height, *ratio)
-    none = ops.equal(first[:, 0], float(attempts))
+    none = ops.logical_not(ops.any(fits, axis=1))
     width = ops.where(none, ops.minimum(full_width, ops.round(full_height * shape)), width)
     height = ops.where(none, ops.minimum(full_height, ops.round(full_width / shape)), height)
     top = ops.floor(rng.uniform("top") * (full_height - height + 1.0))
@@ -215,7 +213,11 @@ class RandomResizedCrop(RandomLayer):
     def without_draw(self, images):
         if tuple(images.shape[-3:-1]) == self.size:
             return images
-        return self._in_range(ops.image.resize(images, self.size, self.interpolation, antialias=self.antialias))
+        return self._in_range(
+            ops.image.resize(
+                images, self.size, self.interpolation, antialias=self.antialias, data_format="channels_last"
+            )
+        )
 
     def _in_range(self, images):
         return ops.clip(images, *self.value_range) if self.interpolation == "bicubic" else images

@@ -29,8 +29,8 @@ class RandomLayer(keras.layers.Layer):
 
     A subclass writes `transform(images, rng)`, with `images` float32 `(n, height, width, channels)`. Inside of
     `Views` the draws are those of the model's step; used alone with `training=True`, they come from a Keras
-    `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged. A layer for series, volumes
-    or other inputs states its `example_rank`.
+    `SeedGenerator`, as in Keras' own layers. With `training=False` images pass unchanged, as float32. A layer for
+    series, volumes or other inputs states its `example_rank`.
 
     Args:
         probability: the share of images that are changed, each image by its own draw; in [0, 1].
@@ -43,9 +43,9 @@ class RandomLayer(keras.layers.Layer):
     example too. None for any number; then the first axis is always that of the batch."""
 
     def __init__(self, probability=1.0, value_range=(0, 255), seed=None, **kwargs):
-        # Half precision holds 0 … 255 in steps of 1/8: images stay float32 whatever the policy.
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        # Half precision holds 0 … 255 in steps of 1/8: images stay float32 whatever the policy, unless the layer itself
+        # is given another type. Then what it gives is of that type, and what it computes with is not.
+        super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
         self.probability = fraction(self, "probability", probability)
         self.value_range = checked_range(self, value_range)
         self.seed = seed
@@ -54,11 +54,17 @@ class RandomLayer(keras.layers.Layer):
     def transform(self, images, rng):
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, rng).")
 
+    def build(self, input_shape):
+        check_channels_last(type(self).__name__)
+
     def call(self, images, training=None, rng=None):
-        if not training:
-            return self.without_draw(images)
+        # Of whatever type the images are, in training and outside: a graph that was built with one must run.
+        images = ops.cast(images, "float32")
+        return ops.cast(self._changed(images, rng) if training else self.without_draw(images), self.compute_dtype)
+
+    def _changed(self, images, rng):
         if rng is None and len(images.shape) == self.example_rank:
-            return self.call(images[None], training)[0]
+            return self._changed(images[None], None)[0]
         rank = len(images.shape)
         if self.example_rank is not None and rank != self.example_rank + 1:
             raise ValueError(
@@ -66,7 +72,6 @@ class RandomLayer(keras.layers.Layer):
                 f"{tuple(images.shape)}. For series and volumes take layers of theirs, such as those of "
                 "keras_ssl.augment.series() and volumes()."
             )
-        images = ops.cast(images, "float32")
         if rng is None:
             seed = self.generator.next()
             rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(seed[0], seed[1])
@@ -76,7 +81,7 @@ class RandomLayer(keras.layers.Layer):
         return ops.where(per_image(rng.bernoulli("apply", self.probability), rank), changed, images)
 
     def without_draw(self, images):
-        """What the layer does outside of training: nothing, unless it sets the size."""
+        """What the layer does outside of training, to images of float32: nothing, unless it sets the size."""
         return images
 
     def compute_output_shape(self, input_shape):
@@ -114,6 +119,7 @@ class RandomApply(RandomLayer):
         return next((layer.example_rank for layer in self.layers if isinstance(layer, RandomLayer)), 3)
 
     def build(self, input_shape):
+        super().build(input_shape)
         for layer in self.layers:
             build_layer(layer, input_shape)
 
@@ -125,8 +131,8 @@ class RandomApply(RandomLayer):
 
     @classmethod
     def from_config(cls, config):
-        layers = [keras.saving.deserialize_keras_object(x) for x in config.pop("layers")]
-        return cls(layers, **config)
+        layers = [keras.saving.deserialize_keras_object(x) for x in config["layers"]]
+        return cls(**{**config, "layers": layers})
 
 
 def apply_layers(layers, images, rng):
@@ -148,7 +154,7 @@ def _apply_layer(layer, images, rng):
     seeds = [variable for variable in state if id(variable) not in weights]
     values = {id(variable): ops.convert_to_tensor(variable) for variable in state if id(variable) in weights}
     for number, seed in enumerate(seeds):
-        key = rng.fold_in("seed", number, rng.rows[0]).key
+        key = rng.fold_in("seed", number, ops.sum(rng.rows[:1])).key  # an empty batch has no first row
         key = ops.bitwise_and(key, 0x7FFFFFFF)
         values[id(seed)] = ops.cast(ops.stack([key, ops.zeros_like(key)]), seed.dtype)
     options = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
@@ -166,6 +172,14 @@ def build_layer(layer, input_shape):
     if not layer.built:
         layer.build(input_shape)
     return tuple(layer.compute_output_shape(input_shape))
+
+
+def check_channels_last(owner):
+    """Raises `ValueError` where Keras is set to channels before height and width."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            f'{owner}: images are (n, height, width, channels): keras.config.set_image_data_format("channels_last").'
+        )
 
 
 def checked_layers(layers):

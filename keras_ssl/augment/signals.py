@@ -64,7 +64,6 @@ class RandomTimeCrop(SignalLayer):
         return resampled(series, rng.uniform("start") * (1.0 - share), share, self.length)
 
     def without_draw(self, series):
-        series = ops.cast(series, "float32")
         if series.shape[1] == self.length:
             return series
         whole = ops.ones(ops.shape(series)[:1])
@@ -100,7 +99,8 @@ def resampled(series, start, share, length):
     moments = ops.reshape(series, (-1, *inner))
 
     def at(moment):
-        return ops.take(moments, first + ops.cast(moment, "int32"), axis=0)
+        taken = ops.take(moments, first + ops.cast(moment, "int32"), axis=0)
+        return ops.reshape(taken, (-1, length, *inner))  # on JAX `take` loses the axes of an empty batch
 
     return (1.0 - part) * at(before) + part * at(ops.minimum(before + 1.0, last))
 

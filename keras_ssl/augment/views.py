@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl.augment.layer import apply_layers, build_layer, checked_layers
+from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.backbones import input_shape
 from keras_ssl.keras_compat import flatten_layers
@@ -67,8 +67,7 @@ class Views(keras.layers.Layer):
     """
 
     def __init__(self, *branches, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
         if not branches or not all(isinstance(branch, (list, tuple)) for branch in branches):
             raise TypeError(
                 "Views takes one list of layers for each view, such as Views([crop, flip], [crop, flip]); "
@@ -78,6 +77,7 @@ class Views(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(0)
 
     def build(self, input_shape):
+        check_channels_last("Views")
         shapes = set()
         for branch in self.branches:
             shape = tuple(input_shape)
@@ -125,14 +125,13 @@ class Views(keras.layers.Layer):
             rng: `RowRNG` of n rows. The model hands those of its step; without them each call draws anew.
 
         Returns:
-            A tuple of float32 tensors, one a view.
+            A tuple of float32 tensors, one a view; of another type where the layer was given one as its `dtype`.
         """
         images = ops.cast(images, "float32")
         if rng is None:
             rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(self.generator.next()[1])
-        return tuple(
-            apply_layers(branch, images, rng.fold_in("view", number)) for number, branch in enumerate(self.branches)
-        )
+        views = (apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
+        return tuple(ops.cast(view, self.compute_dtype) for view in views)
 
     def compute_output_shape(self, input_shape):
         shapes = []
@@ -154,7 +153,6 @@ class Views(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        branches = config.pop("branches")
-        return cls(
-            *([keras.saving.deserialize_keras_object(layer) for layer in branch] for branch in branches), **config
-        )
+        others = {name: value for name, value in config.items() if name != "branches"}
+        branches = [[keras.saving.deserialize_keras_object(layer) for layer in part] for part in config["branches"]]
+        return cls(*branches, **others)

@@ -46,7 +46,7 @@ class RandomCrop3D(SignalLayer):
             return self.without_draw(volumes[None])[0]
         places = [(side - mine) // 2 for side, mine in zip(self._sides(volumes), self.size)]
         (d, h, w), (depth, height, width) = places, self.size
-        return ops.cast(volumes, "float32")[:, d : d + depth, h : h + height, w : w + width]
+        return volumes[:, d : d + depth, h : h + height, w : w + width]
 
     def _sides(self, volumes):
         self._check(volumes.shape[1:4])
@@ -71,7 +71,8 @@ def _boxes(volumes, first, size):
     d, h, w = (place[:, None] + ops.arange(side, dtype="int32")[None, :] for place, side in zip(first, size))
     place = (rows[:, None] * depth + d)[:, :, None, None] * height + h[:, None, :, None]
     place = place * width + w[:, None, None, :]
-    return ops.take(ops.reshape(volumes, (-1, volumes.shape[-1])), place, axis=0)
+    voxels = ops.take(ops.reshape(volumes, (-1, volumes.shape[-1])), place, axis=0)
+    return ops.reshape(voxels, (-1, *size, volumes.shape[-1]))  # on JAX `take` loses the axes of an empty batch
 
 
 @keras.saving.register_keras_serializable("keras_ssl")

@@ -32,7 +32,8 @@ class CollapseMonitor(PeriodicCallback):
       output, or the features where a method has no projector.
 
     `ModelCheckpoint` and `EarlyStopping` can watch them (list those after the monitor): `rank_me`, `feature_spread`
-    with `mode="max"`, `uniformity`, `alignment` with `mode="min"`.
+    with `mode="max"`, `uniformity` with `mode="min"`. Not `alignment` alone: it is lowest where all images have one
+    embedding.
 
     It warns once for each of two causes that last for `patience` batches:
 

@@ -1,5 +1,9 @@
 """Probes: how well labeled images can be classified by the backbone's features, measured during `fit`."""
 
+import warnings
+
+import numpy as np
+
 from keras_ssl import data
 from keras_ssl.callbacks.periodic import PeriodicCallback
 from keras_ssl.data import streams
@@ -10,9 +14,11 @@ from keras_ssl.evaluate.labels import (
     check_all_known,
     check_classes,
     check_labels,
+    common_codes,
     labeled_rows,
     sample_by_class,
     some_images,
+    some_of,
 )
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
@@ -29,8 +35,19 @@ class _Probe(PeriodicCallback):
             if isinstance(test, tuple):
                 check_all_known(train[1], test[1], "test")
         self.train, self.test = map(_sampled, (train, test), self.most)
+        if isinstance(self.train, tuple) and isinstance(self.test, tuple):
+            self._check_sample(self.train[1], self.test[1])
         self.layer, self.grid, self.batch_size, self.name = layer, grid, batch_size, name
         self._network = None
+        self._told = False
+
+    def _check_sample(self, labels, query_labels):
+        unknown = np.unique(query_labels[common_codes(labels, query_labels)[2] < 0])
+        if len(unknown):
+            raise ValueError(
+                f"{type(self).__name__}: `most` keeps {len(labels)} images of `train`, and none of {len(unknown)} of "
+                f"the classes of `test`, whose images could only be classified wrongly: make most[0] larger, or None."
+            )
 
     def set_model(self, model):
         super().set_model(model)
@@ -50,7 +67,19 @@ class _Probe(PeriodicCallback):
             self._features, ("train", "test"), (self.train, self.test), self.most
         )
         check_classes("train", labels)
+        self._tell_of_unknown(labels, query_labels)
         return self.classified(bank, labels, queries, query_labels)
+
+    def _tell_of_unknown(self, labels, query_labels):
+        """Warns, once, of streams whose test images no training image could classify; of arrays they are refused."""
+        unknown = common_codes(labels, query_labels)[2] < 0
+        if unknown.any() and not unknown.all() and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{type(self).__name__}: {np.mean(unknown):.0%} of the images of `test` are of classes that the "
+                f"{len(labels)} images of `train` have none of, such as {some_of(query_labels[unknown])}, and count as "
+                "wrong. Shuffle the streams, raise `most`, or leave those images out."
+            )
 
     def _features(self, which, source, most):
         if isinstance(source, tuple):

@@ -18,7 +18,7 @@ from keras_ssl.data.labels import codes_of
 from keras_ssl.data.lazy import LazyArray, pictures_of, take
 from keras_ssl.data.split import Split
 from keras_ssl.data.streams import STEPS_ARGUMENT, adapt_stream, images_alone, is_stream
-from keras_ssl.data.value_range import check_images, concrete
+from keras_ssl.data.value_range import check_images, check_numbers, concrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +158,7 @@ def images_for_predict(x, value_range, what="x"):
     if is_stream(x):
         return images_alone(x, value_range, what)
     found = concrete(x)
+    check_numbers(found, what)
     if found is not None and getattr(found, "dtype", None) is not None and found.dtype.kind in "fiub":
         check_images(found, value_range, what)
     return x

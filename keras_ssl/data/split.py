@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_ssl.data.labels import MISSING, class_labels
 from keras_ssl.data.lazy import LazyArray, take
+from keras_ssl.data.value_range import check_numbers
 
 
 @dataclasses.dataclass
@@ -86,6 +87,7 @@ def make_split(images, labels=None, class_names=None):
         (labels,), found = class_labels([labels], "labels")
         class_names = class_names if found is None else found
     images = images if hasattr(images, "__array_interface__") or isinstance(images, LazyArray) else np.asarray(images)
+    check_numbers(images)
     if len(images.shape) == 3:
         images = images[..., None]
     if len(images.shape) != 4:

@@ -20,6 +20,10 @@ INSIDE = (
     "`{what}` lie in [{smallest}, {largest}], and the model's value_range is ({low:g}, {high:g}), where that is all "
     "black. Pass value_range=({new_low:g}, {new_high:g}) if this is meant, or multiply by {factor:g}."
 )
+NO_NUMBERS = (
+    "`{what}` have the dtype {dtype} and the shape {shape}, and images are one array of numbers, uint8 or float: "
+    'np.stack(images) makes one of images of one size, images.astype("uint8") numbers of objects.'
+)
 CHANNELS_FIRST = (
     "`{what}` have the shape {shape}, with the channels first; Keras takes them last: images.permute(0, 2, 3, 1) in "
     "torch, np.transpose(images, (0, 2, 3, 1)) in numpy."
@@ -34,6 +38,7 @@ def check_images(images, value_range, what="images"):
         value_range: `(lowest, highest)`, or None where it is not known: then only NaN and the shape are asked for.
         what: the argument that they were given as.
     """
+    check_numbers(images, what)
     check_channels_last(images.shape, what)
     if not np.size(images):
         return
@@ -50,6 +55,12 @@ def check_images(images, value_range, what="images"):
         raise ValueError(OUTSIDE.format(**ends))
     if is_far_inside(largest, low, high):
         raise ValueError(INSIDE.format(**ends, **way_out(high)))
+
+
+def check_numbers(images, what="images"):
+    """Raises `ValueError` for an array of Python objects or words, such as numpy makes of images of several sizes."""
+    if getattr(getattr(images, "dtype", None), "kind", "") in ("O", "S", "U"):
+        raise ValueError(NO_NUMBERS.format(what=what, dtype=images.dtype, shape=tuple(images.shape)))
 
 
 def has_ends(value_range):

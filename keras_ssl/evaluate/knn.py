@@ -131,8 +131,11 @@ def _bytes_of_a_query(count, k, classes):
 def unit_rows(features):
     """Rows brought to length 1, `(N, d)` float32; a row of zeros stays one."""
     rows = np.array(features, "float32").reshape(len(features), -1)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))  # np.linalg.norm holds another copy
-    if not np.isfinite(lengths).all():
+    # The square of what is below 1e-19 or above 1e19 is no float32: the largest number of a row is made 1 before.
+    largest = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
+    if not np.isfinite(largest).all():
         raise ValueError("Features hold NaN, infinity or numbers too large for float32: look at where they come from.")
-    rows /= np.maximum(lengths, 1e-12)[:, None]
+    rows /= np.where(largest > 0.0, largest, 1.0)[:, None]
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))  # np.linalg.norm holds another copy
+    rows /= np.where(lengths > 0.0, lengths, 1.0)[:, None]
     return rows

@@ -82,6 +82,8 @@ def _standardized(x):
     """Each column at mean 0 and variance 1, in float32: cast first, for half precision would spoil the direction."""
     x = ops.cast(x, "float32")
     x = x - ops.mean(x, axis=0, keepdims=True)
+    # And what rounding left of the mean: of a large constant it is more than the epsilon, and correlates with itself.
+    x = x - ops.mean(x, axis=0, keepdims=True)
     return x / ops.sqrt(ops.mean(ops.square(x), axis=0, keepdims=True) + _EPSILON)
 
 

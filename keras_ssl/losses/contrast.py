@@ -3,10 +3,13 @@
 `dcl`, `dclw` and `debiased_nt_xent` take what `nt_xent` takes, and `SimCLR(contrast=…)` takes each of them.
 """
 
+import math
+
 import keras
 from keras import ops
 
-from keras_ssl.losses.nt_xent import align_views, check_temperature, mask_out, normalized
+from keras_ssl import masked
+from keras_ssl.losses.nt_xent import align_views, check_temperature, normalized, other_keys
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.mining import pair_masks
 
@@ -57,10 +60,10 @@ def _decoupled(owner, a, b, temperature, keys, row_offset):
     """Each row's cosine to its positive, and the log-sum-exp over all but itself and that."""
     check_temperature(owner, temperature)
     queries, keys, self_index, positive_index, _ = align_views(owner, a, b, keys, row_offset, None, None)
-    similarity = ops.matmul(queries, ops.transpose(keys))
+    logits = ops.matmul(queries, ops.transpose(keys)) / temperature
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
-    logits = mask_out(mask_out(similarity / temperature, self_index), positive_index)
-    return positive, ops.logsumexp(logits, axis=1)
+    counted = other_keys(keys, ops.stack([self_index, positive_index], axis=1))
+    return positive, masked.log_sum_exp(logits, counted)
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -78,18 +81,20 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, positive_pr
 
     Reference: Chuang et al., "Debiased Contrastive Learning", 2020, eq. 8.
     """
-    check_temperature("debiased_nt_xent", temperature)
     if not 0.0 <= positive_prior < 1.0:
         raise ValueError(f"debiased_nt_xent: `positive_prior` must lie in [0, 1); it is {positive_prior!r}.")
-    queries, keys, self_index, positive_index, _ = align_views("debiased_nt_xent", a, b, keys, row_offset, None, None)
-    # Less the largest exponent that there can be, 1/T: nothing overflows, and the quotient stays.
-    logits = (ops.matmul(queries, ops.transpose(keys)) - 1.0) / temperature
-    positive = (ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1) - 1.0) / temperature
-    count = ops.cast(ops.shape(keys)[0] - 2, "float32")
-    total = ops.sum(ops.exp(mask_out(mask_out(logits, self_index), positive_index)), axis=1)
-    others = (total - count * positive_prior * ops.exp(positive)) / (1.0 - positive_prior)
-    others = ops.maximum(others, count * ops.exp(ops.cast(-2.0 / temperature, "float32")))
-    return ops.log(ops.exp(positive) + others) - positive
+    positive, negatives = _decoupled("debiased_nt_xent", a, b, temperature, keys, row_offset)
+    # In logarithms throughout: at a low temperature each of these exponentials is 0 or infinite in float32.
+    count = ops.log(2.0 * ops.cast(ops.shape(a if keys is None else keys[0])[0] - 1, "float32"))
+    ratio = negatives - positive / temperature  # log Σ_k exp(s_ik/T) / p
+    debiased = ratio - math.log1p(-positive_prior)
+    if positive_prior > 0.0:
+        share = count + math.log(positive_prior)  # log M·τ⁺
+        # Where the negatives are not more than expected, the difference is 0 or less, and the least takes its place.
+        more = ratio > share
+        rest = ops.log(-ops.expm1(ops.where(more, share - ratio, -1.0)))
+        debiased = ops.where(more, debiased + rest, -float("inf"))
+    return ops.softplus(ops.maximum(debiased, count - (1.0 + positive) / temperature))
 
 
 def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
@@ -112,10 +117,12 @@ def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
     queries = normalized(queries)
     positive = ops.sum(queries * normalized(keys), axis=1)
     others = ops.matmul(queries, ops.transpose(normalized(negatives))) / temperature
+    counted = ops.ones_like(others, dtype="bool")
     if valid is not None:
-        others = ops.where(ops.cast(valid, "bool")[None, :], others, -1e9)
-    # Not the difference of two large logarithms, of which little is left where the loss is small.
-    return ops.logaddexp(0.0, ops.logsumexp(others, axis=1) - positive / temperature)
+        counted = ops.logical_and(counted, ops.cast(valid, "bool")[None, :])
+    # Not the difference of two large logarithms, of which little is left where the loss is small. And not `logaddexp`,
+    # whose gradient is 0 on TensorFlow where both are equal: for a key among its own negatives.
+    return ops.softplus(masked.log_sum_exp(others, counted) - positive / temperature)
 
 
 def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_offset=0, valid=None):
@@ -187,8 +194,8 @@ def multi_similarity(
     positive, negative = pair_masks(labels, key_labels, row_offset)
     similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
-        least = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
-        most = ops.max(ops.where(negative, similarity, -1e9), axis=1, keepdims=True)
+        least = masked.smallest(similarity, positive)[:, None]
+        most = masked.largest(similarity, negative)[:, None]
         positive = ops.logical_and(positive, similarity - epsilon < most)
         negative = ops.logical_and(negative, similarity + epsilon > least)
     attract = _log_one_plus(-alpha * (similarity - base), positive) / alpha
@@ -197,7 +204,7 @@ def multi_similarity(
 
 def _log_one_plus(logits, counted):
     """`log(1 + Σ exp(logits))` of each row, over what is counted."""
-    return ops.logaddexp(0.0, ops.logsumexp(ops.where(counted, logits, -1e9), axis=1))
+    return ops.softplus(masked.log_sum_exp(logits, counted))
 
 
 def _among_all(owner, embeddings, labels, temperature, keys, key_labels, row_offset, valid, pairwise=False):
@@ -212,9 +219,5 @@ def _among_all(owner, embeddings, labels, temperature, keys, key_labels, row_off
         positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
     logits = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys))) / temperature
     if pairwise:
-        others = ops.logsumexp(ops.where(negative, logits, -1e9), axis=1, keepdims=True)
-        denominator = ops.logaddexp(logits, others)
-    else:
-        others = ops.logical_or(positive, negative)
-        denominator = ops.logsumexp(ops.where(others, logits, -1e9), axis=1, keepdims=True)
-    return logits - denominator, positive
+        return -ops.softplus(masked.log_sum_exp(logits, negative)[:, None] - logits), positive
+    return logits - masked.log_sum_exp(logits, ops.logical_or(positive, negative))[:, None], positive

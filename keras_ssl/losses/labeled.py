@@ -17,7 +17,7 @@ strings on every backend.
 import keras
 from keras import ops
 
-from keras_ssl import distances, distribute, mining
+from keras_ssl import distances, distribute, masked, mining
 from keras_ssl.data.labels import label_ids, words_of_ids
 from keras_ssl.losses.contrast import supcon
 from keras_ssl.losses.nt_xent import check_temperature
@@ -166,6 +166,13 @@ class NPairs(_OfClasses):
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
+        rows, columns = labels.shape[0], tuple(y_pred.shape)[1:]
+        if len(columns) != 1 or (rows is not None and columns[0] is not None and columns[0] != rows):
+            raise ValueError(
+                f"NPairs: `y_pred` holds similarities, a row and a column for each label, and its shape is "
+                f"{tuple(y_pred.shape)}. Of embeddings take ops.matmul(anchors, ops.transpose(positives)), or another "
+                "loss, such as SupCon, which takes them as they are."
+            )
         own = ops.arange(ops.shape(labels)[0], dtype="int32")
         same = ops.logical_or(mining.same_class(labels, labels), ops.equal(own[:, None], own[None, :]))
         same = ops.cast(same, "float32")
@@ -197,10 +204,14 @@ class LiftedStructure(_Labeled):
         distance, positive, _ = self._matrix(embeddings, labels, keys, key_labels, first)
         # The negatives of every key, of whichever replica it is.
         all_distances, _, negative = self._matrix(keys, key_labels, keys, key_labels, 0)
-        negatives = ops.logsumexp(ops.where(negative, self.margin - all_distances, -1e9), axis=1)
-        own_negatives = ops.take(negatives, first + ops.arange(ops.shape(labels)[0], dtype="int32"))
-        both = ops.logaddexp(own_negatives[:, None], negatives[None, :]) + distance
-        return weighted_mean_rows(0.5 * ops.square(ops.relu(both)), positive)
+        some = ops.any(negative, axis=1)
+        negatives = ops.where(some, masked.log_sum_exp(self.margin - all_distances, negative), 0.0)
+        own = first + ops.arange(ops.shape(labels)[0], dtype="int32")
+        more = ops.take(negatives, own)[:, None] - negatives[None, :]
+        both = negatives[None, :] + ops.softplus(more) + distance
+        # Two of a class have the same negatives: both some, or both none, at which J is minus infinity.
+        cost = ops.where(some[None, :], 0.5 * ops.square(ops.relu(both)), 0.0)
+        return weighted_mean_rows(cost, positive)
 
     def get_config(self):
         return self._config(margin=self.margin)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl import backend
+from keras_ssl import backend, masked
 from keras_ssl.distances import normalized
 
 # Below this many similarities the whole matrix is as fast as going by chunks and takes at most 300 MiB with its
@@ -13,8 +13,6 @@ _FULL_MATRIX = 4096 * 4096
 # better: torch keeps a gradient of all keys for each of them until the end.
 _CHUNK = 512
 _CHUNK_SIMILARITIES = 2**23
-# The similarity of a masked key: far below any other, and small enough for float32 arithmetic.
-_MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -49,29 +47,28 @@ def nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, negatives=None, vali
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
     """
     check_temperature("nt_xent", temperature)
-    queries, keys, self_index, positive_index, masked = align_views("nt_xent", a, b, keys, row_offset, negatives, valid)
+    queries, keys, self_index, positive_index, empty = align_views("nt_xent", a, b, keys, row_offset, negatives, valid)
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
 
-    def log_sum_of_negatives(queries, places, keys, masked):
+    def log_sum_of_negatives(queries, places, keys, empty):
         similarity = ops.matmul(queries, ops.transpose(keys))
-        logits = mask_out(mask_out(similarity / temperature, places[:, 0], masked), places[:, 1])
+        logits, counted = similarity / temperature, other_keys(keys, places, empty)
         if weighting is not None:
-            logits = _weighted(weighting, ops.stop_gradient(similarity), logits)
-        return ops.logsumexp(logits, axis=1)
+            logits, counted = _weighted(weighting, ops.stop_gradient(similarity), logits, counted)
+        return masked.log_sum_exp(logits, counted)
 
     places = ops.stack([self_index, positive_index], axis=1)
-    negatives = by_chunks(log_sum_of_negatives, "float32", queries, places, keys, masked)
+    negatives = by_chunks(log_sum_of_negatives, "float32", queries, places, keys, empty)
     # -log(p / (p + n)) as log(1 + n/p): a difference of log(p + n) and log(p), which are both near 1/T, would leave
     # little of a small loss in float32.
     return ops.softplus(negatives - positive / temperature)
 
 
-def _weighted(weighting, similarity, logits):
-    """The negatives' logits with the logarithms of their weights added."""
-    negative = logits > _MASKED / 2
+def _weighted(weighting, similarity, logits, negative):
+    """The negatives' logits with the logarithms of their weights added, and which of them are left."""
     weight = ops.stop_gradient(ops.cast(weighting(similarity, negative), "float32"))
-    counts = ops.logical_and(negative, weight > 0.0)
-    return ops.where(counts, logits + ops.log(ops.where(counts, weight, 1.0)), _MASKED)
+    counted = ops.logical_and(negative, weight > 0.0)
+    return logits + ops.log(ops.where(counted, weight, 1.0)), counted
 
 
 def check_temperature(owner, temperature):
@@ -82,18 +79,17 @@ def check_temperature(owner, temperature):
 
 def contrastive_accuracy(a, b, keys=None, row_offset=0, negatives=None, valid=None):
     """Returns 1 for each row whose nearest row, itself excepted, is its other view, else 0: `(2n,)`, as `nt_xent`."""
-    queries, keys, self_index, positive_index, masked = align_views(
+    queries, keys, self_index, positive_index, empty = align_views(
         "contrastive_accuracy", a, b, keys, row_offset, negatives, valid
     )
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
-    def nearest(queries, self_index, keys, masked):
-        logits = mask_out(ops.matmul(queries, ops.transpose(keys)), self_index, masked)
-        return ops.cast(ops.argmax(logits, axis=1), "int32")
+    def nearest(queries, self_index, keys, empty):
+        similarity = ops.matmul(queries, ops.transpose(keys))
+        counted = other_keys(keys, self_index[:, None], empty)
+        return ops.cast(ops.argmax(ops.where(counted, similarity, -float("inf")), axis=1), "int32")
 
-    return ops.cast(
-        ops.equal(by_chunks(nearest, "int32", queries, self_index, keys, masked), positive_index), "float32"
-    )
+    return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, self_index, keys, empty), positive_index), "float32")
 
 
 def align_views(owner, a, b, keys, row_offset, negatives, valid):
@@ -101,7 +97,7 @@ def align_views(owner, a, b, keys, row_offset, negatives, valid):
 
     Returns:
         The queries; all rows that they are compared with; of each query, its own row's index and its positive's; which
-        rows are masked, or None.
+        rows hold nothing yet, or None.
     """
     queries = normalized(ops.concatenate([a, b], axis=0))
     if keys is None:
@@ -116,20 +112,31 @@ def align_views(owner, a, b, keys, row_offset, negatives, valid):
         if valid is not None:
             raise ValueError(f"{owner}: `valid` says which of the `negatives` count, and there are none.")
         return queries, all_rows, self_index, positive_index, None
-    masked = None
+    empty = None
     if valid is not None:
         empty = ops.cast(ops.logical_not(valid), "int32")
-        masked = ops.concatenate([ops.zeros_like(all_rows[:, 0], dtype="int32"), empty])
-    return queries, ops.concatenate([all_rows, normalized(negatives)], axis=0), self_index, positive_index, masked
+        empty = ops.concatenate([ops.zeros_like(all_rows[:, 0], dtype="int32"), empty])
+    return queries, ops.concatenate([all_rows, normalized(negatives)], axis=0), self_index, positive_index, empty
 
 
-def mask_out(logits, index, masked=None):
-    """Sets the logits of one key per query, such as itself, and of all masked keys, so low that they don't count."""
-    column = ops.arange(ops.shape(logits)[1], dtype="int32")
-    out = ops.equal(index[:, None], column[None, :])
-    if masked is not None:
-        out = ops.logical_or(out, ops.cast(masked, "bool")[None, :])
-    return ops.where(out, _MASKED, logits)
+def other_keys(keys, places, empty=None):
+    """Which keys count for each query: all but those at its places, such as itself, and but the empty ones.
+
+    Args:
+        keys: `(m, d)`.
+        places: int32 `(n, k)`, of each query the keys that do not count.
+        empty: 1 for keys that hold nothing, else 0, `(m,)`; None for none.
+
+    Returns:
+        Boolean `(n, m)`.
+    """
+    column = ops.arange(ops.shape(keys)[0], dtype="int32")[None, :]
+    counted = ops.not_equal(places[:, :1], column)
+    for place in range(1, places.shape[1]):
+        counted = ops.logical_and(counted, ops.not_equal(places[:, place : place + 1], column))
+    if empty is not None:
+        counted = ops.logical_and(counted, ops.logical_not(ops.cast(empty, "bool"))[None, :])
+    return counted
 
 
 def by_chunks(rows, dtype, queries, per_query, *shared):

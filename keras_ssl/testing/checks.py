@@ -1,5 +1,6 @@
 """The contract: one function per promise, and `check_method`, which runs them."""
 
+import copy
 import difflib
 import pathlib
 import tempfile
@@ -12,6 +13,8 @@ from keras import ops
 
 from keras_ssl import batch_norm
 from keras_ssl.evaluate.features import extract_features
+from keras_ssl.model import SelfSupervisedModel
+from keras_ssl.saving import init_arguments
 from keras_ssl.testing.reports import CheckReport, CheckResult
 from keras_ssl.testing.runs import (
     BATCH,
@@ -135,10 +138,32 @@ def print_line(line):
 
 
 def arguments_are_attributes(case):
-    """Every argument of __init__ is kept under its name: that is what is saved."""
+    """Every argument of __init__ is kept under its name: that is what is saved, and made from what is saved."""
     model = case.model()
-    for name in model.get_config():
+    names = init_arguments(type(model), SelfSupervisedModel)
+    for name in names:
         assert hasattr(model, name), f"argument {name!r} is not kept as an attribute"
+    config = model.get_config()
+    for name in config:
+        assert hasattr(model, name), f"argument {name!r} is not kept as an attribute"
+    given = copy.deepcopy(config)
+
+    def saved(model):
+        return {name: _without_shapes(keras.saving.serialize_keras_object(getattr(model, name))) for name in names}
+
+    for made in ("from_config(get_config())", "from_config with the same config again", "clone_model"):
+        twin = keras.models.clone_model(model) if made == "clone_model" else type(model).from_config(config)
+        assert config == given, "from_config changes the dict that it is given"
+        before, after = saved(model), saved(twin)
+        lost = [name for name in names if before[name] != after[name]]
+        assert not lost, f"{made} loses arguments: {', '.join(lost)}"
+
+
+def _without_shapes(config):
+    """A config without what layers know only when they are built: a copy has the arguments, and no weights yet."""
+    if isinstance(config, dict):
+        return {key: _without_shapes(value) for key, value in config.items() if key != "build_config"}
+    return [_without_shapes(part) for part in config] if isinstance(config, (list, tuple)) else config
 
 
 def features_are_the_backbones(case):

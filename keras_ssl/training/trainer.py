@@ -79,7 +79,8 @@ class Trainer(keras.Model):
             raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
         self.micro_batch_size = micro_batch_size
         if not self.built and backbones.input_shape(self.backbone):
-            self.build()  # so that summary() and save() know all parts before the first batch
+            # So that summary() and save() know all parts before the first batch; with a shape, which export() asks for.
+            self.build(backbones.input_shape(self.backbone))
         uncompilable = self.views.uncompilable if self.views is not None else []
         if uncompilable and (jit_compile is True or (jit_compile == "auto" and backend.COMPILES_BY_DEFAULT)):
             warnings.warn(

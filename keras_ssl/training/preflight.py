@@ -31,6 +31,34 @@ def check(model, creation_strategy):
     backend.check_devices(model)
 
 
+def check_compile(model, optimizer, micro_batch_size, given):
+    """Refuses arguments of `compile` that can't be right.
+
+    Args:
+        model: the method.
+        optimizer: of Keras.
+        micro_batch_size: as given.
+        given: a dict of name to value of the arguments that Keras' own `compile` takes and a method brings itself.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"compile: `{name}` is {value!r}, but {type(model).__name__} brings its loss and metrics itself. "
+                f"Leave `{name}` out; for downstream accuracy pass keras_ssl.callbacks.KNNProbe to `fit`."
+            )
+    if model.batch_dependent and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
+        raise ValueError(
+            f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
+            f"{type(model).__name__} compares the rows of a batch, and the mean of small batches is not the large "
+            "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
+        )
+    if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size > 0):
+        raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
+
+
 def check_views(model, batch):
     """Raises `ValueError` where a layer of the views leaves the value range, with the layer's name.
 

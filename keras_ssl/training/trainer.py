@@ -60,23 +60,10 @@ class Trainer(keras.Model):
                 sees one micro-batch at a time. None for the whole batch at once.
             loss, loss_weights, metrics, weighted_metrics: refused.
         """
-        given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
-        for name, value in given.items():
-            if value is not None:
-                raise ValueError(
-                    f"compile: `{name}` is {value!r}, but {type(self).__name__} brings its loss and metrics itself. "
-                    f"Leave `{name}` out; for downstream accuracy pass keras_ssl.callbacks.KNNProbe to `fit`."
-                )
         optimizer = keras.optimizers.get(optimizer)
+        given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
+        preflight.check_compile(self, optimizer, micro_batch_size, given)
         warn_of_rate(optimizer)
-        if self.batch_dependent and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
-            raise ValueError(
-                f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
-                f"{type(self).__name__} compares the rows of a batch, and the mean of small batches is not the large "
-                "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
-            )
-        if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size > 0):
-            raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
         self.micro_batch_size = micro_batch_size
         if not self.built and backbones.input_shape(self.backbone):
             # So that summary() and save() know all parts before the first batch; with a shape, which export() asks for.

@@ -11,6 +11,10 @@ SLACK = 1e-3
 # 0 … 1 in a range of 0 … 255, and 0 … 1/255 in one of 0 … 1: all black.
 FAR_INSIDE = 1.0 / 255.0
 
+NO_NUMBERS = (
+    "`{what}` hold {dtype} and no numbers: give one array of a number type, such as np.stack(images); images of "
+    "different sizes are resized to one size first."
+)
 NOT_FINITE = "`{what}` hold NaN or infinite values: remove those images, or repair them, before training."
 OUTSIDE = (
     "`{what}` lie in [{smallest}, {largest}], outside of the model's value_range=({low:g}, {high:g}). Pass the range "
@@ -34,6 +38,10 @@ def check_images(images, value_range, what="images"):
         value_range: `(lowest, highest)`, or None where it is not known: then only NaN and the shape are asked for.
         what: the argument that they were given as.
     """
+    if images.dtype.kind not in "fiubV":  # V: bfloat16, which numpy has no letter for
+        raise ValueError(NO_NUMBERS.format(what=what, dtype=images.dtype))
+    if 0 in images.shape[1:]:
+        raise ValueError(f"`{what}` have the shape {tuple(images.shape)}, with a side of 0: there is nothing in them.")
     check_channels_last(images.shape, what)
     if not np.size(images):
         return

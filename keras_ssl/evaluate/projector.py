@@ -24,6 +24,8 @@ def write(folder, features, names=None, images=None, value_range=(0, 255), side=
     """
     folder = pathlib.Path(folder)
     features = np.asarray(features, "float32")
+    if features.ndim != 2:
+        raise ValueError(f"projector: `features` is (n, d); its shape is {features.shape}.")
     for what, rows in (("names", names), ("images", images)):
         if rows is not None and len(rows) != len(features):
             raise ValueError(f"projector: there are {len(features)} features and {len(rows)} {what}: give one per row.")

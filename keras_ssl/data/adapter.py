@@ -147,7 +147,7 @@ def adapt(x, y, needs, model, batch_size=None, shuffle=False, steps=None, what="
     return Feed(source, model, needs, steps)
 
 
-def images_for_predict(x, value_range, rank=None, what="x"):
+def images_for_predict(x, value_range, what="x", rank=None):
     """Images for `predict`, in any form, with values looked at: an array, a `LazyArray`, or a stream of batches.
 
     Args:

@@ -207,7 +207,7 @@ class Trainer(keras.Model):
                 "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
                 "extract_features(model, images), which computes them in each process by itself."
             )
-        x = adapter.images_for_predict(x, self.value_range, self.needs().image_rank)
+        x = adapter.images_for_predict(x, self.value_range, rank=self.needs().image_rank)
         if isinstance(x, LazyArray):  # as many pictures in memory as fill a few batches
             some = 16 * (batch_size or 32)
             parts = [x[start : start + some] for start in range(0, len(x), some)]
@@ -232,7 +232,7 @@ class Trainer(keras.Model):
 
     def predict_on_batch(self, x):
         """The backbone's features of one batch of images; as Keras' own."""
-        return super().predict_on_batch(adapter.images_for_predict(x, self.value_range, self.needs().image_rank))
+        return super().predict_on_batch(adapter.images_for_predict(x, self.value_range, rank=self.needs().image_rank))
 
     # On the way into `fit`.
 

@@ -336,9 +336,10 @@ HOLD = """
 import os, sys, time
 from keras_ssl import files
 with files.Lock(sys.argv[1], "The folder a"):
-    print("held", flush=True)
     if len(sys.argv) > 2 and os.fork() == 0:
-        time.sleep(60)
+        time.sleep(20)
+        os._exit(0)
+    print("held", flush=True)
     sys.stdin.read()
 """
 

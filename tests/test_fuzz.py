@@ -2,7 +2,11 @@
 
 Of the functions that `fit` compiles, losses and views, the values are held in tests of their own; shapes that do not go
 together are the framework's to refuse there.
+
+`FUZZ_TIMES=10 pytest -n 0 -s tests/test_fuzz.py` tries ten times as much, and prints how much that is.
 """
+
+import os
 
 import fuzz
 import keras
@@ -58,18 +62,24 @@ FILES = ("projector", "a table of labels", "an image size")
 
 def hold(examples, function, *kinds):
     """Calls a function with draws of each of the kinds; the same in each run."""
-    found = []
+    found, tried = [], []
 
     @settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples * int(os.environ.get("FUZZ_TIMES", "1")),
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.tuples(*kinds))
     def check(arguments):
+        tried.append(True)
         wrong = fuzz.riddle(function, *arguments)
         if wrong:
             found.append(wrong)
 
     check()
+    print(f"{len(tried)} tried, {len(found)} riddles")  # pytest -s
     assert sorted(set(found)) == []
 
 

@@ -158,7 +158,9 @@ def load_model(path):
         # A Lambda is code: only a program that calls keras.config.enable_unsafe_deserialization takes it.
         return keras.models.load_model(path, safe_mode=True)
     except Exception as error:  # whatever Keras and h5py make of a file that some other program wrote
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        # Keras names the class in the first line, and what is wrong with it in the next.
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = " ".join(lines[:2])[:400].strip().rstrip(".")
         raise ValueError(f"{path} can't be loaded as a Keras model: {reason}.") from error
 
 

@@ -126,7 +126,8 @@ def main(argv=None):
         imported(before)()
     with distribute.cluster(int(worker), int(count)):
         result = imported(spec)(*arguments)
-    files.write_values(folder / f"{worker}.npz", keras.tree.map_structure(np.asarray, result))
+    result = keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf), result)
+    files.write_values(folder / f"{worker}.npz", result)
 
 
 if __name__ == "__main__":

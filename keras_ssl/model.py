@@ -353,5 +353,8 @@ class SelfSupervisedModel(Trainer):
         saving.save_seed_states(self, store)
 
     def load_own_variables(self, store):
-        super().load_own_variables({name: store[name] for name in list(store.keys()) if not saving.is_seed_state(name)})
+        own = {name: store[name] for name in list(store.keys()) if not saving.is_seed_state(name)}
+        if list(own) == ["0"]:  # files of the first version have the step alone
+            own["1"] = ops.convert_to_numpy(self.first_nonfinite)
+        super().load_own_variables(own)
         saving.load_seed_states(self, store)

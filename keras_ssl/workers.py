@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import pathlib
-import pickle
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import time
 import keras
 import numpy as np
 
-from keras_ssl import distribute
+from keras_ssl import distribute, files
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -33,7 +32,7 @@ def run(spec, backend, arguments=(), count=2, before="", seconds=300):
         spec: `"package.module:function"`; the function must be importable from the working directory.
         backend: `"tensorflow"` (`MultiWorkerMirroredStrategy`), `"jax"` (`DataParallel`) or `"torch"` (a process
             group).
-        arguments: of the function; they are pickled.
+        arguments: of the function: numbers, strings, arrays, and lists, tuples and dicts of them.
         count: processes.
         before: `"package.module:function"` of what each process calls before it joins the cluster.
         seconds: until they are stopped.
@@ -49,7 +48,7 @@ def run(spec, backend, arguments=(), count=2, before="", seconds=300):
     ports = _free_ports(count)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        (folder / "arguments.pkl").write_bytes(pickle.dumps(tuple(arguments)))
+        files.write_values(folder / "arguments.npz", tuple(arguments))
         started = []
         try:
             for worker in range(count):
@@ -72,7 +71,7 @@ def run(spec, backend, arguments=(), count=2, before="", seconds=300):
                 if process.poll() is None:
                     process.kill()
                 process.wait()
-        return [pickle.loads((folder / f"{worker}.pkl").read_bytes()) for worker in range(count)]
+        return [files.read_values(folder / f"{worker}.npz") for worker in range(count)]
 
 
 def _wait(started, folder, until):
@@ -125,12 +124,13 @@ def main(argv=None):
     """One worker."""
     spec, worker, count, before, folder = sys.argv[1:] if argv is None else argv
     folder = pathlib.Path(folder)
-    arguments = pickle.loads((folder / "arguments.pkl").read_bytes())
+    arguments = files.read_values(folder / "arguments.npz")
     if before:
         imported(before)()
     with distribute.cluster(int(worker), int(count)):
         result = imported(spec)(*arguments)
-    (folder / f"{worker}.pkl").write_bytes(pickle.dumps(keras.tree.map_structure(np.asarray, result)))
+    result = keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf), result)
+    files.write_values(folder / f"{worker}.npz", result)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,17 @@ def test_a_folder_that_holds_a_run_is_left_untouched(run, photos, capsys):
     assert state() == before
 
 
+def test_a_folder_that_another_run_writes_into_is_refused(run, photos, capsys):
+    from keras_ssl.files import Lock
+
+    folder, _ = run
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with Lock(folder / ".lock", "a"):
+        assert pretrain(photos, folder, "--overwrite") == 1
+    assert f"The folder {folder} is being written by another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
 def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):

@@ -134,12 +134,74 @@ def test_a_run_that_is_done_is_not_done_again(images, tmp_path):
     history = fit(model, images, Resume(tmp_path / "state"), beside, epochs=2)
     assert history["beside"] == [0.0, 1.0], "Resume keeps what the others log, wherever it stands"
     before = state(model)
+    refused = []
+
+    def run_beside():  # the run itself is done, and still holds its file
+        with pytest.raises(BlockingIOError, match="being written by another run"):
+            Resume(tmp_path / "state").file.acquire()
+        refused.append(True)
+
+    longer = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run_beside())
     assert fit(model, images, Resume(tmp_path / "state"), epochs=2) == history
     for a, b in zip(before, state(model)):
         np.testing.assert_array_equal(a, b)
-    longer = fit(model, images, Resume(tmp_path / "state"), epochs=3)
+    longer = fit(model, images, Resume(tmp_path / "state"), longer, epochs=3)
     assert longer["loss"][:2] == history["loss"]
     assert len(longer["loss"]) == 3
+    assert refused == [True], "a second run on the file of the first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.previous"], "the lock is given up"
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_used(images, tmp_path):
+    model = simclr()
+    history = fit(model, images, Resume(tmp_path / "state"), epochs=2)
+    content = bytearray((tmp_path / "state").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "state").write_bytes(content)
+    before = state(model)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.5)
+    with pytest.warns(UserWarning, match="state is damaged.* 1 epochs and 0 batches are done"):
+        assert fit(model, images, Resume(tmp_path / "state"), epochs=2) == history
+    for a, b in zip(before, state(model)):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.one_backend
+def test_a_full_disk_ends_the_run_and_keeps_the_states(images, tmp_path, monkeypatch):
+    import errno
+
+    model = simclr()
+    fit(model, images, Resume(tmp_path / "state"), epochs=1)
+    kept = (tmp_path / "state").read_bytes()
+
+    def full(file, **arrays):
+        file.write(b"PK")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="state could not be written: No space left on device; what stood there before"):
+        fit(model, images, Resume(tmp_path / "state"), epochs=2)
+    assert (tmp_path / "state").read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.one_backend
+def test_saving_by_time_takes_a_share_of_it_at_most(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("keras_ssl.callbacks.resume.time.monotonic", lambda: now[0])
+    resume = Resume(tmp_path / "state", every_seconds=60)
+    with resume.during_run():
+        now[0] += 59
+        assert not resume._is_time()
+        now[0] += 1
+        assert resume._is_time()
+        resume._cost = 6.0  # seconds that a slow disk took
+        now[0] += 139
+        assert not resume._is_time()
+        now[0] += 1.1
+        assert resume._is_time()
+    assert not Resume(tmp_path / "state")._is_time()
 
 
 @pytest.mark.slow
@@ -211,3 +273,5 @@ def test_a_stream_is_resumed_after_whole_epochs_alone(images, tmp_path):
 def test_senseless_intervals_are_refused(every, tmp_path):
     with pytest.raises(ValueError, match="every_steps"):
         Resume(tmp_path / "state", every_steps=every)
+    with pytest.raises(ValueError, match="every_seconds"):
+        Resume(tmp_path / "state", every_seconds=-every)

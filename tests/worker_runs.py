@@ -12,6 +12,7 @@ from keras import ops
 
 import keras_ssl
 from keras_ssl import augment, backend, distribute, heads
+from keras_ssl.callbacks.state_file import StateFile
 
 STEPS = 10
 BATCH = 16
@@ -97,13 +98,13 @@ def resumes(initial, folder):
         fit(folder / "state", CtrlC())
     except KeyboardInterrupt:
         result["interrupted"] = True
-    result["saved"] = sorted(path.name for path in folder.glob("state*"))
+    result["saved"] = sorted(path.name for path in folder.glob("state*") if not path.name.endswith(".lock"))
     own = folder / f"own {mine}"
     own.mkdir()
     for name, change in {
         "no file": lambda path: path.unlink(),
         "older file": make_older,
-        "torn": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        "torn": make_torn,
     }.items():
         path = own / "state"
         shutil.copy(folder / "state", path)
@@ -121,10 +122,15 @@ def make_older(path):
     """Makes a saved state one of two batches before."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    about = json.loads(str(arrays["about"]))
+    about = json.loads(str(arrays.pop("about")))
     about["place"][1] -= 2
-    with open(path, "wb") as file:
-        np.savez(file, **{**arrays, "about": json.dumps(about)})
+    StateFile(path).write(about, arrays)
+
+
+def make_torn(path):
+    """Cuts a saved state off, of which there is none before."""
+    StateFile(path).previous.unlink(missing_ok=True)
+    path.write_bytes(path.read_bytes()[:1000])
 
 
 class Share(keras.utils.PyDataset):

@@ -2,19 +2,19 @@
 
 import contextlib
 import functools
-import json
-import os
-import pathlib
 import signal
 import threading
+import time
 import zlib
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_ssl import backend
+from keras_ssl.callbacks.state_file import StateFile
 from keras_ssl.training.agreement import any_process, together, writes
+
+_SHARE = 0.03  # of the time goes into saving by time, at most
 
 
 class Resume(keras.callbacks.Callback):
@@ -29,14 +29,20 @@ class Resume(keras.callbacks.Callback):
     once. For a stream it does not save: the epoch is done again from its start. After `kill -9` the run continues from
     the last time it was saved.
 
+    The last two states are kept, each with a checksum, and each is replaced in one move, so that a whole one is there
+    whenever the run is cut off. One that is damaged is named in a warning, and the one before it is used. A second run
+    on the same file is refused while the first one runs (not on Windows, nor on a file system without locks).
+
     In several processes the first one writes, all of them read, and where they would not continue from one place, as
     when one of them does not see the file, all are refused before the first step. Ctrl-C, also if one process alone
     gets it, ends all of them at the next batch that is saved, or after the epoch.
 
     Args:
-        path: of the file, which all processes see; it is replaced in one move, so that it is whole whenever the run is
-            cut off. It grows with the model: weights and optimizer.
+        path: of the file, which all processes see. The state before it has ".previous" behind its name. Each grows
+            with the model: weights and optimizer; while one is written there are three.
         every_steps: batches between two times it is saved, besides after each epoch; None for epochs alone.
+        every_seconds: the same by time: it is saved after the first batch that ends so long after the last save, or
+            later where saving takes long: it never takes more than 3 % of the time. None for epochs alone.
 
     Attributes:
         history: the logs of all epochs, also of those before the run was cut off.
@@ -44,15 +50,21 @@ class Resume(keras.callbacks.Callback):
     Raises:
         ValueError: in `fit`, where the file is of another model, batch size or number of batches, where it lies
             within an epoch and the images come as a stream, which can't be entered in the middle; or where processes
-            would continue from different places.
+            would continue from different places. A `keras_ssl.files.DamagedFile`, where both states are damaged.
+        OSError: the folder can't be written, or another run writes the file: before the first step. The disk is full:
+            in `fit`; the states that were saved before stay.
     """
 
-    def __init__(self, path, every_steps=None):
+    def __init__(self, path, every_steps=None, every_seconds=None):
         super().__init__()
         if every_steps is not None and not (isinstance(every_steps, int) and every_steps >= 1):
             raise ValueError(f"Resume: `every_steps` must be 1 batch or more, or None; it is {every_steps!r}.")
-        self.path, self.every_steps = pathlib.Path(path), every_steps
+        if every_seconds is not None and not (isinstance(every_seconds, (int, float)) and every_seconds > 0):
+            raise ValueError(f"Resume: `every_seconds` must be above 0 seconds, or None; it is {every_seconds!r}.")
+        self.file = StateFile(path)
+        self.path, self.every_steps, self.every_seconds = self.file.path, every_steps, every_seconds
         self.history = {}
+        self._saved_at, self._cost = None, 0.0
         self.interrupted = False
 
     # What `fit` asks before it starts.
@@ -71,14 +83,26 @@ class Resume(keras.callbacks.Callback):
         self._about.update(seed=model.seed, shuffle=feed.shuffled)
         self._entered = feed.resumable
         self._place, self._metrics, self._draws, self.history = (0, 0), None, None, {}
-        if self.every_steps is not None and not self._entered:
+        if not self._entered and (self.every_steps is not None or self.every_seconds is not None):
+            name = "every_seconds" if self.every_steps is None else "every_steps"
             raise ValueError(
-                "Resume: a stream can't be entered in the middle of an epoch: leave `every_steps` out, and it is saved "
+                f"Resume: a stream can't be entered in the middle of an epoch: leave `{name}` out, and it is saved "
                 "after each epoch; or give arrays."
             )
         self._several = backend.processes_of(model)[0] > 1
-        found = together(model, f"Resume: reading {self.path}", lambda: self._read(model))
-        _check_one_place(model, self.path, *(found[:2] if found else (None, ())))
+        if self._several and self.every_seconds is not None:
+            raise ValueError(
+                "Resume: several processes save at one batch, and the clock of each would choose another: give "
+                "`every_steps` instead of `every_seconds`."
+            )
+        # One process keeps other runs out, until `during_run` ends.
+        together(model, f"Resume: opening {self.path}", self.file.acquire if writes(model) else lambda: None)
+        try:
+            found = together(model, f"Resume: reading {self.path}", lambda: self._read(model))
+            _check_one_place(model, self.path, *(found[:2] if found else (None, ())))
+        except BaseException:
+            self.file.release()
+            raise
         if found is None:
             return None
         about, state, self._draws = found
@@ -89,33 +113,44 @@ class Resume(keras.callbacks.Callback):
         return self._place
 
     def _read(self, model):
-        """`(about, state, draws)` of the file; None where there is none."""
-        if not self.path.exists():
+        """`(about, state, draws)` of the last state that is whole; None where there is none."""
+        found = self.file.read()
+        if found is None:
             return None
-        with np.load(self.path) as file:
-            about = json.loads(str(file["about"]))
-            self._check(about, model)
-            state = [file[str(number)] for number in range(len(about["state"]))]
-            return about, state, file["draws"] if "draws" in file.files else None
+        about, arrays, path = found
+        self._check(about, model, path)
+        return about, [arrays[str(number)] for number in range(len(about["state"]))], arrays.get("draws")
 
-    def _check(self, about, model):
+    def _check(self, about, model, path):
         found = {name: about.get(name) for name in self._about}
         if found != self._about or about["state"] != _spec(model):
             differs = [f"{name} {found[name]}, now {now}" for name, now in self._about.items() if found[name] != now]
             raise ValueError(
-                f"Resume: {self.path} is of another run ({'; '.join(differs) or 'its variables have other shapes'}): "
+                f"Resume: {path} is of another run ({'; '.join(differs) or 'its variables have other shapes'}): "
                 "set the run up as it was, or name another file to begin anew."
             )
         if about["place"][1] and not self._entered:
             raise ValueError(
-                f"Resume: {self.path} lies within an epoch, and a stream can't be entered there: give the arrays that "
+                f"Resume: {path} lies within an epoch, and a stream can't be entered there: give the arrays that "
                 "the run began with."
             )
 
     @contextlib.contextmanager
     def during_run(self):
-        """Catches Ctrl-C between two batches: within one, torch would be left with half a step."""
+        """Catches Ctrl-C between two batches: within one, torch would be left with half a step. Other runs are kept out
+        until the end."""
         self.interrupted = False
+        self._saved_at = time.monotonic()
+        try:
+            with self._caught():
+                yield
+                if self.interrupted:  # after the last epoch was saved
+                    raise KeyboardInterrupt
+        finally:
+            self.file.release()
+
+    @contextlib.contextmanager
+    def _caught(self):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -128,8 +163,6 @@ class Resume(keras.callbacks.Callback):
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield
-            if self.interrupted:  # after the last epoch was saved
-                raise KeyboardInterrupt
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -158,6 +191,7 @@ class Resume(keras.callbacks.Callback):
         if self._about["steps"]:  # with steps_per_execution the last call may count past the end
             self._done = min(self._done, self._about["steps"])
         due = self.every_steps is not None and self._done // self.every_steps > before // self.every_steps
+        due = due or self._is_time()
         whole = self._done == self._about["steps"]  # the end of the epoch saves it, with its logs
         stop = not whole and self._stops(due)
         if self._entered and not whole and (due or stop):
@@ -165,6 +199,11 @@ class Resume(keras.callbacks.Callback):
             self._save(self._epoch, self._done)
         if stop:
             raise KeyboardInterrupt
+
+    def _is_time(self):
+        if self.every_seconds is None:
+            return False
+        return time.monotonic() - self._saved_at >= max(self.every_seconds, self._cost / _SHARE)
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
@@ -180,24 +219,17 @@ class Resume(keras.callbacks.Callback):
         return saved and any_process(self.model, self.interrupted)
 
     def _save(self, epoch, batch):
-        model = self.model
+        start, model = time.monotonic(), self.model
         about = {**self._about, "place": [epoch, batch], "state": _spec(model), "history": self.history}
         arrays = {str(number): _array(variable) for number, variable in enumerate(_variables(model))}
         draws = backend.get_rng_state()
         if draws is not None:
             arrays["draws"] = draws
         # All processes have met to read the state, and one writes it.
-        write = functools.partial(self._write, about, arrays) if writes(model) else lambda: None
+        write = functools.partial(self.file.write, about, arrays) if writes(model) else lambda: None
         together(model, f"Resume: writing {self.path}", write)
-
-    def _write(self, about, arrays):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(self.path.name + ".unfinished")
-        with open(unfinished, "wb") as file:
-            np.savez(file, about=json.dumps(about), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, self.path)
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
 
 
 def _check_one_place(model, path, about, state):

@@ -24,7 +24,8 @@ from keras_ssl.cli.flags import (
     method_class,
     new_flags,
 )
-from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted, read_json, write_json
+from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted
+from keras_ssl.files import load_model, read_json, save_model, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
@@ -76,6 +77,14 @@ def run(settings, folder, options):
     experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
     for method in methods.values():  # whatever can be refused, before anything is written
         experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))
+    with folder.in_use():
+        return _compared(methods, data, held_out, settings, folder)
+
+
+def _compared(methods, data, held_out, settings, folder):
+    """Trains what is not there yet, and writes all files of the folder."""
+    from keras_ssl.cli import experiment
+
     _prepare(folder, settings)
     backbones, done = {}, {}
     for name, method in methods.items():
@@ -100,7 +109,6 @@ def run(settings, folder, options):
 def _prepare(folder, settings):
     from keras_ssl.cli import experiment
 
-    folder.path.mkdir(parents=True, exist_ok=True)
     if settings.overwrite:  # nothing of another budget stays to be taken for this one's
         for name in experiment.methods():
             folder.result(name).unlink(missing_ok=True)
@@ -109,15 +117,13 @@ def _prepare(folder, settings):
 
 def _trained(name, method, data, settings, folder):
     """`(untrained backbone, trained backbone, result)`; from the folder if it is there already."""
-    import keras
-
     from keras_ssl.cli import experiment
 
     result_file, path = folder.result(name), folder.backbone(name)
     model, untrained, chosen = experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))
     if result_file.exists() and path.exists():
         print(f"{name}: done before")
-        return untrained, keras.models.load_model(path), read_json(result_file)
+        return untrained, load_model(path), read_json(result_file)
     if settings.epochs is None:
         epochs = _epochs_in(settings.seconds or 60.0, method, data, settings)
         model, untrained, chosen = experiment.begin(method, data, _with_epochs(settings, epochs))
@@ -131,7 +137,7 @@ def _trained(name, method, data, settings, folder):
         "history": history,
         "recipe": chosen.config,
     }
-    model.backbone.save(path)
+    save_model(model.backbone, path)
     write_json(result_file, result)
     return untrained, model.backbone, result
 

@@ -16,6 +16,7 @@ from absl import flags
 
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone
+from keras_ssl.files import replacing
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -62,8 +63,8 @@ def run(settings, used, output):
     arrays = {name: np.concatenate(parts) for name, parts in arrays.items()}
     if loaded.train.class_names:
         arrays["class_names"] = np.array(loaded.train.class_names)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(output, **arrays)
+    with replacing(output) as temporary:
+        np.savez(temporary, **arrays)
     rows, width = arrays["features"].shape
     print(f"\n{rows:,} rows of {width} features: {output}")
     if settings.projector:

@@ -11,6 +11,7 @@ from absl import flags
 
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone
+from keras_ssl.files import replacing
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -52,7 +53,7 @@ def _by_layer(used, data, held_out, plot):
     print(f"\nAccuracy of a linear probe on {held_out}, by layer.\n")
     print(efficiency.as_text(*result.as_rows()))
     if plot:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        result.plot().savefig(plot, dpi=160)
+        with replacing(plot) as temporary:
+            result.plot().savefig(temporary, dpi=160)
         print(f"\nplot: {plot}")
     return {"layers": list(result.layers), "accuracies": list(map(float, result.accuracies)), "held_out": held_out}

@@ -1,7 +1,6 @@
 """What commands that train or evaluate share: a model from flags, its training, and the table of accuracies."""
 
 import inspect
-import pathlib
 import warnings
 
 import keras
@@ -15,6 +14,9 @@ from keras_ssl.data.batch import check_source
 from keras_ssl.data.lazy import pictures_of
 from keras_ssl.data.split import sample_evenly, take_rows
 from keras_ssl.evaluate import efficiency
+from keras_ssl.files import load_model
+
+SAVE_SECONDS = 180  # between two states of a run that is saved by time, too
 
 
 def methods():
@@ -29,7 +31,7 @@ def method_by_name(name):
 def backbone_by_name(name, shape):
     """A backbone for images of `(height, width, channels)`."""
     if name.endswith(".keras"):
-        return keras.models.load_model(pathlib.Path(name).expanduser())
+        return load_model(name)
     if name in names.BACKBONES:
         return getattr(keras_ssl.backbones, name)(shape)
     theirs = {
@@ -108,7 +110,7 @@ def fit(model, data, chosen, settings, folder=None):
     """
     looked_at = data.test or data.train
     monitor = callbacks.CollapseMonitor(looked_at, most=min(512, max(2, len(looked_at))))
-    after = [callbacks.Resume(folder.state)] if folder else []
+    after = [callbacks.Resume(folder.state, every_seconds=SAVE_SECONDS)] if folder else []
     if folder and settings.tensorboard:
         after.append(keras.callbacks.TensorBoard(str(folder.tensorboard), write_graph=False))
     history = model.fit(

@@ -21,6 +21,7 @@ from keras_ssl.cli.flags import (
 )
 from keras_ssl.cli.run_folder import RunFolder
 from keras_ssl.cli.trained import TrainedBackbone
+from keras_ssl.files import save_model
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -79,8 +80,7 @@ def run(settings, used, output):
         **how_many,
     )
     class_names = data.train.class_names
-    output.parent.mkdir(parents=True, exist_ok=True)
-    done.classifier.save(output)
+    save_model(done.classifier, output)
     print(
         f"\n{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}\n"
         f"classifier: {output}"

@@ -15,8 +15,9 @@ import numpy as np
 from absl import flags
 
 from keras_ssl.cli.flags import FOLDER_FLAGS, IMAGE_SIZE, check_data, define_folder, folder_options, new_flags
-from keras_ssl.cli.run_folder import RunFolder, read_json
+from keras_ssl.cli.run_folder import RunFolder
 from keras_ssl.cli.trained import TrainedBackbone
+from keras_ssl.files import read_json
 
 FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)

@@ -28,7 +28,8 @@ from keras_ssl.cli.flags import (
     method_class,
     new_flags,
 )
-from keras_ssl.cli.run_folder import Interrupted, RunFolder, write_json
+from keras_ssl.cli.run_folder import Interrupted, RunFolder
+from keras_ssl.files import save_model, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
@@ -81,11 +82,11 @@ def _take_settings_of_resumed(settings):
     if settings.resume is None:
         return
     folder = RunFolder.existing(settings.resume, "--resume")
-    if not folder.state.exists():
+    if not folder.has_state():
         done = folder.backbone.exists()
         raise FileNotFoundError(
             f"--resume={folder}: there is no {folder.state.name} in it; "
-            + ("the run is finished." if done else "it was interrupted before its first epoch: start it again.")
+            + ("the run is finished." if done else "it was interrupted before its first state was saved: start again.")
         )
     kept = folder.settings
     for flag in settings.get_flags_for_module(__name__):
@@ -141,10 +142,8 @@ def _replicas(settings):
 
 
 def _pretrain(settings, folder, options):
-    from keras_ssl import report
     from keras_ssl.cli import experiment
-    from keras_ssl.data.split import describe, hold_out
-    from keras_ssl.evaluate import projector
+    from keras_ssl.data.split import hold_out
 
     method = experiment.method_by_name(settings.method)
     loaded = experiment.load(settings.data, options)
@@ -153,9 +152,18 @@ def _pretrain(settings, folder, options):
     if settings.resume:
         folder.check_same_images(data)
     model, untrained, recipe = experiment.begin(method, data, settings)
-    backbone, shape = model.backbone, data.train.images.shape
+    with folder.in_use():
+        return _trained(settings, folder, model, untrained, recipe, data, held_out)
 
-    folder.path.mkdir(parents=True, exist_ok=True)
+
+def _trained(settings, folder, model, untrained, recipe, data, held_out):
+    """Trains, and writes all files of the run."""
+    from keras_ssl import report
+    from keras_ssl.cli import experiment
+    from keras_ssl.data.split import describe
+    from keras_ssl.evaluate import projector
+
+    backbone, shape = model.backbone, data.train.images.shape
     if settings.resume is None:
         folder.clear()
         write_json(folder.settings_file, _settings(settings, data, held_out, backbone, recipe))
@@ -170,15 +178,15 @@ def _pretrain(settings, folder, options):
         history, alarms = experiment.fit(model, data, recipe, settings, folder)
     except KeyboardInterrupt:
         kept = f"what was trained is kept. Continue with keras-ssl pretrain --resume={folder}"
-        raise Interrupted(f"stopped; {kept if folder.state.exists() else 'nothing was trained yet.'}") from None
+        raise Interrupted(f"stopped; {kept if folder.has_state() else 'nothing was trained yet.'}") from None
     # What can't be made again is on disk before anything else can fail.
-    model.save(folder.model)
-    backbone.save(folder.backbone)
+    save_model(model, folder.model)
+    save_model(backbone, folder.backbone)
     folder.write_left_out(data)
     write_json(folder.history, history)
     if alarms:
         write_json(folder.alarms, alarms)
-    folder.state.unlink(missing_ok=True)
+    folder.remove_state()
 
     before = "backbone before" if settings.backbone.endswith(".keras") else "untrained backbone"
     table = experiment.table(data, {before: untrained, "trained backbone": backbone}, settings.seed)

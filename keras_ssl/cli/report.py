@@ -12,7 +12,8 @@ import types
 from absl import flags
 
 from keras_ssl.cli.flags import check_data, folder_options, new_flags
-from keras_ssl.cli.run_folder import RunFolder, read_json
+from keras_ssl.cli.run_folder import RunFolder
+from keras_ssl.files import load_model, read_json
 
 FLAGS, _define = new_flags(__name__)
 flags.DEFINE_string("run", None, "A run folder of keras-ssl pretrain.", **_define)
@@ -30,14 +31,12 @@ def check(settings):
 
 
 def run(settings, folder):
-    import keras
-
     from keras_ssl import report
     from keras_ssl.cli import experiment
     from keras_ssl.data.split import hold_out
 
     about = folder.settings
-    model = keras.models.load_model(folder.model)
+    model = load_model(folder.model)
     loaded = experiment.load(settings.data or about["data"], folder_options(types.SimpleNamespace(), about))
     data, held_out = hold_out(loaded, about["seed"])
     folder.check_same_images(data)

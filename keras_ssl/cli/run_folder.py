@@ -1,21 +1,16 @@
 """The folders that commands write, and the names of the files in them, which stand nowhere else."""
 
+import contextlib
 import csv
-import json
+import io
 import pathlib
 import shutil
+
+from keras_ssl.files import Lock, read_json, remove_unfinished, write_text
 
 
 class Interrupted(Exception):
     """Ctrl-C, with a message: what is kept in the folder, and how to continue."""
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path, content):
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 class _Folder:
@@ -34,6 +29,13 @@ class _Folder:
         folders = (pathlib.Path("runs") / f"{what}-{source}-{number}" for number in range(1, 10_000))
         return cls(next(folder for folder in folders if not folder.exists()))
 
+    @contextlib.contextmanager
+    def in_use(self):
+        """Keeps other runs from writing into the folder; removes what killed ones left half written."""
+        with Lock(self.path / ".lock", f"The folder {self}"):
+            remove_unfinished(self.path)
+            yield
+
     @property
     def settings(self):
         """What the run was started with, a dict."""
@@ -46,7 +48,8 @@ class RunFolder(_Folder):
     Attributes:
         path: of the folder.
         settings_file: what the run was started with, written before the first step.
-        state: the state from which a run that was interrupted continues; there only while it trains.
+        state, previous_state: the last two states from which a run that was interrupted continues; there only while
+            it trains.
         model, backbone: the trained method, and its backbone as plain Keras.
         history, alarms, table: metrics per epoch, sentences of the collapse monitor, accuracies after training.
         report: the page about the run.
@@ -58,6 +61,7 @@ class RunFolder(_Folder):
     def __init__(self, path):
         super().__init__(path)
         self.state = self.path / "state.npz"
+        self.previous_state = self.path / "state.npz.previous"
         self.model = self.path / "model.keras"
         self.backbone = self.path / "backbone.keras"
         self.history = self.path / "history.json"
@@ -95,16 +99,24 @@ class RunFolder(_Folder):
         """Refuses a run that was interrupted before it wrote a file: `model` or `backbone`."""
         if file.is_file():
             return
-        if self.state.exists():
+        if self.has_state():
             way = f"The run was interrupted: continue it with keras-ssl pretrain --resume={self}."
         else:
             way = "Name the folder of a finished run, or a file with --backbone."
         raise FileNotFoundError(f"There is no {file}. {way}")
 
+    def has_state(self):
+        """Whether a run was interrupted here, and can be continued."""
+        return self.state.exists() or self.previous_state.exists()
+
+    def remove_state(self):
+        for file in (self.previous_state, self.state):
+            file.unlink(missing_ok=True)
+
     def clear(self):
         """Removes what another run left here, so that none of it is taken for the next run's."""
-        files = (self.state, self.model, self.backbone, self.alarms, self.history, self.table, self.report)
-        files += (self.left_out,)
+        self.remove_state()
+        files = (self.model, self.backbone, self.alarms, self.history, self.table, self.report, self.left_out)
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
@@ -116,8 +128,10 @@ class RunFolder(_Folder):
         broken = {path: reason for files in pictures_of(data.train.images) for path, reason in files.broken.items()}
         rows = [*data.left_out, *broken.items()]
         if rows:
-            with open(self.left_out, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerows([("file", "reason"), *((str(path), reason) for path, reason in rows)])
+            rows = [("file", "reason"), *((str(path), reason) for path, reason in rows)]
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows(rows)
+            write_text(self.left_out, text.getvalue(), errors="surrogateescape")
 
     def check_same_images(self, data):
         """Refuses images that are not those of the run, because its held-out images can't be told among others.

@@ -15,6 +15,7 @@ from absl import flags
 
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone, fitting
+from keras_ssl.files import replacing
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -91,8 +92,8 @@ def _search(settings, used, features, images, paths, queries, output):
             print(f"  {value:.3f}  {paths[row]}")
     if output:
         figure = plots.neighbors(features, images.only(others), np.stack(queries), asked, count=settings.k)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output, dpi=160)
+        with replacing(output) as temporary:
+            figure.savefig(temporary, dpi=160)
         print(f"\npicture: {output}")
     return {"found": found}
 
@@ -113,8 +114,8 @@ def _copies(features, images, paths, threshold, output):
     if output and groups:
         from keras_ssl.evaluate import plots
 
-        output.parent.mkdir(parents=True, exist_ok=True)
-        plots.groups(images, groups[:12]).savefig(output, dpi=160)
+        with replacing(output) as temporary:
+            plots.groups(images, groups[:12]).savefig(temporary, dpi=160)
         print(f"\npicture: {output}")
     return {"threshold": threshold, "groups": [[str(paths[row]) for row in group] for group in groups]}
 

@@ -5,6 +5,7 @@ import pathlib
 from keras_ssl import names
 from keras_ssl.cli.flags import check_data, folder_options
 from keras_ssl.cli.run_folder import RunFolder
+from keras_ssl.files import load_model
 
 
 class TrainedBackbone:
@@ -54,9 +55,7 @@ class TrainedBackbone:
 
     def load(self):
         """Loads the backbone."""
-        import keras
-
-        loaded = keras.models.load_model(self.path)
+        loaded = load_model(self.path)
         self.backbone = getattr(loaded, "backbone", loaded)  # the file may be one of a method
         return self
 

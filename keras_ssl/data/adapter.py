@@ -13,12 +13,12 @@ import numpy as np
 from keras_ssl import backend
 from keras_ssl.data import tf_data
 from keras_ssl.data.arrays import ArrayBatches, adapt_arrays
-from keras_ssl.data.batch import check_batch, check_parts, standard_batch, whole_set
+from keras_ssl.data.batch import check_batch, check_parts, check_rank, standard_batch, whole_set
 from keras_ssl.data.labels import codes_of
 from keras_ssl.data.lazy import LazyArray, pictures_of, take
 from keras_ssl.data.split import Split
 from keras_ssl.data.streams import STEPS_ARGUMENT, adapt_stream, images_alone, is_stream
-from keras_ssl.data.value_range import check_images, check_numbers, concrete
+from keras_ssl.data.value_range import check_images, concrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,20 +147,34 @@ def adapt(x, y, needs, model, batch_size=None, shuffle=False, steps=None, what="
     return Feed(source, model, needs, steps)
 
 
-def images_for_predict(x, value_range, what="x"):
-    """Images for `predict`, in any form, with values looked at: an array, a `LazyArray`, or a stream of batches."""
+def images_for_predict(x, value_range, what="x", rank=None):
+    """Images for `predict`, in any form, with values looked at: an array, a `LazyArray`, or a stream of batches.
+
+    Args:
+        rank: dimensions that the backbone takes, as `Needs.image_rank`.
+    """
     if isinstance(x, Split):
         x = x.images if x.dataset is None else x.dataset
     if isinstance(x, LazyArray):  # files are checked when they are read
         return x
     if isinstance(x, dict) and "image" in x:
         x = x["image"]
+    if isinstance(x, (str, bytes, set, frozenset)):
+        raise TypeError(f"predict: `{what}` is an array (N, height, width, channels), or a stream; it is {x!r}.")
     if is_stream(x):
         return images_alone(x, value_range, what)
+    if isinstance(x, dict) and x:  # the inputs of a backbone that has several
+        return x
     found = concrete(x)
-    check_numbers(found, what)
-    if found is not None and getattr(found, "dtype", None) is not None and found.dtype.kind in "fiub":
+    if (found is None and not hasattr(x, "shape")) or (found is not None and not np.shape(found)):
+        raise TypeError(
+            f"predict: `{what}` is images, an array (N, height, width, channels), or a stream; it is {x!r}."
+        )
+    if found is not None:
+        if not len(found):
+            raise ValueError(f"`{what}` holds no image.")
         check_images(found, value_range, what)
+        check_rank(found.shape, rank, what)
     return x
 
 

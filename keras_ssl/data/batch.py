@@ -47,6 +47,8 @@ def standard_batch(batch):
         if not isinstance(views, (tuple, list)) or len(views) < 2:
             raise ValueError('"views" must be a tuple of two arrays or more, one a view.')
         given["views"] = tuple(views)
+    if given.get("image", given.get("views")) is None:
+        raise ValueError("There are no images: they are None.")
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -81,7 +83,7 @@ def _check_pair(images, labels):
     shape = getattr(labels, "shape", None)
     if shape is None:
         return
-    shape, of_images = tuple(shape), tuple(images.shape)
+    shape, of_images = tuple(shape), tuple(getattr(images, "shape", ()))
     if len(shape) >= 3 or (len(shape) == 2 and len(of_images) == 2 and shape[1:] == of_images[1:] and shape[1] != 1):
         raise ValueError(
             f"A pair of shapes {of_images} and {shape} looks like two views, and Keras would read the second as "
@@ -155,7 +157,7 @@ def check_batch(batch, needs, what=None):
     for name in ("image", "views"):
         for images in keras.tree.flatten(batch.get(name, ())):
             check_source(images, needs.value_range, what or name)
-            _check_rank(images.shape, needs.image_rank, what or name)
+            check_rank(images.shape, needs.image_rank, what or name)
 
 
 def check_source(images, value_range, what):
@@ -169,13 +171,15 @@ def check_source(images, value_range, what):
         check_images(images, value_range, what)
 
 
-def _check_rank(shape, rank, what):
+def check_rank(shape, rank, what):
     if rank is not None and len(shape) == rank - 1:
         raise ValueError(
             f"`{what}`: the shape is {tuple(shape)}, and the backbone takes {rank} dimensions, the batch first and the "
             "channels last. For images without channels write images[..., None]; for a data set that is not batched "
             "dataset.batch(256, drop_remainder=True)."
         )
+    if rank is not None and len(shape) != rank:
+        raise ValueError(f"`{what}`: the shape is {tuple(shape)}, and the backbone takes {rank} dimensions.")
 
 
 def check_parts(batch, needs, what, all_indexed=False):

@@ -253,6 +253,9 @@ def _allow_pixels(most):
         Image.MAX_IMAGE_PIXELS = most
 
 
+_MOST_PIXELS = 2**16  # a side
+
+
 def _size(size):
     if size is None:
         return None
@@ -260,10 +263,12 @@ def _size(size):
         size = size.lower().split("x")
     try:
         pair = tuple(int(side) for side in size) if isinstance(size, (tuple, list)) else (int(size),) * 2
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pair = ()
-    if len(pair) != 2 or min(pair, default=0) < 1:
-        raise ValueError(f"`image_size` is a number of pixels, or (height, width); it is {size!r}.")
+    if len(pair) != 2 or not 1 <= min(pair) <= max(pair) <= _MOST_PIXELS:
+        raise ValueError(
+            f"`image_size` is a number of pixels up to {_MOST_PIXELS:,}, or (height, width); it is {size!r}."
+        )
     return pair
 
 

@@ -18,7 +18,7 @@ FASHION_CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", 
 
 def fashion_mnist_sample():
     """10,000 training and 2,000 test images of Fashion-MNIST."""
-    with np.load(FOLDER / "fashion_mnist_sample.npz") as file:
+    with np.load(FOLDER / "fashion_mnist_sample.npz", allow_pickle=False) as file:
         return Data(*(make_split(file[f"{part}_images"], file[f"{part}_labels"], FASHION_CLASSES) for part in PARTS))
 
 
@@ -29,7 +29,10 @@ def clothes_sample(size=None):
         size: `(height, width)` in pixels; None for the size that is stored.
     """
     splits, decoder = [], Decoder(size or CLOTHES_SIZE, 3)
-    with np.load(FOLDER / "clothes_sample.npz") as file, concurrent.futures.ThreadPoolExecutor(4) as workers:
+    with (
+        np.load(FOLDER / "clothes_sample.npz", allow_pickle=False) as file,
+        concurrent.futures.ThreadPoolExecutor(4) as workers,
+    ):
         classes = file["class_names"].tolist()
         for part in PARTS:
             content = file[f"{part}_pictures"].tobytes()

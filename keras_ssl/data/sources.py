@@ -4,6 +4,7 @@
 `keras.datasets` fetches by itself.
 """
 
+import contextlib
 import difflib
 import gzip
 import pathlib
@@ -148,7 +149,9 @@ def _load_known(name, image_size):
 
 def _load_file(path):
     if path.suffix == ".npy":
-        return Data(make_split(np.load(path, mmap_mode="r")))
+        with _named(path):
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Data(make_split(images))
     if path.suffix == ".npz":
         return _load_npz(path)
     if "ubyte" in path.name:
@@ -157,7 +160,9 @@ def _load_file(path):
 
 
 def _load_npz(path):
-    with np.load(path) as file:
+    with _named(path):
+        opened = np.load(path, allow_pickle=False)
+    with opened as file:
         names = set(file.files)
         for images, labels in (("x_{}", "y_{}"), ("{}_images", "{}_labels")):
             if images.format("train") in names:
@@ -165,10 +170,13 @@ def _load_npz(path):
                 for word, part in SPLITS.items():
                     if images.format(word) in names and part not in parts:
                         known = labels.format(word)
-                        parts[part] = file[images.format(word)], file[known] if known in names else None
+                        with _named(path):
+                            parts[part] = file[images.format(word)], file[known] if known in names else None
                 return make_splits(parts)
         if "images" in names:
-            return Data(make_split(file["images"], file["labels"] if "labels" in names else None))
+            with _named(path):
+                arrays = file["images"], file["labels"] if "labels" in names else None
+            return Data(make_split(*arrays))
     raise ValueError(f'{path} holds {sorted(names)}; name the arrays "images" and "labels", or "x_train", "y_train" ….')
 
 
@@ -188,9 +196,23 @@ def _load_idx_folder(path):
 def _read_idx(path):
     content = path.read_bytes()
     if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    zeros, kind, rank = content[:2], content[2], content[3]
-    if zeros != b"\0\0" or kind != 8:
+        with _named(path):
+            content = gzip.decompress(content)
+    if content[:3] != b"\0\0\x08" or len(content) < 4:
         raise ValueError(f"{path} is not an IDX file of bytes.")
-    shape = np.frombuffer(content, ">i4", rank, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    rank = content[3]
+    with _named(path):
+        shape = np.frombuffer(content, ">i4", rank, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Names the file in what numpy and decompressors make of one that is damaged, or that holds Python objects."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{path} can't be read: {reason_of(error)}. It is damaged, or holds Python objects, which could run code "
+            "and are not loaded: save the images as an array of numbers."
+        ) from error

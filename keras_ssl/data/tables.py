@@ -100,6 +100,11 @@ def _rows(source, name):
         if not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in source):
             raise ValueError("`labels` as a list holds pairs, (file, label), one a picture.")
         return list(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "`labels` is the path of a CSV file, a dict of file to label, a list of (file, label), or a DataFrame; "
+            f"it is a {type(source).__name__}."
+        )
     path = pathlib.Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"`labels`: there is no file {path}.")

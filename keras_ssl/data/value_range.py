@@ -39,6 +39,8 @@ def check_images(images, value_range, what="images"):
         what: the argument that they were given as.
     """
     check_numbers(images, what)
+    if 0 in images.shape[1:]:
+        raise ValueError(f"`{what}` have the shape {tuple(images.shape)}, with a side of 0: there is nothing in them.")
     check_channels_last(images.shape, what)
     if not np.size(images):
         return
@@ -59,7 +61,8 @@ def check_images(images, value_range, what="images"):
 
 def check_numbers(images, what="images"):
     """Raises `ValueError` for an array of Python objects or words, such as numpy makes of images of several sizes."""
-    if getattr(getattr(images, "dtype", None), "kind", "") in ("O", "S", "U"):
+    kind = getattr(getattr(images, "dtype", None), "kind", "f")
+    if kind not in "fiubV":  # V: bfloat16, which numpy has no letter for
         raise ValueError(NO_NUMBERS.format(what=what, dtype=images.dtype, shape=tuple(images.shape)))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import backbones, backend
-from keras_ssl.data.batch import check_source, standard_batch
+from keras_ssl.data.batch import check_rank, check_source, standard_batch
 from keras_ssl.data.labels import MISSING, flat_labels, is_missing
 from keras_ssl.data.split import Split
 from keras_ssl.data.value_range import check_images
@@ -34,9 +34,15 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
         images = images.images if images.dataset is None else images.dataset
     value_range = value_range or backbones.value_range(model)
     network = feature_network(model, layer, grid)
+    if isinstance(images, (str, bytes, set, frozenset)) or images is None:
+        raise TypeError(
+            f"extract_features: `images` is an array (N, height, width, channels), or a stream; it is {images!r}."
+        )
     if not hasattr(images, "shape"):
         return _of_stream(network, images, value_range)
     check_source(images, value_range, "images")
+    shape = backbones.input_shape(getattr(model, "backbone", model))
+    check_rank(images.shape, len(shape) if shape else None, "images")
     return run(network, images, batch_size, verbose)
 
 

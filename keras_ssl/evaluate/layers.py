@@ -14,6 +14,7 @@ from keras_ssl.evaluate.features import feature_network, run
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_labels, labeled_images
 from keras_ssl.evaluate.linear import linear_probe
+from keras_ssl.evaluate.plots.style import shortened
 
 _MOST = 12
 
@@ -61,7 +62,7 @@ class LayerProbes:
             ha="center",
         )
         axes.margins(y=0.2)
-        axes.set_xticks(places, self.layers, rotation=35, ha="right", fontsize=8)
+        axes.set_xticks(places, [shortened(layer, 2.0) for layer in self.layers], rotation=35, ha="right", fontsize=8)
         axes.set_ylabel(f"accuracy of the {'linear' if self.probe == 'linear' else 'kNN'} probe", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)

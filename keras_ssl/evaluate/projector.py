@@ -5,6 +5,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from keras_ssl import files
+
 
 def write(folder, features, names=None, images=None, value_range=(0, 255), side=32):
     """Writes features that `tensorboard --logdir=FOLDER` shows in its projector.
@@ -21,26 +23,29 @@ def write(folder, features, names=None, images=None, value_range=(0, 255), side=
         The paths that were written.
     """
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     features = np.asarray(features, "float32")
+    if features.ndim != 2:
+        raise ValueError(f"projector: `features` is (n, d); its shape is {features.shape}.")
     for what, rows in (("names", names), ("images", images)):
         if rows is not None and len(rows) != len(features):
             raise ValueError(f"projector: there are {len(features)} features and {len(rows)} {what}: give one per row.")
     written = [folder / "features.tsv"]
-    np.savetxt(written[0], features, fmt="%.6g", delimiter="\t")
+    with files.replacing(written[0]) as temporary:
+        np.savetxt(temporary, features, fmt="%.6g", delimiter="\t")
     config = ["embeddings {", '  tensor_name: "features"', '  tensor_path: "features.tsv"']
     if names is not None:
         written.append(folder / "names.tsv")
         # One column has no header, says the projector; a tab or a line's end in a name would make another row of it.
-        written[-1].write_text("".join(" ".join(str(name).split()) + "\n" for name in names), encoding="utf-8")
+        files.write_text(written[-1], "".join(" ".join(str(name).split()) + "\n" for name in names), errors="replace")
         config.append('  metadata_path: "names.tsv"')
     if images is not None:
         written.append(folder / "thumbnails.png")
-        _sprite(np.asarray(images), value_range, side).save(written[-1])
+        with files.replacing(written[-1]) as temporary:
+            _sprite(np.asarray(images), value_range, side).save(temporary)
         size = f"single_image_dim: {side}\n    single_image_dim: {side}"
         config.append(f'  sprite {{\n    image_path: "thumbnails.png"\n    {size}\n  }}')
     written.append(folder / "projector_config.pbtxt")
-    written[-1].write_text("\n".join([*config, "}"]) + "\n", encoding="utf-8")
+    files.write_text(written[-1], "\n".join([*config, "}"]) + "\n")
     return written
 
 

@@ -4,6 +4,8 @@ import base64
 import html
 import io
 
+from keras_ssl import files
+
 # Wide pictures are for pages of this width; on narrower ones their narrow twins take their place.
 WIDE, NARROW = 9.3, 3.7  # inches, 96 pixels each
 _STYLE = """
@@ -120,5 +122,4 @@ class HtmlPage:
         )
 
     def save(self, path):
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(self.html())
+        files.write_text(path, self.html(), errors="replace")  # a file's name need not be valid text

@@ -96,7 +96,6 @@ def write(path, model, data, *, history=None, table=None, run=None, held_out=Non
         pictures.cross_correlation,
     ):
         picture(page, shown)
-    path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
     return path
 

@@ -232,7 +232,7 @@ def write_run(path, run):
 
 def read_run(path):
     """The `TrainedRun` of a file, without its model."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     history = {name.removeprefix("history/"): array for name, array in arrays.items() if name.startswith("history/")}
     return TrainedRun(None, history, [array for name, array in arrays.items() if name.startswith("weights/")])
@@ -240,7 +240,7 @@ def read_run(path):
 
 def read_arrays(path):
     """The arrays of an `.npz` file, in their order."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return [file[name] for name in file.files]
 
 

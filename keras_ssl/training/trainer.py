@@ -128,6 +128,9 @@ class Trainer(keras.Model):
             Keras' `History`.
         """
         self._check_can_run("fit", class_weight=class_weight, sample_weight=sample_weight)
+        for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+            if not isinstance(number, (int, np.integer)):
+                raise TypeError(f"fit: `{name}` is a whole number; it is {number!r}.")
         if validation_split:
             if validation_data is not None:
                 raise ValueError("fit: give `validation_data` or `validation_split`, not both.")
@@ -195,7 +198,7 @@ class Trainer(keras.Model):
                 "predict: Keras can't collect outputs that lie in several processes. Use keras_ssl.evaluate."
                 "extract_features(model, images), which computes them in each process by itself."
             )
-        x = adapter.images_for_predict(x, self.value_range)
+        x = adapter.images_for_predict(x, self.value_range, rank=self.needs().image_rank)
         if isinstance(x, LazyArray):  # as many pictures in memory as fill a few batches
             some = 16 * (batch_size or 32)
             parts = [x[start : start + some] for start in range(0, len(x), some)]
@@ -220,7 +223,7 @@ class Trainer(keras.Model):
 
     def predict_on_batch(self, x):
         """The backbone's features of one batch of images; as Keras' own."""
-        return super().predict_on_batch(adapter.images_for_predict(x, self.value_range))
+        return super().predict_on_batch(adapter.images_for_predict(x, self.value_range, rank=self.needs().image_rank))
 
     # On the way into `fit`.
 

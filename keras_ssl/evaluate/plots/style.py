@@ -33,13 +33,13 @@ def displayable(picture, value_range):
 
 def words_of(name):
     """The name of a metric as words: "val_knn_accuracy" is "validation knn accuracy"."""
-    words = name.removeprefix("val_").replace("_", " ")
+    words = name.removeprefix("val_").replace("_", " ").encode("utf-8", "replace").decode().replace("$", r"\$")
     return f"validation {words}" if name.startswith("val_") else words
 
 
 def shortened(name, inches):
     """Cuts a name to a width, and escapes dollar signs, which matplotlib would read as mathematics."""
-    name = shown = str(name)
+    name = shown = str(name).encode("utf-8", "replace").decode()  # the name of a folder need not be valid text
     while len(name) > 1 and text_to_path.get_text_width_height_descent(shown, FONT, False)[0] > inches * 72:
         name = name[:-1]
         shown = f"{name.rstrip()}…"

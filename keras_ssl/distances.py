@@ -7,6 +7,8 @@ all distances between the rows of two arrays, through a matrix product where the
 import keras
 from keras import ops
 
+from keras_ssl.shapes import check_rows, check_width
+
 # Below this share of |a|² + |b|² the difference of float32 products is nothing but rounding, and so is its direction.
 _ROUNDING = 1e-6
 
@@ -70,6 +72,8 @@ def matrix(distance, a, b):
     Returns:
         float32 `(n, m)`.
     """
+    check_rows("matrix", a=a)
+    check_width("matrix", ("a", a), b=b)
     if distance not in (squared, euclidean, cosine, angular, dot_product):
         return ops.cast(distance(a[:, None], b[None]), "float32")
     a, b = _float32(a, b)

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_ssl.shapes import check_rows, shape_of
+
 # In the root of the variance, as the authors' batch normalization has it: a dimension that is the same for all images
 # correlates with nothing, instead of dividing by zero.
 _EPSILON = 1e-5
@@ -60,11 +62,8 @@ def cross_correlation(a, b):
     Returns:
         float32 `(d, d)`; rows are the dimensions of `a`.
     """
-    one, other = tuple(a.shape), tuple(b.shape)
-    differ = any(m is not None and n is not None and m != n for m, n in zip(one, other))
-    if len(one) != 2 or len(other) != 2 or differ:
-        raise ValueError(f"barlow_twins: `a` and `b` must both be (n, d); they are {one} and {other}.")
-    if 1 in (one[0], other[0]):
+    check_rows("barlow_twins", a=a, b=b)
+    if 1 in (shape_of(a)[0], shape_of(b)[0]):
         raise ValueError("barlow_twins: `a` and `b` hold one row, and a correlation is over images: give 2 or more.")
     a, b = _standardized(a), _standardized(b)
     return ops.matmul(ops.transpose(a), b) / ops.cast(ops.shape(a)[0], "float32")

@@ -12,6 +12,7 @@ from keras_ssl import masked
 from keras_ssl.losses.nt_xent import align_views, check_temperature, normalized, other_keys
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.mining import pair_masks
+from keras_ssl.shapes import check_one_a_row, check_rows, check_width
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -114,6 +115,9 @@ def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
     Reference: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, eq. 1.
     """
     check_temperature("info_nce", temperature)
+    check_rows("info_nce", queries=queries, keys=keys)
+    check_width("info_nce", ("queries", queries), negatives=negatives)
+    check_one_a_row("info_nce", ("negatives", negatives), valid=valid)
     queries = normalized(queries)
     positive = ops.sum(queries * normalized(keys), axis=1)
     others = ops.matmul(queries, ops.transpose(normalized(negatives))) / temperature
@@ -190,7 +194,7 @@ def multi_similarity(
 
     Reference: Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 15.
     """
-    keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
+    keys, key_labels = _keys_of("multi_similarity", embeddings, labels, keys, key_labels)
     positive, negative = pair_masks(labels, key_labels, row_offset)
     similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
@@ -207,12 +211,23 @@ def _log_one_plus(logits, counted):
     return ops.softplus(masked.log_sum_exp(logits, counted))
 
 
+def _keys_of(owner, embeddings, labels, keys, key_labels, valid=None):
+    """`(keys, key_labels)`, which are the embeddings and their labels where none are given; refuses what does not go
+    together."""
+    if (keys is None) != (key_labels is None):
+        raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
+    check_rows(owner, embeddings=embeddings)
+    check_one_a_row(owner, ("embeddings", embeddings), labels=labels)
+    keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
+    check_width(owner, ("embeddings", embeddings), keys=keys)
+    check_one_a_row(owner, ("keys", keys), key_labels=key_labels, valid=valid)
+    return keys, key_labels
+
+
 def _among_all(owner, embeddings, labels, temperature, keys, key_labels, row_offset, valid, pairwise=False):
     """log of each key's share in its row's denominator, and which keys are positives."""
     check_temperature(owner, temperature)
-    if (keys is None) != (key_labels is None):
-        raise ValueError(f"{owner}: give `keys` and `key_labels` together.")
-    keys, key_labels = (embeddings, labels) if keys is None else (keys, key_labels)
+    keys, key_labels = _keys_of(owner, embeddings, labels, keys, key_labels, valid)
     positive, negative = pair_masks(labels, key_labels, row_offset)
     if valid is not None:
         held = ops.cast(valid, "bool")[None, :]

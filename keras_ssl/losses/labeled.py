@@ -24,6 +24,7 @@ from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.losses.pairs import check_margin, contrastive, triplet
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.saving import check_function
+from keras_ssl.shapes import check_one_a_row, check_rows
 
 
 class _OfClasses(keras.losses.Loss):
@@ -46,6 +47,8 @@ class _Labeled(_OfClasses):
 
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
+        check_rows(type(self).__name__, y_pred=y_pred)
+        check_one_a_row(type(self).__name__, ("y_pred", y_pred), y_true=y_true)
         first = distribute.row_offset(ops.shape(y_pred)[0])
         return self.rows(y_pred, labels, distribute.gather(y_pred), distribute.gather(labels), first)
 

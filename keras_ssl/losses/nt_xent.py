@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_ssl import backend, masked
 from keras_ssl.distances import normalized
+from keras_ssl.shapes import check_one_a_row, check_rows, check_width
 
 # Below this many similarities the whole matrix is as fast as going by chunks and takes at most 300 MiB with its
 # gradient (measured at 2 x 2048 rows on each backend).
@@ -99,6 +100,13 @@ def align_views(owner, a, b, keys, row_offset, negatives, valid):
         The queries; all rows that they are compared with; of each query, its own row's index and its positive's; which
         rows hold nothing yet, or None.
     """
+    check_rows(owner, a=a, b=b)
+    if keys is not None:
+        check_rows(owner, **{"keys[0]": keys[0], "keys[1]": keys[1]})
+        check_width(owner, ("a", a), **{"keys[0]": keys[0]})
+    if negatives is not None:
+        check_width(owner, ("a", a), negatives=negatives)
+        check_one_a_row(owner, ("negatives", negatives), valid=valid)
     queries = normalized(ops.concatenate([a, b], axis=0))
     if keys is None:
         all_rows, total = queries, ops.shape(a)[0]

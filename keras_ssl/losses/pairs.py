@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_ssl import distances
+from keras_ssl.shapes import check_one_shape, check_rows
 
 
 def contrastive(distance, same, margin=1.0, positive_margin=0.0, square=True):
@@ -21,6 +22,7 @@ def contrastive(distance, same, margin=1.0, positive_margin=0.0, square=True):
     Reference: Hadsell et al., "Dimensionality Reduction by Learning an Invariant Mapping", 2006, eq. 4.
     """
     check_margin("contrastive", margin)
+    check_one_shape("contrastive", distance=distance, same=same)
     distance = ops.cast(distance, "float32")
     near, far = ops.relu(distance - positive_margin), ops.relu(margin - distance)
     if square:
@@ -60,6 +62,7 @@ def cosine(p, z):
 
     Reference: Grill et al., "Bootstrap Your Own Latent", 2020, eq. 2.
     """
+    check_rows("cosine", p=p, z=z)
     return 2.0 * distances.cosine(p, z)
 
 

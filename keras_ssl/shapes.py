@@ -1,0 +1,90 @@
+"""Shapes of embeddings. What does not go together is refused by name: a framework would broadcast it, or speak of
+dimensions that nobody gave."""
+
+import numpy as np
+
+
+def check_rows(owner, **arrays):
+    """Raises `ValueError` unless all are `(n, d)` of one shape, with a row and a column at least.
+
+    A size that is not known when a step is compiled goes with any other.
+
+    Args:
+        owner: of the arguments, for the message.
+        arrays: by the names of the arguments; tensors, arrays or lists.
+    """
+    shapes = _known(arrays)
+    if all(len(shape) == 2 and 0 not in shape for shape in shapes.values()) and _agree(shapes.values()):
+        return
+    every = "must be rows, (n, d)" if len(shapes) == 1 else "must be rows of one shape, (n, d)"
+    raise ValueError(f"{owner}: {_named(shapes)}; {_listed(shapes)} {every}, with one row or more.")
+
+
+def check_width(owner, of, **arrays):
+    """Raises `ValueError` unless all are `(m, d)` with the d of other rows, whatever their number.
+
+    Args:
+        owner: for the message.
+        of: `(name, array)` of the other rows.
+        arrays: by the names of the arguments.
+    """
+    name, rows = of
+    width = (shape_of(rows) or (None,))[-1]
+    for other, shape in _known(arrays).items():
+        if len(shape) != 2 or not _agree([shape[1:], (width,)]):
+            raise ValueError(
+                f"{owner}: `{other}` has the shape {shape}; beside `{name}` it must be rows, (m, {width})."
+            )
+
+
+def check_one_shape(owner, **arrays):
+    """Raises `ValueError` unless all have one shape: (n,) and (n, 1) would give all pairs of rows.
+
+    Args:
+        owner: for the message.
+        arrays: by the names of the arguments.
+    """
+    shapes = _known(arrays)
+    if len({len(shape) for shape in shapes.values()}) > 1 or not _agree(shapes.values()):
+        raise ValueError(f"{owner}: {_named(shapes)}; {_listed(shapes)} must have one shape.")
+
+
+def check_one_a_row(owner, rows, **arrays):
+    """Raises `ValueError` unless all have as many first entries as there are rows.
+
+    Args:
+        owner: for the message.
+        rows: `(name, array)`.
+        arrays: by the names of the arguments; None is let through.
+    """
+    name, array = rows
+    of_rows = shape_of(array)
+    for other, shape in _known({key: values for key, values in arrays.items() if values is not None}).items():
+        if of_rows is not None and (not shape or not _agree([of_rows[:1], shape[:1]])):
+            raise ValueError(f"{owner}: `{other}` has the shape {shape}, and `{name}` {of_rows}: give one a row.")
+
+
+def shape_of(array):
+    """The shape of a tensor, an array or a list, as a tuple, with None for a size that is not known yet; None where not
+    even the number of axes is known."""
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        return tuple(np.shape(array))
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def _known(arrays):
+    shapes = {name: shape_of(array) for name, array in arrays.items()}
+    return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def _agree(shapes):
+    return all(len({size for size in sizes if size is not None}) < 2 for sizes in zip(*shapes))
+
+
+def _named(shapes):
+    return ", ".join(f"`{name}` has the shape {shape}" for name, shape in shapes.items())
+
+
+def _listed(shapes):
+    return "it" if len(shapes) == 1 else "they"

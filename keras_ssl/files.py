@@ -139,7 +139,9 @@ def read_json(path):
 
 def save_model(model, path):
     """Saves a Keras model as a `.keras` file, with a checksum; any Keras loads it."""
-    with replacing(path, sealed=True) as temporary:
+    from keras_ssl.keras_compat import saved_for_any_backend
+
+    with replacing(path, sealed=True) as temporary, saved_for_any_backend(model):
         model.save(temporary)
 
 

@@ -22,6 +22,37 @@ def variable_index(optimizer, variable):
     return optimizer._get_variable_index(variable)
 
 
+def of_any_backend(config):
+    """A serialized optimizer, or a structure that holds one, that can be loaded on each backend.
+
+    On torch Keras writes the module of a class of its own, `keras.src.backend.torch.optimizers.torch_sgd`: where there
+    is no torch such a file can't be loaded, and on another backend it gives an optimizer of torch.
+    """
+    if isinstance(config, dict):
+        config = {name: of_any_backend(value) for name, value in config.items()}
+        module, name = config.get("module"), config.get("class_name")
+        if (
+            isinstance(module, str)
+            and module.startswith("keras.src.backend.")
+            and hasattr(keras.optimizers, name or "")
+        ):
+            config.update(module="keras.optimizers", registered_name=None)
+    elif isinstance(config, (list, tuple)):
+        config = type(config)(of_any_backend(value) for value in config)
+    return config
+
+
+@contextlib.contextmanager
+def saved_for_any_backend(model):
+    """Within it, `model.save` writes an optimizer that can be loaded on each backend."""
+    config = of_any_backend(model.get_compile_config() if model.compiled else {})
+    model.get_compile_config = lambda: config
+    try:
+        yield
+    finally:
+        del model.get_compile_config
+
+
 def is_tf_dataset(source):
     """Whether an object is a `tf.data.Dataset`, told without importing TensorFlow.
 

@@ -9,7 +9,7 @@ from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
 from keras_ssl.data import adapter
 from keras_ssl.data.batch import image_shape, standard_batch
-from keras_ssl.keras_compat import single_call
+from keras_ssl.keras_compat import of_any_backend, single_call
 from keras_ssl.training import step as steps
 from keras_ssl.training.trainer import Trainer
 
@@ -341,10 +341,10 @@ class SelfSupervisedModel(Trainer):
         return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
     def get_compile_config(self):
-        return keras.saving.serialize_keras_object(self._compiled_with) if self.compiled else {}
+        return of_any_backend(keras.saving.serialize_keras_object(self._compiled_with)) if self.compiled else {}
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.compile(**keras.saving.deserialize_keras_object(of_any_backend(config)))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -1,11 +1,15 @@
 """What Keras does not publish and this library needs: each test tells when Keras changes it."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
+from conftest import tiny_backbone
 from keras import ops
 
-from keras_ssl import keras_compat
+import keras_ssl
+from keras_ssl import files, keras_compat
 
 BACKEND = keras.backend.backend()
 
@@ -120,3 +124,33 @@ def test_strategies_number_their_collective_operations_from_a_key_of_their_class
     import tensorflow as tf
 
     assert isinstance(tf.distribute.MirroredStrategy._collective_key_base, int)
+
+
+def test_an_optimizer_is_saved_for_every_backend(tmp_path):
+    """A model that is saved on torch must load where there is no torch."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1), "mse")
+    files.save_model(model, tmp_path / "plain.keras")
+    method = keras_ssl.SimCLR(tiny_backbone())
+    method.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    method.save(tmp_path / "method.keras")
+    for name, optimizer in (("plain", "AdamW"), ("method", "SGD")):
+        with zipfile.ZipFile(tmp_path / f"{name}.keras") as file:
+            text = file.read("config.json").decode()
+        assert "keras.src.backend" not in text
+        assert f'"module": "keras.optimizers", "class_name": "{optimizer}"' in text
+    assert keras.models.load_model(tmp_path / "plain.keras").optimizer.weight_decay == 0.1
+    # As versions before wrote it on torch.
+    old = {**method.get_compile_config()}
+    of_torch = {"module": "keras.src.backend.torch.optimizers.torch_sgd", "registered_name": "SGD"}
+    old["optimizer"] = {**old["optimizer"], **of_torch}
+    again = keras_ssl.SimCLR(tiny_backbone())
+    again.compile_from_config(old)
+    assert type(again.optimizer) is type(method.optimizer)
+
+
+def test_keras_still_names_a_class_of_torch():
+    """Where this fails, `of_any_backend` is no longer needed."""
+    if keras.backend.backend() != "torch":
+        return
+    assert "keras.src.backend.torch" in keras.saving.serialize_keras_object(keras.optimizers.SGD())["module"]

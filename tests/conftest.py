@@ -43,7 +43,8 @@ def seeded():
 def few_operations(request, monkeypatch):
     """Where a method is given no views, it takes two flips, and not its paper's policy: that is traced and compiled
     anew for each model, longer than all else of most tests. Policies are tested by themselves in test_augment.py, and
-    with methods by tests that are marked `papers_views`, by the contract and by the README's first line."""
+    with methods by tests that are marked `papers_views`, by the contract and by the README's first line. What a fixture
+    of the session trains has the papers' views, too: it is made before this."""
     if request.node.get_closest_marker("papers_views"):
         return
     from keras_ssl import augment

@@ -112,6 +112,7 @@ def test_the_report_is_one_file_that_opens_offline(run):
 
 
 @pytest.mark.slow
+@pytest.mark.papers_views
 def test_a_run_with_the_same_seed_repeats_and_overwrites_when_told(run, photos, tmp_path, capsys):
     folder = tmp_path / "again"
     shutil.copytree(run[0], folder)

@@ -287,6 +287,7 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(photos, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.papers_views
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, photos, tmp_path, capsys, monkeypatch):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -128,7 +128,8 @@ def test_the_script_of_the_page_trains_and_saves(sample, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "ProcessGroup, 2 replicas in 2 processes: a global batch of 32 images, 16 per replica" in done.stdout
     assert done.stdout.count("replicas") == 1, "one process speaks"
-    assert {path.name for path in tmp_path.iterdir()} == {"train.py", "photos.npz", "state.npz", "model.keras"}
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"train.py", "photos.npz", "state.npz", "state.npz.previous", "model.keras"}
     assert int(keras.ops.convert_to_numpy(keras.models.load_model(tmp_path / "model.keras").step)) == 6
 
 

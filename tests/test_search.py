@@ -58,7 +58,7 @@ def test_in_its_own_collection_a_row_is_not_its_neighbor_and_its_copy_is():
     np.testing.assert_allclose(similarity, -np.sort(-expected, axis=1)[:, :3], atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.integers(1, 40),

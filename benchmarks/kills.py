@@ -35,6 +35,17 @@ EPOCHS, STEPS, BATCH = 4, 6, 16
 METHODS = ("simclr", "byol", "barlowtwins", "triplet", "rotation", "exemplar")
 
 
+def small_backbone():
+    """A network of a few weights with batch normalization and dropout."""
+    import keras
+
+    layers = [keras.layers.Conv2D(width, 3, 2, activation="gelu") for width in (8, 16)]
+    return keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 127.5, -1), *layers]
+        + [keras.layers.BatchNormalization(), keras.layers.Dropout(0.1)]
+    )
+
+
 def make_model(name):
     """A method with all that can be lost: batch normalization, dropout, a queue or a teacher, random views."""
     import keras
@@ -42,12 +53,7 @@ def make_model(name):
     import keras_ssl
 
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Conv2D(width, 3, 2, activation="gelu") for width in (8, 16)]
-    backbone = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 127.5, -1), *layers]
-        + [keras.layers.BatchNormalization(), keras.layers.Dropout(0.1)]
-    )
-    head = keras_ssl.heads.mlp
+    backbone, head = small_backbone(), keras_ssl.heads.mlp
     make = {
         "simclr": lambda: keras_ssl.SimCLR(backbone, projector=head([16, 8]), memory=100, seed=3),
         "byol": lambda: keras_ssl.BYOL(backbone, projector=head([16, 8]), predictor=head([16, 8], name="p"), seed=3),

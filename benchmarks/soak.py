@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from kills import small_backbone
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -37,11 +39,7 @@ def make_model(name):
     import keras_ssl
 
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Conv2D(width, 3, 2, activation="gelu") for width in (8, 16)]
-    backbone = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 127.5, -1), *layers]
-        + [keras.layers.BatchNormalization(), keras.layers.Dropout(0.1)]
-    )
+    backbone = small_backbone()
     if name == "byol":
         model = keras_ssl.BYOL(backbone, projector=keras_ssl.heads.mlp([16, 8]))
     else:

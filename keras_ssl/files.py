@@ -103,6 +103,11 @@ def _keep(path, kept):
         temporary.unlink(missing_ok=True)  # a rename of one file to itself does nothing
 
 
+def previous_of(path):
+    """Where the state before the one in `path` is kept."""
+    return path.with_name(path.name + ".previous")
+
+
 def remove_unfinished(path):
     """Removes what processes that were killed left of files in a folder, or of one file.
 

@@ -45,7 +45,7 @@ def of_any_backend(config):
 @contextlib.contextmanager
 def saved_for_any_backend(model):
     """Within it, `model.save` writes an optimizer that can be loaded on each backend."""
-    config = of_any_backend(model.get_compile_config() if model.compiled else {})
+    config = of_any_backend(model.get_compile_config())
     model.get_compile_config = lambda: config
     try:
         yield

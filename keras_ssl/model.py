@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
-from keras_ssl.augment.layer import checked_range, sides
+from keras_ssl.augment.layer import check_channels_last, checked_range, sides
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
 from keras_ssl.data import adapter
@@ -158,8 +158,7 @@ class SelfSupervisedModel(Trainer):
     # Building.
 
     def build(self, input_shape=None):
-        if keras.config.image_data_format() != "channels_last":
-            raise ValueError('Images are (n, height, width, channels): set image_data_format to "channels_last".')
+        check_channels_last(type(self).__name__)
         if self.built:
             return self._check_rebuilt(image_shape(input_shape))
         self._check_arguments()

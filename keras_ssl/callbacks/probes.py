@@ -14,11 +14,11 @@ from keras_ssl.evaluate.labels import (
     check_all_known,
     check_classes,
     check_labels,
-    common_codes,
     labeled_rows,
     sample_by_class,
     some_images,
     some_of,
+    unknown_rows,
 )
 from keras_ssl.evaluate.linear import REGULARIZATION, linear_probe
 
@@ -42,7 +42,7 @@ class _Probe(PeriodicCallback):
         self._told = False
 
     def _check_sample(self, labels, query_labels):
-        unknown = np.unique(query_labels[common_codes(labels, query_labels)[2] < 0])
+        unknown = np.unique(query_labels[unknown_rows(labels, query_labels)])
         if len(unknown):
             raise ValueError(
                 f"{type(self).__name__}: `most` keeps {len(labels)} images of `train`, and none of {len(unknown)} of "
@@ -72,7 +72,7 @@ class _Probe(PeriodicCallback):
 
     def _tell_of_unknown(self, labels, query_labels):
         """Warns, once, of streams whose test images no training image could classify; of arrays they are refused."""
-        unknown = common_codes(labels, query_labels)[2] < 0
+        unknown = unknown_rows(labels, query_labels)
         if unknown.any() and not unknown.all() and not self._told:
             self._told = True
             warnings.warn(

@@ -99,7 +99,8 @@ class Resume(keras.callbacks.Callback):
         together(model, f"Resume: opening {self.path}", self.file.acquire if writes(model) else lambda: None)
         try:
             found = together(model, f"Resume: reading {self.path}", lambda: self._read(model))
-            _check_one_place(model, self.path, *(found[:2] if found else (None, ())))
+            if self._several:
+                _check_one_place(model, self.path, *(found[:2] if found else (None, ())))
         except BaseException:
             self.file.release()
             raise
@@ -236,8 +237,7 @@ def _check_one_place(model, path, about, state):
     """Refuses processes that would not continue from one place: `about` is None where there is no file."""
     place = (-1, -1) if about is None else about["place"]
     checksum = functools.reduce(lambda total, array: zlib.crc32(array.tobytes(), total), state, 0) & 0x7FFFFFFF
-    gathered = backend.all_gather_ints(model, [*place, checksum])
-    places = [] if gathered is None else gathered.tolist()
+    places = backend.all_gather_ints(model, [*place, checksum]).tolist()
     if len({tuple(one) for one in places}) < 2:
         return
     found = [

@@ -20,7 +20,7 @@ class StateFile:
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        self.previous = self.path.with_name(self.path.name + ".previous")
+        self.previous = files.previous_of(self.path)
         self._lock = files.Lock(self.path.with_name(self.path.name + ".lock"), f"Resume: {self.path}")
         self._sound = True  # whether what lies in `path` may take the place of the one before it
 
@@ -91,10 +91,6 @@ class StateFile:
             "batches are done; what was trained after it is trained again."
         )
         return (*found, self.previous)
-
-    def remove(self):
-        self.previous.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
 
 
 def _read(path):

@@ -6,7 +6,7 @@ import io
 import pathlib
 import shutil
 
-from keras_ssl.files import Lock, read_json, remove_unfinished, write_text
+from keras_ssl.files import Lock, previous_of, read_json, remove_unfinished, write_text
 
 
 class Interrupted(Exception):
@@ -61,7 +61,7 @@ class RunFolder(_Folder):
     def __init__(self, path):
         super().__init__(path)
         self.state = self.path / "state.npz"
-        self.previous_state = self.path / "state.npz.previous"
+        self.previous_state = previous_of(self.state)
         self.model = self.path / "model.keras"
         self.backbone = self.path / "backbone.keras"
         self.history = self.path / "history.json"

@@ -130,9 +130,14 @@ def check_validation(images, labels, held, held_labels, name="validation"):
     check_all_known(labels, held_labels, name)
 
 
+def unknown_rows(labels, held_labels):
+    """Which held-out images have labels that no training image has: boolean, one an image."""
+    return common_codes(labels, held_labels)[2] == MISSING
+
+
 def check_all_known(labels, held_labels, name):
     """Raises `ValueError` for held-out labels that no training image has."""
-    unknown = held_labels[common_codes(labels, held_labels)[2] == MISSING]
+    unknown = held_labels[unknown_rows(labels, held_labels)]
     if len(unknown):
         raise ValueError(
             f"`{name}` has labels that `train` has not, such as {some_of(unknown)}: no classifier can learn them. "

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.augment.geometry import resample
 from keras_ssl.augment.layer import RandomLayer, sides
 
@@ -16,12 +17,24 @@ def gaussian_blur(images, kernel_size, sigma):
         kernel_size: odd integer, in pixels.
         sigma: `(n,)`, standard deviations in pixels.
     """
+    taps = gaussian_taps(kernel_size, sigma)
+    rows, columns = (_blur_matrix(taps, length) for length in sides(images))
+    return resample(images, rows, columns)
+
+
+def gaussian_taps(kernel_size, sigma):
+    """The weights of neighbors, `(n, kernel_size)`; each row sums to 1."""
     reach = kernel_size // 2
     offsets = np.arange(-reach, reach + 1, dtype="float32")
     taps = ops.exp(-0.5 * ops.square(offsets[None, :] / sigma[:, None]))
-    taps = taps / ops.sum(taps, axis=1, keepdims=True)
-    rows, columns = (_blur_matrix(taps, length) for length in sides(images))
-    return resample(images, rows, columns)
+    return taps / ops.sum(taps, axis=1, keepdims=True)
+
+
+def _check_reach(width, length):
+    if width // 2 >= length:
+        raise ValueError(
+            f"A blur of kernel_size={width} reaches beyond an image of {length} pixels: use a smaller one."
+        )
 
 
 def _blur_matrix(taps, length):
@@ -30,10 +43,7 @@ def _blur_matrix(taps, length):
     reach = width // 2
     if not isinstance(length, int):
         return _open_blur_matrix(taps, length)
-    if reach >= length:
-        raise ValueError(
-            f"A blur of kernel_size={width} reaches beyond an image of {length} pixels: use a smaller one."
-        )
+    _check_reach(width, length)
     source = np.arange(length)[:, None] + np.arange(-reach, reach + 1)[None, :]
     source = np.abs(source)
     source = np.where(source >= length, 2 * (length - 1) - source, source)
@@ -76,6 +86,12 @@ class RandomGaussianBlur(RandomLayer):
 
     def transform(self, images, rng):
         return gaussian_blur(images, self.kernel_size, rng.uniform("sigma", None, *self.sigma))
+
+    def transform_planes(self, rng, shape):
+        for length in shape[1:3]:
+            _check_reach(self.kernel_size, length)
+        taps = gaussian_taps(self.kernel_size, rng.uniform("sigma", None, *self.sigma))
+        return lambda planes, rows: backend.planes.blur(planes, taps, rows)
 
     def get_config(self):
         return {**super().get_config(), "kernel_size": self.kernel_size, "sigma": self.sigma}

@@ -8,6 +8,7 @@ take images in [0, 1], and a factor that is a number or `(n, 1, 1, 1)`.
 import keras
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.augment.layer import RandomLayer, per_image
 
 # ITU-R 601, as torchvision and Pillow.
@@ -17,14 +18,18 @@ _LUMA = (0.2989, 0.587, 0.114)
 def grayscale(images):
     """One gray channel `(n, height, width, 1)`. One channel is gray already; others than 1 and 3 have no gray."""
     channels = images.shape[-1]
+    check_has_gray(channels)
     if channels == 1:
         return images
-    if channels != 3:
+    return sum(weight * images[..., i : i + 1] for i, weight in enumerate(_LUMA))
+
+
+def check_has_gray(channels):
+    if channels not in (1, 3):
         raise ValueError(
             f"Gray, saturation and hue are defined for 1 or 3 channels, and these images have {channels}. "
             "Leave those steps out: augment.simclr(size, channels=…) does."
         )
-    return sum(weight * images[..., i : i + 1] for i, weight in enumerate(_LUMA))
 
 
 def blend(images, other, factor):
@@ -115,17 +120,11 @@ class RandomColorJitter(RandomLayer):
 
     def transform(self, images, rng):
         images = self.to_unit(images)
-        color = images.shape[-1] != 1
-        active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
-        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and color]
-        if not active:
+        factors, order = self._drawn(rng, images.shape[-1])
+        if not factors:
             return self.from_unit(images)
-        factors = {}
-        for name in active:
-            strength = getattr(self, name)
-            bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
-            factors[name] = per_image(rng.uniform(name, None, *bounds))
-        order = rng.permutation("order", len(active))
+        active = list(factors)
+        factors = {name: per_image(factor) for name, factor in factors.items()}
         blends = {number: name for number, name in enumerate(active) if name != "hue"}
         if "hue" not in active:
             for place in range(len(active)):
@@ -140,6 +139,28 @@ class RandomColorJitter(RandomLayer):
         for place in range(1, len(active)):
             images = _blend_one(images, ops.where(hue_place < place, order[:, place], -1), blends, factors)
         return self.from_unit(images)
+
+    def _drawn(self, rng, channels):
+        """The steps that there are for so many channels, with each row's factors `(n,)`; their order `(n, steps)`."""
+        active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
+        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and channels != 1]
+        factors = {}
+        for name in active:
+            strength = getattr(self, name)
+            bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
+            factors[name] = rng.uniform(name, None, *bounds)
+        return factors, rng.permutation("order", len(active)) if active else None
+
+    def transform_planes(self, rng, shape):
+        factors, order = self._drawn(rng, shape[-1])
+        if not factors:
+            return lambda planes, rows: planes
+        if "saturation" in factors or "hue" in factors:
+            check_has_gray(shape[-1])
+        order = ops.convert_to_numpy(order)
+        low, high = self.value_range
+
+        return lambda planes, rows: backend.planes.jitter(planes, order, factors, rows, low, high)
 
     def get_config(self):
         names = ("brightness", "contrast", "saturation", "hue")
@@ -157,6 +178,10 @@ class RandomGrayscale(RandomLayer):
         # In [0, 1], for the three weights of gray sum to 0.9999, and black must stay black.
         gray = self.from_unit(grayscale(self.to_unit(images)))
         return ops.broadcast_to(gray, ops.shape(images))
+
+    def transform_planes(self, rng, shape):
+        check_has_gray(shape[-1])
+        return lambda planes, rows: backend.planes.grayscale(planes, self.value_range[0])
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -178,6 +203,10 @@ class RandomSolarization(RandomLayer):
 
     def transform(self, images, rng):
         return self.from_unit(solarize(self.to_unit(images), self.threshold))
+
+    def transform_planes(self, rng, shape):
+        low, high = self.value_range
+        return lambda planes, rows: backend.planes.solarize(planes, self.threshold, low, high)
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}

@@ -7,8 +7,10 @@ That is a batched product on every backend, compiles with static shapes, and giv
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.augment.layer import RandomLayer, per_image, sides
 
 
@@ -210,6 +212,16 @@ class RandomResizedCrop(RandomLayer):
         box = random_boxes(rng, sides(images), self.scale, self.ratio)
         return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
 
+    def transform_planes(self, rng, shape):
+        boxes = _integer_boxes(random_boxes(rng, shape[1:3], self.scale, self.ratio))
+
+        def change(planes, rows):
+            # Of these planes only the boxes are read, so they may be the images' own, of any type.
+            made = backend.planes.crop(planes, boxes[rows].tolist(), self.size, self.interpolation, self.antialias)
+            return backend.planes.clip(made, *self.value_range) if self.interpolation == "bicubic" else made
+
+        return change
+
     def without_draw(self, images):
         if tuple(images.shape[-3:-1]) == self.size:
             return images
@@ -241,6 +253,9 @@ class RandomHorizontalFlip(RandomLayer):
     def transform(self, images, rng):
         return ops.flip(images, axis=2)
 
+    def transform_planes(self, rng, shape):
+        return lambda planes, rows: backend.planes.flip(planes)
+
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class RandomErasing(RandomLayer):
@@ -266,11 +281,22 @@ class RandomErasing(RandomLayer):
         row, column = (ops.cast(ops.arange(side, dtype="int32"), "float32") for side in full)
         row, column = row[None, :, None, None], column[None, None, :, None]
         inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
-        fill = sum(self.value_range) / 2 if self.fill is None else self.fill
-        return ops.where(inside, ops.cast(fill, "float32"), images)
+        return ops.where(inside, ops.cast(self._fill(), "float32"), images)
+
+    def transform_planes(self, rng, shape):
+        boxes = _integer_boxes(random_boxes(rng, shape[1:3], self.scale, self.ratio))
+        return lambda planes, rows: backend.planes.erase(planes, boxes[rows].tolist(), self._fill())
+
+    def _fill(self):
+        return sum(self.value_range) / 2 if self.fill is None else self.fill
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "fill": self.fill}
+
+
+def _integer_boxes(box):
+    """What `random_boxes` gives as an array of integers `(n, 4)`."""
+    return np.stack([ops.convert_to_numpy(side) for side in box], axis=1).astype("int64")
 
 
 def _increasing(owner, name, bounds, highest=math.inf):

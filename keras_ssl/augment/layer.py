@@ -4,8 +4,10 @@ import inspect
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.augment.rng import RowRNG
 
 
@@ -53,6 +55,19 @@ class RandomLayer(keras.layers.Layer):
 
     def transform(self, images, rng):
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, rng).")
+
+    def transform_planes(self, rng, shape):
+        """`transform` where views are made a few images at a time (`keras_ssl.augment.chunks`): draws for all rows now.
+
+        Args:
+            rng: `RowRNG` of n rows.
+            shape: of the images, `(n, height, width, channels)`.
+
+        Returns:
+            `function(planes, rows)`, which changes some of the rows, an array of their places: planes are
+            `(m, channels, height, width)`, of float32, and may be changed in place.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not made a few images at a time.")
 
     def build(self, input_shape):
         check_channels_last(type(self).__name__)
@@ -126,6 +141,9 @@ class RandomApply(RandomLayer):
     def transform(self, images, rng):
         return apply_layers(self.layers, images, rng)
 
+    def transform_planes(self, rng, shape):
+        return plane_changes(self.layers, shape, rng)
+
     def get_config(self):
         return {**super().get_config(), "layers": [keras.saving.serialize_keras_object(x) for x in self.layers]}
 
@@ -165,6 +183,34 @@ def _apply_layer(layer, images, rng):
         **options,
     )
     return ops.cast(changed, "float32")
+
+
+def plane_changes(layers, shape, rng):
+    """`apply_layers` a few images at a time: `function(planes, rows)`, see `RandomLayer.transform_planes`."""
+    steps = []
+    for place, layer in enumerate(layers):
+        steps.append(_changes_of_one(layer, shape, rng.fold_in(place)))
+        shape = layer.compute_output_shape(shape)
+
+    def change(planes, rows):
+        for step in steps:
+            planes = step(planes, rows)
+        return planes
+
+    return change
+
+
+def _changes_of_one(layer, shape, rng):
+    change = layer.transform_planes(rng.fold_in("transform"), shape)
+    if layer.probability == 1.0:
+        return change
+    drawn = ops.convert_to_numpy(rng.bernoulli("apply", layer.probability))
+
+    def change_some(planes, rows):
+        chosen = np.flatnonzero(drawn[rows])
+        return backend.planes.on_some(planes, chosen, lambda mine: change(mine, rows[chosen]))
+
+    return change_some
 
 
 def build_layer(layer, input_shape):

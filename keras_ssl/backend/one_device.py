@@ -35,6 +35,7 @@ __all__ = [
     "local_replicas",
     "mean_over_processes",
     "multiworker_row_order",
+    "planes",
     "processes_of",
     "read_values",
     "repair",
@@ -82,6 +83,10 @@ HOW_TO_ENTER_A_STRATEGY = "call keras.distribution.set_distribution(…) before 
 
 HOW_TO_SHARE_A_STREAM = "dataset.shard(jax.process_count(), jax.process_index())"
 """How a stream gives each process a share of its own, where processes must be given shares."""
+
+
+planes = None
+"""The module that makes views of images a few at a time, `torch_planes`; None where views are made otherwise."""
 
 
 # Within a step.

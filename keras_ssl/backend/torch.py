@@ -5,6 +5,7 @@ from keras import ops
 from torch import distributed
 
 from keras_ssl.backend import one_device
+from keras_ssl.backend import torch_planes as planes
 from keras_ssl.backend import torch_processes as processes
 from keras_ssl.backend.torch_processes import (
     all_gather_ints,
@@ -32,6 +33,7 @@ __all__ = [
     "is_single_device",
     "local_function",
     "mean_over_processes",
+    "planes",
     "processes_of",
     "replicas",
     "replicas_of",

@@ -24,6 +24,20 @@ def sides(images, first=1, last=3):
     return tuple(shape[place] if side is None else side for place, side in enumerate(static))
 
 
+def held(never, function):
+    """What `function()` gives, computed once and kept, where a compiler would compute it anew for each use.
+
+    XLA joins operations into loops over the pixels of their result. What several pixels share, such as the weights of
+    a row, it computes again for each of them, and it can't use the processor's vectors then. It never moves what stands
+    in a branch of a condition out of it.
+
+    Args:
+        never: a boolean scalar tensor that is false, which the compiler can't know.
+        function: gives a tuple of tensors.
+    """
+    return ops.cond(never, lambda: tuple(ops.zeros_like(x) for x in function()), function)
+
+
 class RandomLayer(keras.layers.Layer):
     """A random change of images, with its own draw for every image of a batch.
 
@@ -53,6 +67,14 @@ class RandomLayer(keras.layers.Layer):
 
     def transform(self, images, rng):
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, rng).")
+
+    image_by_image = False
+    """Whether views may be made image by image (`keras_ssl.augment.loop`); a class that changes `transform` states it
+    anew."""
+
+    def transform_image(self, image, rng):
+        """`transform` of one image `(height, width, channels)`, whose draws are those of `rng`'s one row."""
+        return self.transform(image[None], rng)[0]
 
     def build(self, input_shape):
         check_channels_last(type(self).__name__)
@@ -122,6 +144,8 @@ class RandomApply(RandomLayer):
         super().build(input_shape)
         for layer in self.layers:
             build_layer(layer, input_shape)
+
+    image_by_image = True
 
     def transform(self, images, rng):
         return apply_layers(self.layers, images, rng)

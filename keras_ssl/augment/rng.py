@@ -40,6 +40,9 @@ def _mix(x):
 
 def _mix_number(x):
     """The same of a Python integer: what is known while a step is traced costs the step nothing."""
+    if not isinstance(x, int):
+        return _mix(x)
+    x = x & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * _FIRST) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * _SECOND) & 0xFFFFFFFF
     return x ^ (x >> 16)
@@ -71,16 +74,31 @@ class RowRNG:
             if isinstance(part, str):
                 part = zlib.crc32(part.encode())
             if isinstance(part, int):
-                rng._number = _mix_number((rng._number + (part + 1) * _GOLDEN) & 0xFFFFFFFF)
+                more = (part + 1) * _GOLDEN
+                rng._number = _mix_number(rng._number + (more if isinstance(rng._number, int) else _int32(more)))
             else:
                 rng._tensor = _mix(rng.key + ops.cast(part, "int32") * _int32(_GOLDEN))
                 rng._number = 0
         return rng
 
+    def of_row(self, place):
+        """The draws of one row alone, by its place among the rows, an integer scalar tensor."""
+        rng = copy.copy(self)
+        rng.rows = ops.reshape(ops.take(self.rows, place, axis=0), (1,))
+        rng._mixed_rows = ops.reshape(ops.take(self._mixed_rows, place, axis=0), (1,))
+        return rng
+
+    def choose(self, purposes, number):
+        """`fold_in(*purpose)` of one of several purposes of integers and strings, of which a tensor tells the number."""
+        numbers = [self.fold_in(*purpose)._number for purpose in purposes]
+        rng = copy.copy(self)
+        rng._number = ops.take(ops.convert_to_tensor([_int32(number) for number in numbers]), number, axis=0)
+        return rng
+
     @property
     def key(self):
         """The key as an int32 scalar tensor."""
-        number = _int32(self._number)
+        number = _int32(self._number) if isinstance(self._number, int) else self._number
         return ops.convert_to_tensor(number) if self._tensor is None else _mix(self._tensor + number)
 
     def uniform(self, name, columns=None, low=0.0, high=1.0):

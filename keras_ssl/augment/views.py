@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_ssl.augment import loop
 from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.backbones import input_shape
@@ -127,10 +128,13 @@ class Views(keras.layers.Layer):
         Returns:
             A tuple of float32 tensors, one a view; of another type where the layer was given one as its `dtype`.
         """
-        images = ops.cast(images, "float32")
         if rng is None:
             rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(self.generator.next()[1])
-        views = (apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
+        if all(loop.runs(branch, images) for branch in self.branches):
+            views = loop.make_views(self.branches, images, rng)
+        else:
+            images = ops.cast(images, "float32")
+            views = (apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
         return tuple(ops.cast(view, self.compute_dtype) for view in views)
 
     def compute_output_shape(self, input_shape):

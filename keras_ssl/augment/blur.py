@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_ssl import backend
 from keras_ssl.augment.geometry import resample
-from keras_ssl.augment.layer import RandomLayer, sides
+from keras_ssl.augment.layer import RandomLayer, held, sides
 
 
 def gaussian_blur(images, kernel_size, sigma):
@@ -17,24 +17,55 @@ def gaussian_blur(images, kernel_size, sigma):
         kernel_size: odd integer, in pixels.
         sigma: `(n,)`, standard deviations in pixels.
     """
-    taps = gaussian_taps(kernel_size, sigma)
+    taps = _gaussian(kernel_size, sigma)
     rows, columns = (_blur_matrix(taps, length) for length in sides(images))
     return resample(images, rows, columns)
 
 
-def gaussian_taps(kernel_size, sigma):
-    """The weights of neighbors, `(n, kernel_size)`; each row sums to 1."""
+def _gaussian(kernel_size, sigma):
+    """float32 `(n, kernel_size)`, each row summing to 1."""
     reach = kernel_size // 2
     offsets = np.arange(-reach, reach + 1, dtype="float32")
     taps = ops.exp(-0.5 * ops.square(offsets[None, :] / sigma[:, None]))
     return taps / ops.sum(taps, axis=1, keepdims=True)
 
 
-def _check_reach(width, length):
-    if width // 2 >= length:
-        raise ValueError(
-            f"A blur of kernel_size={width} reaches beyond an image of {length} pixels: use a smaller one."
-        )
+def blur_of_one(image, kernel_size, sigma, never):
+    """`gaussian_blur` of one image, as a sum of shifted copies.
+
+    Args:
+        image: float32 `(height, width, channels)`, of a known size.
+        sigma: `(1,)`, in pixels.
+        never: see `held`.
+    """
+    height, width, channels = image.shape
+    _check_reach(kernel_size, min(height, width))
+    (taps,) = held(never, lambda: (_gaussian(kernel_size, sigma)[0],))
+
+    def along(image, axis, step):
+        """Weighted copies, each shifted by one more pixel: whole rows of numbers, as they lie in memory."""
+        size, reach = image.shape[axis], kernel_size // 2
+        before = (slice(None),) * axis  # what comes before the axis, whole
+
+        def padded():
+            first, last = image[(*before, slice(1, reach + 1))], image[(*before, slice(size - 1 - reach, size - 1))]
+            padded = ops.concatenate([ops.flip(first, axis=axis), image, ops.flip(last, axis=axis)], axis=axis)
+            return (ops.reshape(padded, _flat(image, axis, 2 * reach)),)
+
+        def weighted():
+            copies = [lines[(*before, slice(tap * step, (tap + size) * step))] for tap in range(kernel_size)]
+            return (ops.reshape(sum(taps[tap] * copy for tap, copy in enumerate(copies)), image.shape),)
+
+        (lines,) = held(never, padded)
+        return held(never, weighted)[0]
+
+    return along(along(image, 0, 1), 1, channels)
+
+
+def _flat(image, axis, more):
+    """The shape of an image with more pixels along an axis and that axis' pixels side by side with all after it."""
+    height, width, channels = image.shape
+    return (height + more, width * channels) if axis == 0 else (height, (width + more) * channels)
 
 
 def _blur_matrix(taps, length):
@@ -51,6 +82,13 @@ def _blur_matrix(taps, length):
     for tap in range(width):
         layout[tap, np.arange(length), source[:, tap]] = 1.0
     return ops.reshape(ops.matmul(taps, layout.reshape(width, -1)), (-1, length, length))
+
+
+def _check_reach(kernel_size, length):
+    if kernel_size // 2 >= length:
+        raise ValueError(
+            f"A blur of kernel_size={kernel_size} reaches beyond an image of {length} pixels: use a smaller one."
+        )
 
 
 def _open_blur_matrix(taps, length):
@@ -84,13 +122,17 @@ class RandomGaussianBlur(RandomLayer):
         self.kernel_size = int(kernel_size)
         self.sigma = (float(sigma[0]), float(sigma[1]))
 
+    image_by_image = True
+
     def transform(self, images, rng):
         return gaussian_blur(images, self.kernel_size, rng.uniform("sigma", None, *self.sigma))
 
+    def transform_image(self, image, rng):
+        return blur_of_one(image, self.kernel_size, rng.uniform("sigma", None, *self.sigma), never=rng.rows[0] < 0)
+
     def transform_planes(self, rng, shape):
-        for length in shape[1:3]:
-            _check_reach(self.kernel_size, length)
-        taps = gaussian_taps(self.kernel_size, rng.uniform("sigma", None, *self.sigma))
+        _check_reach(self.kernel_size, min(shape[1:3]))
+        taps = _gaussian(self.kernel_size, rng.uniform("sigma", None, *self.sigma))
         return lambda planes, rows: backend.planes.blur(planes, taps, rows)
 
     def get_config(self):

@@ -5,18 +5,19 @@ changes all images, also those whose draw left them alone. Here all layers of a 
 the cache, before the next few are begun, and each layer changes the images alone that drew it. The draws are those of
 the batch, made at once; the arithmetic is the same up to rounding.
 
-A layer takes part by a `transform_planes`.
+A layer takes part by a `transform_planes` of its own.
 """
 
 import functools
 
 from keras_ssl import backend
+from keras_ssl.augment import loop
 from keras_ssl.augment.geometry import RandomResizedCrop
-from keras_ssl.augment.layer import RandomApply, RandomLayer, plane_changes
+from keras_ssl.augment.layer import plane_changes
 
 
 def runs(branch, images, rng):
-    """Whether a view is to be made here: the one place that decides it.
+    """Whether a branch of views is to be made here: the one place that decides it, after `loop.runs`.
 
     Args:
         branch: a list of layers.
@@ -26,24 +27,27 @@ def runs(branch, images, rng):
     return (
         backend.planes is not None
         and len(images.shape) == 4
+        and all(loop.takes_part(layer, "transform_planes") for layer in branch)
         and backend.planes.serves(images, rng.rows)
-        and all(map(takes_part, branch))
     )
 
 
-def takes_part(layer):
-    """Whether a layer can change planes: by the class that wrote what the layer does to a batch."""
-    for kind in type(layer).__mro__:
-        if "transform_planes" in vars(kind):
-            parts = layer.layers if isinstance(layer, RandomApply) else ()
-            return kind is not RandomLayer and layer.compute_dtype == "float32" and all(map(takes_part, parts))
-        if "transform" in vars(kind) or "call" in vars(kind):  # a subclass that changes what the layer does
-            return False
-    return False
+def make_views(branches, images, rng):
+    """The views of branches for which `runs` is true.
+
+    Args:
+        branches: lists of layers.
+        images: `(n, height, width, channels)` of any type.
+        rng: `RowRNG` of n rows.
+
+    Returns:
+        A list of float32 `(n, height, width, channels)`, one a branch.
+    """
+    rng = rng.on_host()
+    return [_view(branch, images, rng.fold_in("view", number)) for number, branch in enumerate(branches)]
 
 
-def make_view(layers, images, rng):
-    """`layers.apply_layers`, of images for which `runs` is true, of any type."""
+def _view(layers, images, rng):
     shape = tuple(images.shape)
     change = plane_changes(layers, shape, rng)
     if not layers or not isinstance(layers[0], RandomResizedCrop):  # which reads its boxes alone

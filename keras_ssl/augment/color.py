@@ -6,6 +6,7 @@ take images in [0, 1], and a factor that is a number or `(n, 1, 1, 1)`.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssl import backend
@@ -53,13 +54,17 @@ def adjust_hue(images, turn):
     """Turns the hue of HSV by `turn`, `(n, 1, 1, 1)` in whole turns: 0.5 is the opposite color."""
     if images.shape[-1] == 1:
         return images
-    red, green, blue = images[..., 0], images[..., 1], images[..., 2]
+    return ops.stack(_turned(images[..., 0], images[..., 1], images[..., 2], turn[..., 0]), axis=-1)
+
+
+def _turned(red, green, blue, turn):
+    """`adjust_hue` of three planes, whatever their shape: a list of three."""
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
     red_leads, green_leads = ops.equal(value, red), ops.equal(value, green)
     difference = ops.where(red_leads, green - blue, ops.where(green_leads, blue - red, red - green))
     sector = difference / ops.where(chroma > 0.0, chroma, 1.0)
-    sector = sector + ops.where(red_leads, 0.0, ops.where(green_leads, 2.0, 4.0)) + 6.0 * turn[..., 0]
+    sector = sector + ops.where(red_leads, 0.0, ops.where(green_leads, 2.0, 4.0)) + 6.0 * turn
     channels = []
     # A channel is the value less a share of the chroma that depends on its distance from the hue: f(5), f(3), f(1) of
     # the usual closed form of HSV to RGB.
@@ -67,7 +72,7 @@ def adjust_hue(images, turn):
         distance = sector + offset
         distance = distance - 6.0 * ops.floor(distance / 6.0)
         channels.append(value - chroma * ops.clip(ops.minimum(distance, 4.0 - distance), 0.0, 1.0))
-    return ops.stack(channels, axis=-1)
+    return channels
 
 
 def solarize(images, threshold):
@@ -94,6 +99,29 @@ def _blend_one(images, step, names, factors):
     return blend(images, partner, factor)
 
 
+def _mean_gray_of_planes(planes):
+    # A product with ones, for it goes by vectors, and a mean adds number by number.
+    channels, height, width = planes.shape
+    weights = np.array([_LUMA] if channels == 3 else [[1.0 / channels] * channels], "float32")
+    means = ops.matmul(
+        ops.reshape(planes, (channels, -1)), np.full((height * width, 1), 1.0 / (height * width), "float32")
+    )
+    return ops.matmul(weights, means)[0, 0]
+
+
+def _gray_of_planes(planes):
+    return sum(weight * planes[place] for place, weight in enumerate(_LUMA))
+
+
+# The steps for one image as planes `(channels, height, width)`: of a factor, a function.
+_PLANE_STEPS = {
+    "brightness": lambda factor: lambda planes: blend(planes, 0.0, factor),
+    "contrast": lambda factor: lambda planes: blend(planes, _mean_gray_of_planes(planes), factor),
+    "saturation": lambda factor: lambda planes: blend(planes, _gray_of_planes(planes), factor),
+    "hue": lambda factor: lambda planes: ops.stack(_turned(planes[0], planes[1], planes[2], factor)),
+}
+
+
 @keras.saving.register_keras_serializable("keras_ssl")
 class RandomColorJitter(RandomLayer):
     """Random brightness, contrast, saturation and hue, in an order of its own for each image.
@@ -118,6 +146,28 @@ class RandomColorJitter(RandomLayer):
                 raise ValueError(f"RandomColorJitter: `{name}` must be 0 or more{until}; it is {strength!r}.")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
+    def _drawn(self, rng, channels):
+        """The factor of each step that does something, `(n,)`, and their order, `(n, steps)`."""
+        factors = {}
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            strength = getattr(self, name)
+            if strength > 0.0 and (channels != 1 or name in ("brightness", "contrast")):
+                bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
+                factors[name] = rng.uniform(name, None, *bounds)
+        return factors, rng.permutation("order", len(factors)) if factors else None
+
+    image_by_image = True
+
+    def transform_image(self, image, rng):
+        factors, order = self._drawn(rng, image.shape[-1])
+        if not factors:
+            return self.from_unit(self.to_unit(image))
+        # Plane by plane, for three colors side by side don't fill a processor's vectors.
+        planes = ops.transpose(self.to_unit(image), (2, 0, 1))
+        steps = [_PLANE_STEPS[name](factor[0]) for name, factor in factors.items()]
+        planes = ops.fori_loop(0, len(steps), lambda place, planes: ops.switch(order[0, place], steps, planes), planes)
+        return self.from_unit(ops.transpose(planes, (1, 2, 0)))
+
     def transform(self, images, rng):
         images = self.to_unit(images)
         factors, order = self._drawn(rng, images.shape[-1])
@@ -140,24 +190,12 @@ class RandomColorJitter(RandomLayer):
             images = _blend_one(images, ops.where(hue_place < place, order[:, place], -1), blends, factors)
         return self.from_unit(images)
 
-    def _drawn(self, rng, channels):
-        """The steps that there are for so many channels, with each row's factors `(n,)`; their order `(n, steps)`."""
-        active = [name for name in ("brightness", "contrast") if getattr(self, name) > 0.0]
-        active += [name for name in ("saturation", "hue") if getattr(self, name) > 0.0 and channels != 1]
-        factors = {}
-        for name in active:
-            strength = getattr(self, name)
-            bounds = (-strength, strength) if name == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
-            factors[name] = rng.uniform(name, None, *bounds)
-        return factors, rng.permutation("order", len(active)) if active else None
-
     def transform_planes(self, rng, shape):
         factors, order = self._drawn(rng, shape[-1])
         if not factors:
             return lambda planes, rows: planes
         if "saturation" in factors or "hue" in factors:
             check_has_gray(shape[-1])
-        order = ops.convert_to_numpy(order)
         low, high = self.value_range
 
         return lambda planes, rows: backend.planes.jitter(planes, order, factors, rows, low, high)
@@ -173,6 +211,8 @@ class RandomGrayscale(RandomLayer):
 
     def __init__(self, probability=0.2, **kwargs):
         super().__init__(probability=probability, **kwargs)
+
+    image_by_image = True
 
     def transform(self, images, rng):
         # In [0, 1], for the three weights of gray sum to 0.9999, and black must stay black.
@@ -200,6 +240,8 @@ class RandomSolarization(RandomLayer):
         if not 0.0 <= threshold <= 1.0:
             raise ValueError(f"RandomSolarization: `threshold` must lie between 0 and 1; it is {threshold!r}.")
         self.threshold = float(threshold)
+
+    image_by_image = True
 
     def transform(self, images, rng):
         return self.from_unit(solarize(self.to_unit(images), self.threshold))

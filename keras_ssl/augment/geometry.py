@@ -11,7 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import backend
-from keras_ssl.augment.layer import RandomLayer, per_image, sides
+from keras_ssl.augment.layer import RandomLayer, held, per_image, sides
+
+_MOST_TAPS = 32
+"""Of a pixel in one direction, up to which a crop is summed tap by tap; beyond, products with matrices are faster."""
 
 
 def resample(images, rows, columns):
@@ -96,6 +99,69 @@ def resized_crop(images, top, left, height, width, size, interpolation="bilinear
     return resample(images, rows, columns)
 
 
+def _taps(start, extent, size, length, interpolation, antialias, mirrored):
+    """`resize_matrix` of one image without its zeros: which pixels, and how much of each.
+
+    Returns:
+        int32 and float32 `(size, taps)`. Their number is that of the largest box: boxes differ from image to image.
+    """
+    place = ops.arange(size, dtype="float32")
+    place = place if mirrored is None else ops.where(mirrored, size - 1.0 - place, place)
+    scale = extent / size
+    center = (place + 0.5) * scale - 0.5
+    reach = 1.0 if interpolation == "bilinear" else 2.0
+    width = ops.maximum(scale, 1.0) if antialias else 1.0
+    count = math.ceil(2 * reach * (max(length / size, 1.0) if antialias else 1.0))
+    first = ops.floor(center - reach * width) + 1.0
+    pixel = first[:, None] + np.arange(count, dtype="float32")
+    distance = (pixel - center[:, None]) / width
+    inside = ops.clip(pixel, 0.0, extent - 1.0)
+    if interpolation == "bicubic" and not antialias:
+        weights = _cubic(distance, -0.75)
+    else:
+        weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance, -0.5)
+        weights = ops.where(ops.equal(pixel, inside), weights, 0.0)
+        weights = weights / ops.sum(weights, axis=1, keepdims=True)
+    return ops.cast(inside + start, "int32"), weights
+
+
+def resized_crop_of_one(image, box, size, interpolation="bilinear", antialias=True, mirrored=None, never=False):
+    """`resized_crop` of one image, from the pixels that it needs.
+
+    Args:
+        image: `(height, width, channels)` of any type.
+        box: top, left, height and width, float32 scalars, whole numbers, in pixels.
+        mirrored: a boolean scalar, whether the result is flipped left to right; None for no.
+        never: see `held`.
+
+    Returns:
+        float32 `(*size, channels)`.
+    """
+    height, width, channels = image.shape
+    top, left, box_height, box_width = box
+    row, down, column, across = held(
+        never,
+        lambda: (
+            *_taps(top, box_height, size[0], height, interpolation, antialias, None),
+            *_taps(left, box_width, size[1], width, interpolation, antialias, mirrored),
+        ),
+    )
+
+    def rows():
+        flat = ops.reshape(image, (height, width * channels))
+        taken = (ops.cast(backend.take_inside(flat, row[:, tap], 0), "float32") for tap in range(row.shape[1]))
+        total = sum(down[:, tap, None] * pixels for tap, pixels in enumerate(taken))
+        return (ops.reshape(total, (size[0], width, channels)),)
+
+    def columns():
+        taken = (backend.take_inside(cut, column[:, tap], 1) for tap in range(column.shape[1]))
+        return (sum(across[None, :, tap, None] * pixels for tap, pixels in enumerate(taken)),)
+
+    (cut,) = held(never, rows)
+    (resized,) = held(never, columns)
+    return resized
+
+
 def warp(images, corners):
     """Each image as seen when its four corners are taken from elsewhere: a projective map of the plane.
 
@@ -158,7 +224,7 @@ def random_boxes(rng, size, scale, ratio, attempts=10):
         top, left, height, width: float32 `(n,)` each, whole numbers.
     """
     full_height, full_width = (ops.cast(side, "float32") for side in size)
-    area = rng.uniform("area", attempts, *scale) * (full_height * full_width)
+    area = ops.convert_to_tensor(rng.uniform("area", attempts, *scale)) * (full_height * full_width)
     shape = ops.exp(rng.uniform("ratio", attempts, math.log(ratio[0]), math.log(ratio[1])))
     width = ops.round(ops.sqrt(area * shape))
     height = ops.round(ops.sqrt(area / shape))
@@ -170,8 +236,8 @@ def random_boxes(rng, size, scale, ratio, attempts=10):
     none = ops.logical_not(ops.any(fits, axis=1))
     width = ops.where(none, ops.minimum(full_width, ops.round(full_height * shape)), width)
     height = ops.where(none, ops.minimum(full_height, ops.round(full_width / shape)), height)
-    top = ops.floor(rng.uniform("top") * (full_height - height + 1.0))
-    left = ops.floor(rng.uniform("left") * (full_width - width + 1.0))
+    top = ops.floor(ops.convert_to_tensor(rng.uniform("top")) * (full_height - height + 1.0))
+    left = ops.floor(ops.convert_to_tensor(rng.uniform("left")) * (full_width - width + 1.0))
     top = ops.where(none, ops.floor((full_height - height) / 2.0), top)
     left = ops.where(none, ops.floor((full_width - width) / 2.0), left)
     return top, left, height, width
@@ -208,9 +274,24 @@ class RandomResizedCrop(RandomLayer):
         self.interpolation = interpolation
         self.antialias = antialias
 
+    image_by_image = True
+
     def transform(self, images, rng):
         box = random_boxes(rng, sides(images), self.scale, self.ratio)
         return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
+
+    def transform_image(self, image, rng, mirrored=None):
+        taps = max(side / size for side, size in zip(image.shape, self.size)) * (
+            2 if self.interpolation == "bilinear" else 4
+        )
+        if self.antialias and taps > _MOST_TAPS:
+            made = self.transform(ops.cast(image, "float32")[None], rng)[0]
+            return made if mirrored is None else ops.where(mirrored, ops.flip(made, axis=1), made)
+        box = [side[0] for side in random_boxes(rng, image.shape[:2], self.scale, self.ratio)]
+        made = resized_crop_of_one(
+            image, box, self.size, self.interpolation, self.antialias, mirrored, never=rng.rows[0] < 0
+        )
+        return self._in_range(made)
 
     def transform_planes(self, rng, shape):
         boxes = _integer_boxes(random_boxes(rng, shape[1:3], self.scale, self.ratio))
@@ -250,6 +331,8 @@ class RandomHorizontalFlip(RandomLayer):
     def __init__(self, probability=0.5, **kwargs):
         super().__init__(probability=probability, **kwargs)
 
+    image_by_image = True
+
     def transform(self, images, rng):
         return ops.flip(images, axis=2)
 
@@ -274,6 +357,8 @@ class RandomErasing(RandomLayer):
         self.scale = _increasing(self, "scale", scale, highest=1.0)
         self.ratio = _increasing(self, "ratio", ratio)
         self.fill = fill
+
+    image_by_image = True
 
     def transform(self, images, rng):
         full = sides(images)

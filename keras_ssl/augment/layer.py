@@ -26,6 +26,20 @@ def sides(images, first=1, last=3):
     return tuple(shape[place] if side is None else side for place, side in enumerate(static))
 
 
+def held(never, function):
+    """What `function()` gives, computed once and kept, where a compiler would compute it anew for each use.
+
+    XLA joins operations into loops over the pixels of their result. What several pixels share, such as the weights of
+    a row, it computes again for each of them, and it can't use the processor's vectors then. It never moves what stands
+    in a branch of a condition out of it.
+
+    Args:
+        never: a boolean scalar tensor that is false, which the compiler can't know.
+        function: gives a tuple of tensors.
+    """
+    return ops.cond(never, lambda: tuple(ops.zeros_like(x) for x in function()), function)
+
+
 class RandomLayer(keras.layers.Layer):
     """A random change of images, with its own draw for every image of a batch.
 
@@ -56,18 +70,20 @@ class RandomLayer(keras.layers.Layer):
     def transform(self, images, rng):
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, rng).")
 
-    def transform_planes(self, rng, shape):
-        """`transform` where views are made a few images at a time (`keras_ssl.augment.chunks`): draws for all rows now.
+    image_by_image = False
+    """Whether views may be made image by image (`keras_ssl.augment.loop`); a class that changes `transform` states it
+    anew."""
 
-        Args:
-            rng: `RowRNG` of n rows.
-            shape: of the images, `(n, height, width, channels)`.
+    def transform_image(self, image, rng):
+        """`transform` of one image `(height, width, channels)`, whose draws are those of `rng`'s one row."""
+        return self.transform(image[None], rng)[0]
 
-        Returns:
-            `function(planes, rows)`, which changes some of the rows, an array of their places: planes are
-            `(m, channels, height, width)`, of float32, and may be changed in place.
-        """
-        raise NotImplementedError(f"{type(self).__name__} is not made a few images at a time.")
+    transform_planes = None
+    """`transform` where nothing is compiled and views are made a few images at a time (`keras_ssl.augment.chunks`):
+    `transform_planes(rng, shape)`, which draws for all n rows of images `(n, height, width, channels)`, with an `rng`
+    that gives arrays of NumPy, and returns `function(planes, rows)`. That changes some of the rows, an array of their
+    places, as planes `(m, channels, height, width)` of float32, and may work in place. None where there is no such way;
+    a class that changes `transform` states it anew."""
 
     def build(self, input_shape):
         check_channels_last(type(self).__name__)
@@ -138,6 +154,8 @@ class RandomApply(RandomLayer):
         for layer in self.layers:
             build_layer(layer, input_shape)
 
+    image_by_image = True
+
     def transform(self, images, rng):
         return apply_layers(self.layers, images, rng)
 
@@ -204,7 +222,7 @@ def _changes_of_one(layer, shape, rng):
     change = layer.transform_planes(rng.fold_in("transform"), shape)
     if layer.probability == 1.0:
         return change
-    drawn = ops.convert_to_numpy(rng.bernoulli("apply", layer.probability))
+    drawn = rng.bernoulli("apply", layer.probability)
 
     def change_some(planes, rows):
         chosen = np.flatnonzero(drawn[rows])

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl.augment import chunks
+from keras_ssl.augment import chunks, loop
 from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.backbones import input_shape
@@ -130,11 +130,13 @@ class Views(keras.layers.Layer):
         """
         if rng is None:
             rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(self.generator.next()[1])
-        if all(chunks.runs(branch, images, rng) for branch in self.branches):
-            make = chunks.make_view
+        if all(loop.runs(branch, images) for branch in self.branches):
+            views = loop.make_views(self.branches, images, rng)
+        elif all(chunks.runs(branch, images, rng) for branch in self.branches):
+            views = chunks.make_views(self.branches, images, rng)
         else:
-            make, images = apply_layers, ops.cast(images, "float32")
-        views = (make(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
+            images = ops.cast(images, "float32")
+            views = (apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
         return tuple(ops.cast(view, self.compute_dtype) for view in views)
 
     def compute_output_shape(self, input_shape):

@@ -18,12 +18,15 @@ __all__ = [
     "local_accelerators",
     "local_function",
     "local_replicas",
+    "loop_over_images",
+    "loops_over_images",
     "processes_of",
     "replicas_of",
     "shard_of",
     "shards",
     "split_cpu",
     "strategy_of",
+    "take_inside",
 ]
 
 COMPILES_BY_DEFAULT = True
@@ -34,6 +37,25 @@ STATELESS_STEPS = True
 def shards():
     distribution = keras.distribution.distribution()
     return distribution.device_mesh.shape[0] if isinstance(distribution, keras.distribution.DataParallel) else 1
+
+
+def loops_over_images(images):
+    # Over several devices the compiler would gather what a loop reads, and each device would make all views.
+    return jax.default_backend() == "cpu" and isinstance(images, jax.core.Tracer) and shards() == 1
+
+
+def loop_over_images(function, images, repeats):
+    rows = images.shape[0]
+
+    def one(place):
+        return function(images[place % rows], place % rows, place // rows)
+
+    made = jax.lax.map(one, jax.numpy.arange(rows * repeats, dtype="int32"))
+    return [made[repeat * rows : (repeat + 1) * rows] for repeat in range(repeats)]
+
+
+def take_inside(x, indices, axis):
+    return x.at[(slice(None),) * axis + (indices,)].get(mode="promise_in_bounds")
 
 
 def replicas_of(model):

@@ -33,6 +33,8 @@ __all__ = [
     "local_accelerators",
     "local_function",
     "local_replicas",
+    "loop_over_images",
+    "loops_over_images",
     "mean_over_processes",
     "multiworker_row_order",
     "planes",
@@ -54,6 +56,7 @@ __all__ = [
     "step_scope",
     "strategy_of",
     "sum_as_value",
+    "take_inside",
     "unequal_variable",
 ]
 
@@ -149,6 +152,30 @@ def sequential_map(function, xs, dtype):
         dtype: of what `function` gives.
     """
     return ops.map(function, xs)
+
+
+def loops_over_images(images):
+    """Whether views of these images are made one by one: in a step that is being traced, to be compiled for a CPU."""
+    return False
+
+
+def loop_over_images(function, images, repeats):
+    """Calls a function of one image for all images, several times over, in a compiled loop.
+
+    Args:
+        function: `(image, place, repeat) → tensor`, where place and repeat are integer scalar tensors.
+        images: `(n, …)`.
+        repeats: a Python integer.
+
+    Returns:
+        A list of tensors `(n, …)`, one for each repeat.
+    """
+    raise NotImplementedError("There is no compiled loop here: ask loops_over_images first.")
+
+
+def take_inside(x, indices, axis):
+    """`keras.ops.take` of indices that are known to lie inside, so that none is checked or turned."""
+    return ops.take(x, indices, axis=axis)
 
 
 def check_divides(x, size, message):

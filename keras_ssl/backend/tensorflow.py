@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_ssl.backend.tensorflow_loop import in_two_passes
+from keras_ssl.backend.tensorflow_views import loop_over_images, loops_over_images, take_inside
 
 __all__ = [
     "FUSED_BATCH_NORM",
@@ -34,6 +35,8 @@ __all__ = [
     "local_accelerators",
     "local_function",
     "local_replicas",
+    "loop_over_images",
+    "loops_over_images",
     "multiworker_row_order",
     "processes_of",
     "read_values",
@@ -47,6 +50,7 @@ __all__ = [
     "split_cpu",
     "step_scope",
     "strategy_of",
+    "take_inside",
 ]
 
 FUSED_BATCH_NORM = True

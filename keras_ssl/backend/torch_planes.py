@@ -161,7 +161,7 @@ def jitter(planes, order, factors, rows, low, high):
     for place in range(order.shape[1]):
         for number, (name, factor) in enumerate(factors.items()):
             chosen = np.flatnonzero(order[rows, place] == number)
-            mine = factor[torch.from_numpy(rows[chosen])][:, None, None, None]
+            mine = torch.from_numpy(factor[rows[chosen]])[:, None, None, None]
             planes = on_some(planes, chosen, functools.partial(_STEPS[name], factor=mine))
     return planes.mul_(high - low).add_(low)
 
@@ -191,7 +191,7 @@ def _saturation(planes, factor):
 def _hue(planes, factor):
     """Turns the hue by `factor` turns.
 
-    The hue is known in sixths of a turn, from −3 to 3, as its size and its side: the side is that of green against blue.
+    The hue is known in sixths of a turn, from −3 to 3, as its size and its side, that of green against blue.
     With m and n the larger and the smaller of green and blue, the size is 1 + (m − r + max(n − r, 0)) / chroma: in each
     of its three sixths this is the closed form of HSV. A channel is then the value less a share of the chroma, by the
     distance of the hue from the channel's own: |hue| − 1, 2 − |hue + 1|, 2 − |hue − 1|, cut to [0, 1].

@@ -1,0 +1,120 @@
+"""Views image by image, in one compiled loop: how a CPU makes them fast.
+
+A batch of photographs doesn't fit into a processor's cache, so layer by layer each operation waits for memory, and it
+changes all images, also those whose draw left them alone. Image by image all that is touched stays in the cache, and a
+condition skips what was not drawn. An accelerator wants the opposite, thousands of pixels at a time: there, and where
+nothing is compiled, the layers run batch by batch. `runs` decides.
+
+A layer takes part if `image_by_image` is true for it. One that has a faster way for a single image says so by a
+`transform_image` of its own. The draws are the same, bit for bit; the arithmetic is the same up to rounding.
+"""
+
+from keras import ops
+
+from keras_ssl import backend
+from keras_ssl.augment.geometry import RandomHorizontalFlip, RandomResizedCrop
+from keras_ssl.augment.layer import RandomApply, RandomLayer
+
+
+def runs(branch, images):
+    """Whether a branch of views is to be made by the loop: the one place that decides it.
+
+    Args:
+        branch: a list of layers.
+        images: the tensor that they will be given.
+
+    Returns:
+        Whether this is a step that is being traced for a CPU (`backend.loops_over_images`), on images of a known size,
+        and all layers can do it, one of them faster than in a batch. Flips alone, say, are as fast batch by batch.
+    """
+    return (
+        len(images.shape) == 4
+        and None not in images.shape[1:]
+        and all(map(takes_part, branch))
+        and any(map(_is_faster, branch))
+        and backend.loops_over_images(images)
+    )
+
+
+def takes_part(layer, way="image_by_image"):
+    """Whether a layer may be called another way than with a batch: by the class that wrote what it does to a batch.
+
+    Args:
+        way: the attribute that tells it: "image_by_image" for this loop, "transform_planes" for a few images at a time.
+    """
+    for kind in type(layer).__mro__:
+        if way in vars(kind):
+            parts = layer.layers if isinstance(layer, RandomApply) else ()
+            mine = bool(vars(kind)[way]) and layer.compute_dtype == "float32"
+            return mine and all(takes_part(part, way) for part in parts)
+        if "transform" in vars(kind) or "call" in vars(kind):  # a subclass that changes what the layer does
+            return False
+    return False
+
+
+def _is_faster(layer):
+    if isinstance(layer, RandomApply):
+        return any(map(_is_faster, layer.layers))
+    return type(layer).transform_image is not RandomLayer.transform_image
+
+
+def make_views(branches, images, rng):
+    """The views of branches for which `runs` is true.
+
+    Args:
+        branches: lists of layers.
+        images: `(n, height, width, channels)` of any type.
+        rng: `RowRNG` of n rows.
+
+    Returns:
+        A list of float32 `(n, height, width, channels)`, one a branch.
+    """
+    if all(branch == branches[0] for branch in branches):
+        # One program for all of them, for it is compiling that takes time.
+        purposes = [("view", number) for number in range(len(branches))]
+
+        def one(image, place, view):
+            return apply_to_image(branches[0], image, rng.of_row(place).choose(purposes, view))
+
+        return backend.loop_over_images(one, images, len(branches))
+
+    def view_of(number, branch):
+        def one(image, place, view):
+            return apply_to_image(branch, image, rng.of_row(place).fold_in("view", number))
+
+        return backend.loop_over_images(one, images, 1)[0]
+
+    return [view_of(number, branch) for number, branch in enumerate(branches)]
+
+
+def apply_to_image(layers, image, rng):
+    """`layer.apply_layers` for one image, of which `rng` has the row."""
+    places = iter(range(len(layers)))
+    for place in places:
+        layer, following = layers[place], layers[place + 1] if place + 1 < len(layers) else None
+        mine = rng.fold_in(place)
+        if type(layer) is RandomResizedCrop and type(following) is RandomHorizontalFlip:
+            # A crop reads its columns from any place: from the last to the first costs nothing.
+            mirrored = _draws(following, rng.fold_in(next(places)))
+            image = layer.transform_image(image, mine.fold_in("transform"), mirrored)
+            continue
+        if not isinstance(layer, RandomResizedCrop):  # which reads a part of it alone
+            image = ops.cast(image, "float32")
+        image = _apply_to_image(layer, image, mine)
+    return image
+
+
+def _draws(layer, rng):
+    return rng.bernoulli("apply", layer.probability)[0]
+
+
+def _apply_to_image(layer, image, rng):
+    def changed():
+        inner = rng.fold_in("transform")
+        if isinstance(layer, RandomApply):
+            return apply_to_image(layer.layers, image, inner)
+        return layer.transform_image(image, inner)
+
+    if layer.probability == 1.0:
+        return changed()
+    return ops.cond(_draws(layer, rng), changed, lambda: image)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-_CACHE = 2**19
-"""Bytes of planes that are worked on at a time: half of what the second cache of common processors holds."""
+_CACHE = 2**21
+"""Bytes of planes that are worked on at a time: a few MiB stay in a processor's caches, and fewer cost more calls."""
 
 _LUMA = (0.2989, 0.587, 0.114)
 
@@ -27,8 +27,9 @@ def serves(images, rows):
         images: `(n, height, width, channels)`.
         rows: their rows in the global batch, from which numbers are drawn.
     """
-    plain = all(type(x) is torch.Tensor and x.device.type == "cpu" for x in (images, rows))
-    return plain and not images.requires_grad and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or images.requires_grad:
+        return False
+    return all(type(x) is torch.Tensor and x.device.type == "cpu" for x in (images, rows))
 
 
 def chunk(channels, height, width):
@@ -73,9 +74,16 @@ def on_some(planes, chosen, change):
     """
     if len(chosen) == len(planes):
         return change(planes)
-    if len(chosen):
-        chosen = torch.from_numpy(chosen)
-        planes[chosen] = change(planes[chosen])
+    if len(chosen) == 1:
+        mine = planes[chosen[0] : chosen[0] + 1]
+        changed = change(mine)
+        if changed is not mine:
+            mine.copy_(changed)
+    elif len(chosen):
+        # Four times as fast as planes[chosen], but for small images.
+        changed = change(planes.index_select(0, torch.from_numpy(chosen)))
+        for place, image in zip(chosen.tolist(), changed):
+            planes[place].copy_(image)
     return planes
 
 
@@ -157,13 +165,14 @@ def jitter(planes, order, factors, rows, low, high):
         factors: `{name: (n,)}`, in the order of the numbers of steps, of all rows.
         low, high: the range of values.
     """
-    planes.sub_(low).div_(high - low)
+    planes = (planes.sub_(low) if low else planes).div_(high - low)
     for place in range(order.shape[1]):
         for number, (name, factor) in enumerate(factors.items()):
             chosen = np.flatnonzero(order[rows, place] == number)
             mine = torch.from_numpy(factor[rows[chosen]])[:, None, None, None]
             planes = on_some(planes, chosen, functools.partial(_STEPS[name], factor=mine))
-    return planes.mul_(high - low).add_(low)
+    planes.mul_(high - low)
+    return planes.add_(low) if low else planes
 
 
 def _gray(planes):

@@ -87,6 +87,12 @@ def test_values_keep_their_range():
 
 
 @on_torch
+def test_images_of_one_channel_are_not_changed_in_place():
+    ours, batch = both(BRANCHES["jitter"], ops.cast(pictures(6, 24, 1), "float32"))
+    np.testing.assert_allclose(ours, batch, atol=ROUNDING)
+
+
+@on_torch
 def test_no_images_make_no_views():
     ours, batch = both(BRANCHES["byol"], pictures()[:0])
     assert ours.shape == batch.shape == (2, 0, 40, 40, 3)

@@ -60,7 +60,7 @@ class RowRNG:
         rows: int32 tensor `(n,)`: the row of each image in the global batch.
     """
 
-    _on = ops
+    on = ops
 
     def __init__(self, seed, rows):
         self.rows = ops.cast(rows, "int32")
@@ -83,7 +83,7 @@ class RowRNG:
                 more = (part + 1) * _GOLDEN
                 rng._number = _mix_number(rng._number + (more if isinstance(rng._number, int) else _int32(more)))
             else:
-                rng._tensor = _mix(rng.key + rng._integers(part) * _int32(_GOLDEN), rng._on)
+                rng._tensor = _mix(rng.key + rng._integers(part) * _int32(_GOLDEN), rng.on)
                 rng._number = 0
         return rng
 
@@ -154,7 +154,7 @@ class RowRNG:
 
 
 class _HostRNG(RowRNG):
-    _on = np
+    on = np
 
     def __init__(self, rng):
         self.rows, self._mixed_rows = self._integers(rng.rows), self._integers(rng._mixed_rows)

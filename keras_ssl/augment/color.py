@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.augment.layer import RandomLayer, per_image
 
 # ITU-R 601, as torchvision and Pillow.
@@ -98,7 +99,9 @@ def _mean_gray_of_planes(planes):
     # A product with ones, for it goes by vectors, and a mean adds number by number.
     channels, height, width = planes.shape
     weights = np.array([_LUMA] if channels == 3 else [[1.0 / channels] * channels], "float32")
-    means = ops.matmul(ops.reshape(planes, (channels, -1)), np.full((height * width, 1), 1.0 / (height * width), "float32"))
+    means = ops.matmul(
+        ops.reshape(planes, (channels, -1)), np.full((height * width, 1), 1.0 / (height * width), "float32")
+    )
     return ops.matmul(weights, means)[0, 0]
 
 
@@ -158,7 +161,11 @@ class RandomColorJitter(RandomLayer):
         # Plane by plane, for three colors side by side don't fill a processor's vectors.
         planes = ops.transpose(self.to_unit(image), (2, 0, 1))
         steps = [_PLANE_STEPS[name](factor[0]) for name, factor in factors.items()]
-        planes = ops.fori_loop(0, len(steps), lambda place, planes: ops.switch(order[0, place], steps, planes), planes)
+
+        def step(place, planes):
+            return ops.switch(backend.take_inside(order[0], place, 0), steps, planes)
+
+        planes = ops.fori_loop(0, len(steps), step, planes)
         return self.from_unit(ops.transpose(planes, (1, 2, 0)))
 
     def transform(self, images, rng):

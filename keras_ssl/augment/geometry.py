@@ -281,7 +281,9 @@ class RandomResizedCrop(RandomLayer):
         return self._in_range(resized_crop(images, *box, self.size, self.interpolation, self.antialias))
 
     def transform_image(self, image, rng, mirrored=None):
-        taps = max(side / size for side, size in zip(image.shape, self.size)) * (2 if self.interpolation == "bilinear" else 4)
+        taps = max(side / size for side, size in zip(image.shape, self.size)) * (
+            2 if self.interpolation == "bilinear" else 4
+        )
         if self.antialias and taps > _MOST_TAPS:
             made = self.transform(ops.cast(image, "float32")[None], rng)[0]
             return made if mirrored is None else ops.where(mirrored, ops.flip(made, axis=1), made)

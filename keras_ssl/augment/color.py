@@ -165,7 +165,11 @@ class RandomColorJitter(RandomLayer):
         # Plane by plane, for three colors side by side don't fill a processor's vectors.
         planes = ops.transpose(self.to_unit(image), (2, 0, 1))
         steps = [_PLANE_STEPS[name](factor[0]) for name, factor in factors.items()]
-        planes = ops.fori_loop(0, len(steps), lambda place, planes: ops.switch(order[0, place], steps, planes), planes)
+
+        def step(place, planes):
+            return ops.switch(backend.take_inside(order[0], place, 0), steps, planes)
+
+        planes = ops.fori_loop(0, len(steps), step, planes)
         return self.from_unit(ops.transpose(planes, (1, 2, 0)))
 
     def transform(self, images, rng):

@@ -69,33 +69,49 @@ def make_views(branches, images, rng):
     Returns:
         A list of float32 `(n, height, width, channels)`, one a branch.
     """
-    if all(branch == branches[0] for branch in branches):
-        # One program for all of them, for it is compiling that takes time.
-        purposes = [("view", number) for number in range(len(branches))]
+    purposes = [("view", number) for number in range(len(branches))]
+    shared = _shared(branches)
+    tails = [branch[shared:] for branch in branches]
 
-        def one(image, place, view):
-            return apply_to_image(branches[0], image, rng.of_row(place).choose(purposes, view))
+    def one(image, place, view):
+        # One program for what the views share, for it is compiling that takes time.
+        mine = rng.of_row(place).choose(purposes, view)
+        image = apply_to_image(branches[0][:shared], image, mine)
+        if not any(tails):
+            return image
+        rest = [lambda image, tail=tail: apply_to_image(tail, image, mine, shared) for tail in tails]
+        return ops.switch(view, rest, ops.cast(image, "float32"))
 
-        return backend.loop_over_images(one, images, len(branches))
-
-    def view_of(number, branch):
-        def one(image, place, view):
-            return apply_to_image(branch, image, rng.of_row(place).fold_in("view", number))
-
-        return backend.loop_over_images(one, images, 1)[0]
-
-    return [view_of(number, branch) for number, branch in enumerate(branches)]
+    return backend.loop_over_images(one, images, len(branches))
 
 
-def apply_to_image(layers, image, rng):
-    """`layer.apply_layers` for one image, of which `rng` has the row."""
+def _shared(branches):
+    """How many layers, from the first on, are alike in all branches."""
+    alike = [all(_same(layer, first) for layer in others) for first, *others in zip(*branches)]
+    return (alike + [False]).index(False)
+
+
+def _same(layer, other):
+    if layer is other:
+        return True
+    # Lists that were saved hold copies. Of a layer that isn't ours nobody knows whether its configuration is all.
+    ours = type(layer) is type(other) and type(layer).__module__.startswith(__package__)
+    return ours and {**layer.get_config(), "name": None} == {**other.get_config(), "name": None}
+
+
+def apply_to_image(layers, image, rng, first=0):
+    """`layer.apply_layers` for one image, of which `rng` has the row.
+
+    Args:
+        first: the place of the first of these layers in its list.
+    """
     places = iter(range(len(layers)))
     for place in places:
         layer, following = layers[place], layers[place + 1] if place + 1 < len(layers) else None
-        mine = rng.fold_in(place)
+        mine = rng.fold_in(first + place)
         if type(layer) is RandomResizedCrop and type(following) is RandomHorizontalFlip:
             # A crop reads its columns from any place: from the last to the first costs nothing.
-            mirrored = _draws(following, rng.fold_in(next(places)))
+            mirrored = _draws(following, rng.fold_in(first + next(places)))
             image = layer.transform_image(image, mine.fold_in("transform"), mirrored)
             continue
         if not isinstance(layer, RandomResizedCrop):  # which reads a part of it alone
@@ -109,12 +125,14 @@ def _draws(layer, rng):
 
 
 def _apply_to_image(layer, image, rng):
-    def changed():
+    def changed(image):
         inner = rng.fold_in("transform")
         if isinstance(layer, RandomApply):
             return apply_to_image(layer.layers, image, inner)
         return layer.transform_image(image, inner)
 
     if layer.probability == 1.0:
-        return changed()
-    return ops.cond(_draws(layer, rng), changed, lambda: image)
+        return changed(image)
+    # Once or not at all: a loop leaves an image where it lies, and a condition would copy it.
+    times = ops.cast(_draws(layer, rng), "int32")
+    return ops.fori_loop(0, times, lambda _, image: changed(image), image)

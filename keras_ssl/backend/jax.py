@@ -45,13 +45,12 @@ def loops_over_images(images):
 
 
 def loop_over_images(function, images, repeats):
-    rows = images.shape[0]
+    # All of one image, then the next: parts of one long result would be copied.
+    def of_one(place):
+        made = jax.lax.map(lambda repeat: function(images[place], place, repeat), jax.numpy.arange(repeats))
+        return tuple(made[repeat] for repeat in range(repeats))
 
-    def one(place):
-        return function(images[place % rows], place % rows, place // rows)
-
-    made = jax.lax.map(one, jax.numpy.arange(rows * repeats, dtype="int32"))
-    return [made[repeat * rows : (repeat + 1) * rows] for repeat in range(repeats)]
+    return list(jax.lax.map(of_one, jax.numpy.arange(images.shape[0])))
 
 
 def take_inside(x, indices, axis):

@@ -19,18 +19,27 @@ def loop_over_images(function, images, repeats):
     @tf.function(jit_compile=True, autograph=False)
     def part(images, places):
         def one(place):
-            return function(images[place % rows], place % rows, place // rows)
+            # Not images[…]: XLA takes the bounds of a slice for constants, and compiles anew for each of their values.
+            return function(tf.gather(images, place % rows), place % rows, place // rows)
 
         return tf.map_fn(one, places, fn_output_signature=tf.float32)
 
-    places, parts = tf.range(rows * repeats), _parts(rows, repeats)
-    made = [part(images, some) for some in tf.split(places, parts)] if parts > 1 else [part(images, places)]
-    made = tf.concat(made, axis=0) if parts > 1 else made[0]
+    places = tf.range(rows * repeats)
+    parts = _parts(rows, repeats)
+    if parts == 1:
+        made = part(images, places)
+    else:
+        # One program, that several cores run at a time. (A program for each would be compiled as often.)
+        some = tf.reshape(places, (parts, -1))
+        made = tf.map_fn(
+            lambda some: part(images, some), some, parallel_iterations=parts, fn_output_signature=tf.float32
+        )
+        made = tf.reshape(made, tf.concat([[rows * repeats], tf.shape(made)[2:]], axis=0))
     return [made[repeat * rows : (repeat + 1) * rows] for repeat in range(repeats)]
 
 
 def _parts(rows, repeats):
-    """Into how many loops the work is cut, that run side by side: one on each core, if they divide it."""
+    """Into how many parts the views are cut: one for each core, if they divide the views."""
     cores = tf.config.threading.get_inter_op_parallelism_threads() or len(os.sched_getaffinity(0))
     if not isinstance(rows, int):
         return 1

@@ -3,7 +3,7 @@
 A batch of photographs doesn't fit into a processor's cache, so layer by layer each operation waits for memory, and it
 changes all images, also those whose draw left them alone. Image by image all that is touched stays in the cache, and a
 condition skips what was not drawn. An accelerator wants the opposite, thousands of pixels at a time: there, and where
-nothing is compiled, the layers run batch by batch. `runs` decides.
+nothing is compiled, the layers run batch by batch (on torch a few images at a time, `chunks`). `runs` decides.
 
 A layer takes part if `image_by_image` is true for it. One that has a faster way for a single image says so by a
 `transform_image` of its own. The draws are the same, bit for bit; the arithmetic is the same up to rounding.

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_ssl import backend
 from keras_ssl.augment.geometry import RandomHorizontalFlip, RandomResizedCrop
-from keras_ssl.augment.layer import RandomApply, RandomLayer
+from keras_ssl.augment.layer import RandomApply
 
 
 def runs(branch, images):

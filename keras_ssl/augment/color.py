@@ -158,6 +158,10 @@ class RandomColorJitter(RandomLayer):
 
     image_by_image = True
 
+    @property
+    def faster_by_image(self):
+        return sum(strength > 0.0 for strength in (self.brightness, self.contrast, self.saturation, self.hue)) > 1
+
     def transform_image(self, image, rng):
         factors, order = self._drawn(rng, image.shape[-1])
         if not factors:

@@ -74,6 +74,9 @@ class RandomLayer(keras.layers.Layer):
     """Whether views may be made image by image (`keras_ssl.augment.loop`); a class that changes `transform` states it
     anew."""
 
+    faster_by_image = False
+    """Whether that is faster enough to wait until it is compiled."""
+
     def transform_image(self, image, rng):
         """`transform` of one image `(height, width, channels)`, whose draws are those of `rng`'s one row."""
         return self.transform(image[None], rng)[0]
@@ -155,6 +158,10 @@ class RandomApply(RandomLayer):
             build_layer(layer, input_shape)
 
     image_by_image = True
+
+    @property
+    def faster_by_image(self):
+        return any(getattr(layer, "faster_by_image", False) for layer in self.layers)
 
     def transform(self, images, rng):
         return apply_layers(self.layers, images, rng)

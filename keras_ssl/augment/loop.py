@@ -5,15 +5,15 @@ changes all images, also those whose draw left them alone. Image by image all th
 condition skips what was not drawn. An accelerator wants the opposite, thousands of pixels at a time: there, and where
 nothing is compiled, the layers run batch by batch (on torch a few images at a time, `chunks`). `runs` decides.
 
-A layer takes part if `image_by_image` is true for it. One that has a faster way for a single image says so by a
-`transform_image` of its own. The draws are the same, bit for bit; the arithmetic is the same up to rounding.
+A layer takes part if `image_by_image` is true for it. One that has a way of its own for a single image writes
+`transform_image`. The draws are the same, bit for bit; the arithmetic is the same up to rounding.
 """
 
 from keras import ops
 
 from keras_ssl import backend
 from keras_ssl.augment.geometry import RandomHorizontalFlip, RandomResizedCrop
-from keras_ssl.augment.layer import RandomApply, RandomLayer
+from keras_ssl.augment.layer import RandomApply
 
 
 def runs(branch, images):
@@ -31,7 +31,7 @@ def runs(branch, images):
         len(images.shape) == 4
         and None not in images.shape[1:]
         and all(map(takes_part, branch))
-        and any(map(_is_faster, branch))
+        and any(layer.faster_by_image for layer in branch)
         and backend.loops_over_images(images)
     )
 
@@ -50,12 +50,6 @@ def takes_part(layer, way="image_by_image"):
         if "transform" in vars(kind) or "call" in vars(kind):  # a subclass that changes what the layer does
             return False
     return False
-
-
-def _is_faster(layer):
-    if isinstance(layer, RandomApply):
-        return any(map(_is_faster, layer.layers))
-    return type(layer).transform_image is not RandomLayer.transform_image
 
 
 def make_views(branches, images, rng):

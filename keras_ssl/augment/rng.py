@@ -98,7 +98,7 @@ class RowRNG:
         return rng
 
     def choose(self, purposes, number):
-        """`fold_in(*purpose)` of one of several purposes of integers and strings, of which a tensor tells the number."""
+        """`fold_in(*purpose)` of one of several purposes, integers and strings; which of them, a tensor tells."""
         numbers = [self.fold_in(*purpose)._number for purpose in purposes]
         rng = copy.copy(self)
         rng._number = ops.take(ops.convert_to_tensor([_int32(number) for number in numbers]), number, axis=0)

@@ -10,6 +10,9 @@ of 64 px, enlarged. The tables:
 - views that only flip, from pictures held at the view's size: what the loader and the step cost;
 - SimCLR's views from whole pictures of 256 px, as Lightly does it: the whole.
 
+`--part=pixels` shows what `reducing_gap` does to pixels and time, on two photographs of 640×427 of scikit-learn, and on
+the same enlarged to a camera's size.
+
 Lightly: `LightlyDataset`, a `DataLoader` of two workers that stay alive, the same network in torch, channels last.
 Both train `resnet8` of width 16 with a projector of two layers, NT-Xent and SGD, in float32.
 """
@@ -18,6 +21,7 @@ import argparse
 import os
 import pathlib
 import tempfile
+import time
 
 import side_by_side
 from side_by_side import Contender
@@ -163,6 +167,48 @@ def their_fit(folder, size, pictures, views):
     return run
 
 
+# What `reducing_gap` does.
+
+
+def pixels():
+    """Prints how far pixels lie from those of the whole file, in 255ths, and the time of a picture."""
+    import numpy as np
+    import sklearn.datasets
+    from PIL import Image, ImageOps
+
+    from keras_ssl.data.pictures import Decoder
+
+    folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
+    with tempfile.TemporaryDirectory() as temporary:
+        for scale, sizes in ((1, (32, 48, 64, 96, 128, 192)), (6, (96, 224))):
+            paths = []
+            for source in sorted(folder.glob("*.jpg")):
+                picture = Image.open(source)
+                large = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+                paths.append(pathlib.Path(temporary) / f"{source.stem}-{scale}.jpg")
+                large.save(paths[-1], quality=92)
+            print(f"\n| {large.width}×{large.height} to | bicubic | gap 3 | gap 2 | gap 1 | ms whole, gap 3, 2, 1 |")
+            print("|---|---|---|---|---|---|")
+            for size in sizes:
+                decoders = [Decoder((size, size), 3, reducing_gap=gap) for gap in (None, 3.0, 2.0, 1.0)]
+                whole, *others = [np.stack([one(path) for path in paths]).astype("float32") for one in decoders]
+                bicubic = [ImageOps.fit(Image.open(path), (size, size), Image.Resampling.BICUBIC) for path in paths]
+                cells = []
+                for other in (np.stack([np.asarray(one) for one in bicubic]), *others):
+                    error = np.abs(other - whole)
+                    cells.append(f"{error.mean():.2f} ({np.percentile(error, 99):.0f}, {error.max():.0f})")
+                times = [min(_seconds(one, paths) for _ in range(5)) * 1e3 for one in decoders]
+                print(f"| {size} | {' | '.join(cells)} | {', '.join(f'{time:.1f}' for time in times)} |", flush=True)
+
+
+def _seconds(decoder, paths):
+    start = time.process_time()
+    for _ in range(3):
+        for path in paths:
+            decoder(path)
+    return (time.process_time() - start) / 3 / len(paths)
+
+
 WORK = {"our_loader": our_loader, "our_fit": our_fit, "their_loader": their_loader, "their_fit": their_fit}
 
 
@@ -225,16 +271,21 @@ def step_rows(given):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer_python", required=True, help="the interpreter in which Lightly is installed")
+    parser.add_argument("--peer_python", help="the interpreter in which Lightly is installed")
     parser.add_argument("--folder", help="photographs; without it the bundled ones")
     parser.add_argument("--make", help="write them at 256 px into this folder, and read it")
     parser.add_argument("--pictures", type=int, default=1_536, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", default="0,1", help="numbers of the cores")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
-    parser.add_argument("--part", choices=("loader", "step", "both"), default="both")
+    parser.add_argument("--part", choices=("loader", "step", "both", "pixels"), default="both")
     parser.add_argument("--picture", help="draw the table of the steps into this file")
     given = parser.parse_args()
+    if given.part == "pixels":
+        pixels()
+        return
+    if not given.peer_python:
+        parser.error("--peer_python: the interpreter in which Lightly is installed")
     cores = [int(core) for core in given.cores.split(",")]
     with tempfile.TemporaryDirectory() as temporary:
         if given.make or not given.folder:

@@ -9,7 +9,7 @@ from keras_ssl import backend
 from keras_ssl.data import sharding
 from keras_ssl.data.ahead import Ahead, readers
 from keras_ssl.data.batch import checked_set
-from keras_ssl.data.lazy import LazyArray, start
+from keras_ssl.data.lazy import is_on_disk, start
 
 BATCH_SIZE = 256
 
@@ -90,7 +90,7 @@ class ArrayBatches(keras.utils.PyDataset):
     @contextlib.contextmanager
     def reading_ahead(self):
         """Within it what lies on disk is read before it is asked for, by threads that end with it."""
-        on_disk = [array for array in keras.tree.flatten(self.arrays) if isinstance(array, LazyArray)]
+        on_disk = [array for array in keras.tree.flatten(self.arrays) if is_on_disk(array)]
         if not on_disk:
             yield
             return

@@ -125,6 +125,13 @@ def _as_data(found, decoder, options, progress):
     )
     splits = {}
     in_memory, cache = _memory(found, decoder, options.max_bytes)
+    on_disk = sum(len(pictures) for name, pictures in found.splits.items() if name not in in_memory)
+    if on_disk:
+        found.notes.append(
+            f"{on_disk:,} pictures do not fit into {options.max_bytes / 2**30:.3g} GiB (`max_bytes`): "
+            f"{min(cache.most, on_disk):,} of them stay in memory once they are read, the others are decoded in each "
+            "epoch."
+        )
     for (name, pictures), of_split in zip(found.splits.items(), labels):
         paths = [picture.path for picture in pictures]
         known = of_split if (of_split != MISSING).any() else None

@@ -41,9 +41,16 @@ class LazyArray:
         return Rows(self, np.arange(len(self))[rows])
 
 
+def is_on_disk(array):
+    """Whether rows of it are read when they are asked for: a `LazyArray`, or a `.npy` file that numpy maps."""
+    return isinstance(array, (LazyArray, np.memmap))
+
+
 def start(array, rows, submit):
-    """`LazyArray.start` of an array or a `LazyArray`: rows of an array are copied when they are asked for."""
-    return array.start(rows, submit) if isinstance(array, LazyArray) else lambda: array[rows]
+    """`LazyArray.start` of an array or a `LazyArray`: rows in memory are copied when they are waited for."""
+    if isinstance(array, LazyArray):
+        return array.start(rows, submit)
+    return submit(array.__getitem__, rows).result if is_on_disk(array) else lambda: array[rows]
 
 
 def blocks(images, size):

@@ -69,7 +69,7 @@ class Decoder:
     reducing_gap: float | None = REDUCING_GAP
 
     def __call__(self, path):
-        """The pixels of a file, `(height, width, channels)`. Raises whatever the decoder raises."""
+        """The pixels of a file, `(height, width, channels)`, read-only. Raises whatever the decoder raises."""
         from PIL import Image
 
         with Image.open(path) as picture:
@@ -79,7 +79,7 @@ class Decoder:
             picture = self._on_background(_upright(picture)) if reduced is None else reduced
             gray = round(float(_gray(np.array(self.background, "float32"))))
             picture = self._sized(picture, self.background if picture.mode == "RGB" else gray)
-            return np.asarray(picture).reshape(*self.size, self.channels).astype(self.dtype)
+            return np.asarray(picture).reshape(*self.size, self.channels).astype(self.dtype, copy=False)
 
     def _reduced(self, picture):
         """A JPEG as large as it must be, upright, from as few of its frequencies as needed; None where it needs all."""

@@ -175,11 +175,11 @@ def test_at_most_so_many_bytes_are_read_ahead_and_nothing_beyond_the_end():
 
     batches = ahead.Ahead(start, bytes_of_batch=100, max_bytes=350)
     assert [batches.batch(position, 8) for position in range(8)] == list(range(8)) == begun
-    assert ahead.Ahead(start, 100, 350).count == 3
-    assert ahead.Ahead(start, 1000, 350).count == 1
-    assert ahead.Ahead(start, 1, 350).count == 8
+    assert ahead.Ahead(start, 100, max_bytes=350).count == 3
+    assert ahead.Ahead(start, 1000, max_bytes=350).count == 1
+    assert ahead.Ahead(start, 1, max_bytes=350).count == 8
     begun.clear()
-    batches = ahead.Ahead(start, 100, 350)
+    batches = ahead.Ahead(start, 100, max_bytes=350)
     batches.batch(0, 8)
     assert begun == [0, 1, 2, 3]
     assert [batches.batch(position, 8) for position in (5, 6, 2)] == [5, 6, 2]  # another epoch, another order
@@ -232,13 +232,15 @@ class CtrlC(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
-def test_threads_end_with_fit_however_it_ends(tmp_path):
+def test_each_picture_is_decoded_once_an_epoch_and_threads_end_with_fit_however_it_ends(tmp_path, monkeypatch):
     images = load(make(tmp_path, 24), max_bytes=0).train.images
     model = keras_ssl.SimCLR(keras_ssl.testing.tiny_backbone((16, 20, 3)), light_views())
     model.compile("sgd")
     seen = []
     note = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: seen.append(len(reading_threads())))
+    found = decoded(monkeypatch)
     model.fit(images, batch_size=8, epochs=2, validation_split=0.34, callbacks=[note], verbose=0)
+    assert len(found) == 2 * (8 + 8), "also the first batch, whose shape and values are looked at before"
     assert max(seen) > 0
     assert reading_threads() == []
     with pytest.raises(KeyboardInterrupt):

@@ -45,13 +45,14 @@ class Ahead:
     Args:
         start: a function of a position that begins to read a batch, and returns a function that waits for it.
         bytes_of_batch: in memory.
+        begun: batches that were read already, functions that give them, by position.
         max_bytes: of what is read ahead.
     """
 
-    def __init__(self, start, bytes_of_batch, max_bytes=MAX_BYTES):
+    def __init__(self, start, bytes_of_batch, begun=None, max_bytes=MAX_BYTES):
         self._start = start
         self.count = min(max(1, max_bytes // max(1, bytes_of_batch)), _MOST_BATCHES)
-        self._begun = {}
+        self._begun = dict(begun or {})
         self._lock = threading.Lock()
 
     def batch(self, position, end):

@@ -67,12 +67,17 @@ class ArrayBatches(keras.utils.PyDataset):
         self.first = 0  # batches of this epoch that are done already
         self.epochs = None  # of the run, where one has begun
         self._ahead = None
+        self._example = None, None  # the position of a batch and the batch
         self._shuffled = (None, None)
 
     @property
     def example(self):
-        """The first batch."""
-        return self[0]
+        """The first batch; of pictures on disk it is kept until it is trained on, for several ask for it before."""
+        if not self._on_disk or self._ahead is not None:
+            return self[0]
+        if self._example[0] != self._position(0):
+            self._example = self._position(0), self[0]
+        return self._example[1]
 
     @property
     def num_batches(self):
@@ -90,22 +95,36 @@ class ArrayBatches(keras.utils.PyDataset):
     @contextlib.contextmanager
     def reading_ahead(self):
         """Within it what lies on disk is read before it is asked for, by threads that end with it."""
-        on_disk = [array for array in keras.tree.flatten(self.arrays) if is_on_disk(array)]
-        if not on_disk:
+        if not self._on_disk:
             yield
             return
-        a_row = sum(int(np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize for array in on_disk)
+        a_row = sum(int(np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize for array in self._on_disk)
         with readers() as submit:
             self._ahead = Ahead(
-                lambda position: self._start(position, submit), a_row * self.batch_size // self.share[0]
+                lambda position: self._start(position, submit),
+                a_row * self.batch_size // self.share[0],
+                self._read_already(),
             )
             try:
                 yield
             finally:
                 self._ahead = None
 
+    def _read_already(self):
+        """The example as what is read ahead; it is kept here no longer."""
+        (position, example), self._example = self._example, (None, None)
+        return {} if position is None else {position: lambda: example}
+
+    @property
+    def _on_disk(self):
+        return [array for array in keras.tree.flatten(self.arrays) if is_on_disk(array)]
+
+    def _position(self, index):
+        """Of a batch of this epoch: its number from the first batch of the first epoch."""
+        return self.epoch * self.steps + self.first + index
+
     def __getitem__(self, index):
-        position = self.epoch * self.steps + self.first + index
+        position = self._position(index)
         if self._ahead is not None:
             return self._ahead.batch(position, self.steps * (self.epochs or self.epoch + 1))
         rows = self._rows(position)
@@ -117,7 +136,7 @@ class ArrayBatches(keras.utils.PyDataset):
         return lambda: keras.tree.pack_sequence_as(self.arrays, [wait() for wait in waits])
 
     def _rows(self, position):
-        """The rows of a batch, by its position from the first batch of the first epoch."""
+        """The rows of the batch at a position."""
         # With steps_per_epoch an epoch continues where the last one stopped.
         whole, place = divmod(position, self.steps_a_pass)
         shares, mine = self.share

@@ -267,9 +267,11 @@ def step_rows(given):
         # With two workers beside it, torch is at its best with one thread: more wait for each other by spinning. Ours
         # on torch gets one as well.
         rows[work] = [Contender("Lightly", "their_fit", {**options, "threads": 1}, given.peer_python)]
-        for name, backend in (("TensorFlow", "tensorflow"), ("JAX", "jax"), ("torch", "torch")):
+        for backend in given.backends.split(","):
             environment = {"KERAS_BACKEND": backend, **({"OMP_NUM_THREADS": "1"} if backend == "torch" else {})}
-            rows[work].append(Contender(name, "our_fit", {**options, "kept": kept}, environment=environment))
+            rows[work].append(
+                Contender(f"ours, {backend}", "our_fit", {**options, "kept": kept}, environment=environment)
+            )
     return rows
 
 
@@ -281,6 +283,7 @@ def main():
     parser.add_argument("--pictures", type=int, default=1_536, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", default="0,1", help="numbers of the cores")
+    parser.add_argument("--backends", default="tensorflow,jax,torch")
     parser.add_argument("--only", default="", help="rows whose name this regular expression finds")
     parser.add_argument("--part", choices=("loader", "step", "both", "pixels"), default="both")
     parser.add_argument("--picture", help="draw the table of the steps into this file")

@@ -1,8 +1,8 @@
 """Batches that are read before they are asked for, by threads, within a bound of bytes.
 
-Threads and not processes: Pillow gives the interpreter's lock away while it decodes, so two threads decode as fast on
-two cores as two processes that write into shared memory, and 1.5 to 2.4 times as fast as processes that send pixels
-(docs/benchmarks.md). And what they keep (`keras_ssl.data.cache`) is there for all.
+Threads and not processes: Pillow gives the interpreter's lock away while it decodes, so that threads decode about as
+fast as processes that write into shared memory, and faster than processes that send pixels (docs/benchmarks.md). And
+what they keep (`keras_ssl.data.cache`) is there for all.
 """
 
 import concurrent.futures

@@ -106,7 +106,13 @@ def test_a_picture_that_is_kept_may_vanish_and_one_in_gray_is_none_in_color(tmp_
 
 @pytest.mark.one_backend
 def test_many_threads_keep_no_more_than_fits_and_a_copy_begins_empty():
+    class Slow(dict):
+        def __contains__(self, path):  # all threads stand between the look for room and taking it
+            time.sleep(0.001)
+            return super().__contains__(path)
+
     cache = PictureCache(100, 10)
+    cache._pictures = Slow()
     threads = [
         threading.Thread(target=lambda first=first: [cache.keep(path, path) for path in range(first, first + 50)])
         for first in range(0, 400, 50)

@@ -92,6 +92,10 @@ class Feed:
         with self._source.rest_of_epoch(first):
             yield self._to_keras()
 
+    def reading_ahead(self):
+        """Within it pictures on disk are read before they are asked for, by threads that end with it."""
+        return self._source.reading_ahead() if isinstance(self._source, ArrayBatches) else contextlib.nullcontext()
+
     def _to_keras(self):
         if isinstance(self._source, tf_data.Stream):
             return self._source.dataset

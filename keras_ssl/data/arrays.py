@@ -7,7 +7,9 @@ import numpy as np
 
 from keras_ssl import backend
 from keras_ssl.data import sharding
+from keras_ssl.data.ahead import Ahead, readers
 from keras_ssl.data.batch import checked_set
+from keras_ssl.data.lazy import is_on_disk, start
 
 BATCH_SIZE = 256
 
@@ -63,12 +65,19 @@ class ArrayBatches(keras.utils.PyDataset):
         self.callbacks = [EpochTracker(self)]
         self.epoch = 0
         self.first = 0  # batches of this epoch that are done already
+        self.epochs = None  # of the run, where one has begun
+        self._ahead = None
+        self._example = None, None  # the position of a batch and the batch
         self._shuffled = (None, None)
 
     @property
     def example(self):
-        """The first batch."""
-        return self[0]
+        """The first batch; of pictures on disk it is kept until it is trained on, for several ask for it before."""
+        if not self._on_disk or self._ahead is not None:
+            return self[0]
+        if self._example[0] != self._position(0):
+            self._example = self._position(0), self[0]
+        return self._example[1]
 
     @property
     def num_batches(self):
@@ -83,13 +92,56 @@ class ArrayBatches(keras.utils.PyDataset):
         finally:
             self.first = 0
 
+    @contextlib.contextmanager
+    def reading_ahead(self):
+        """Within it what lies on disk is read before it is asked for, by threads that end with it."""
+        if not self._on_disk:
+            yield
+            return
+        a_row = sum(int(np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize for array in self._on_disk)
+        with readers() as submit:
+            self._ahead = Ahead(
+                lambda position: self._start(position, submit),
+                a_row * self.batch_size // self.share[0],
+                self._read_already(),
+            )
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    def _read_already(self):
+        """The example as what is read ahead; it is kept here no longer."""
+        (position, example), self._example = self._example, (None, None)
+        return {} if position is None else {position: lambda: example}
+
+    @property
+    def _on_disk(self):
+        return [array for array in keras.tree.flatten(self.arrays) if is_on_disk(array)]
+
+    def _position(self, index):
+        """Of a batch of this epoch: its number from the first batch of the first epoch."""
+        return self.epoch * self.steps + self.first + index
+
     def __getitem__(self, index):
+        position = self._position(index)
+        if self._ahead is not None:
+            return self._ahead.batch(position, self.steps * (self.epochs or self.epoch + 1))
+        rows = self._rows(position)
+        return keras.tree.map_structure(lambda array: array[rows], self.arrays)
+
+    def _start(self, position, submit):
+        rows = self._rows(position)
+        waits = [start(array, rows, submit) for array in keras.tree.flatten(self.arrays)]
+        return lambda: keras.tree.pack_sequence_as(self.arrays, [wait() for wait in waits])
+
+    def _rows(self, position):
+        """The rows of the batch at a position."""
         # With steps_per_epoch an epoch continues where the last one stopped.
-        whole, place = divmod(self.epoch * self.steps + self.first + index, self.steps_a_pass)
+        whole, place = divmod(position, self.steps_a_pass)
         shares, mine = self.share
         first, size = place * self.batch_size, self.batch_size // shares
-        rows = self._order(whole)[first + mine * size : first + (mine + 1) * size]
-        return keras.tree.map_structure(lambda array: array[rows], self.arrays)
+        return self._order(whole)[first + mine * size : first + (mine + 1) * size]
 
     def _order(self, whole):
         if not self.shuffle:
@@ -109,6 +161,12 @@ class EpochTracker(keras.callbacks.Callback):
     def __init__(self, batches):
         super().__init__()
         self.batches = batches
+
+    def on_train_begin(self, logs=None):
+        self.batches.epochs = (self.params or {}).get("epochs")
+
+    def on_train_end(self, logs=None):
+        self.batches.epochs = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch

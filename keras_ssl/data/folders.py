@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 
+from keras_ssl.data.cache import PictureCache
 from keras_ssl.data.labels import MISSING, class_labels
 from keras_ssl.data.lazy import ImageFiles
 from keras_ssl.data.listing import list_folder, shown
-from keras_ssl.data.pictures import MAX_PIXELS, Decoder, deep_bounds, deep_range
+from keras_ssl.data.pictures import MAX_PIXELS, REDUCING_GAP, Decoder, deep_bounds, deep_range
 from keras_ssl.data.progress import Progress
 from keras_ssl.data.split import Data, make_split
 from keras_ssl.data.tables import LabelTable
@@ -23,7 +24,8 @@ class FolderOptions:
 
     Attributes:
         image_size: `(height, width)`, or None.
-        labels, resize, background, max_value, dtype, max_unreadable, max_pixels, max_bytes, verbose: as of `load`.
+        labels, resize, background, max_value, dtype: as of `load`.
+        max_unreadable, max_pixels, max_bytes, verbose, reducing_gap: as of `load`.
     """
 
     image_size: object = None
@@ -36,6 +38,7 @@ class FolderOptions:
     max_pixels: int = MAX_PIXELS
     max_bytes: int = IN_MEMORY
     verbose: int = 0
+    reducing_gap: float | None = REDUCING_GAP
 
     def __post_init__(self):
         fix = object.__setattr__
@@ -49,6 +52,10 @@ class FolderOptions:
             raise ValueError(f"`max_unreadable` is a share between 0 and 1; it is {self.max_unreadable!r}.")
         if self.max_value is not None and not self.max_value > 0:
             raise ValueError(f"`max_value` must be a number above 0; it is {self.max_value!r}.")
+        if self.reducing_gap is not None and not self.reducing_gap >= 1.0:
+            raise ValueError(
+                f"`reducing_gap` is 1 or more, or None to decode JPEG files whole; it is {self.reducing_gap!r}."
+            )
         if self.max_pixels < 1:
             raise ValueError(f"`max_pixels` must be 1 or more; it is {self.max_pixels!r}.")
 
@@ -90,6 +97,7 @@ def load_folder(root, options=None):
         background=options.background,
         deep_range=_deep_range(found, options, progress),
         dtype=_dtype(headers, options.dtype),
+        reducing_gap=options.reducing_gap,
     )
     _note_kinds(found, headers, options)
     return _as_data(found, decoder, options, progress)
@@ -116,12 +124,20 @@ def _as_data(found, decoder, options, progress):
         [[picture.label for picture in pictures] for pictures in found.splits.values()], "labels"
     )
     splits = {}
+    in_memory, cache = _memory(found, decoder, options.max_bytes)
+    on_disk = sum(len(pictures) for name, pictures in found.splits.items() if name not in in_memory)
+    if on_disk:
+        found.notes.append(
+            f"{on_disk:,} pictures do not fit into {options.max_bytes / 2**30:.3g} GiB (`max_bytes`): "
+            f"{min(cache.most, on_disk):,} of them stay in memory once they are read, the others are decoded in each "
+            "epoch."
+        )
     for (name, pictures), of_split in zip(found.splits.items(), labels):
         paths = [picture.path for picture in pictures]
         known = of_split if (of_split != MISSING).any() else None
-        files = ImageFiles(paths, decoder, known)
+        files = ImageFiles(paths, decoder, known, cache=None if name in in_memory else cache)
         images, rows = files, np.arange(len(files))
-        if np.prod(files.shape, dtype="int64") <= options.max_bytes:
+        if name in in_memory:
             report = progress("decoding", len(files))
             images, rows, reasons = files.decoded(report)
             report.close()
@@ -143,6 +159,17 @@ def _as_data(found, decoder, options, progress):
             f"as {shown(path)}: {reason}."
         )
     return data
+
+
+def _memory(found, decoder, max_bytes):
+    """What the memory is given to: splits that are decoded at once, smallest first; the rest keeps what is read."""
+    a_picture = int(np.prod(decoder.size)) * decoder.channels * np.dtype(decoder.dtype).itemsize
+    in_memory = set()
+    for name, pictures in sorted(found.splits.items(), key=lambda of_split: len(of_split[1])):
+        if len(pictures) * a_picture <= max_bytes:
+            in_memory.add(name)
+            max_bytes -= len(pictures) * a_picture
+    return in_memory, PictureCache(max_bytes, a_picture)
 
 
 def _check_any(found, root):

@@ -1,14 +1,15 @@
 """Images that are read when rows of them are asked for: files, some rows, several sets as one."""
 
 import collections
-import concurrent.futures
 import dataclasses
-import functools
-import os
 
 import numpy as np
 
+from keras_ssl.data.ahead import readers
 from keras_ssl.data.pictures import reason_of
+
+# Pictures that a thread decodes before another gets its turn: what is begun is waited for, also after Ctrl-C.
+_AT_A_TIME = 4
 
 
 class LazyArray:
@@ -18,6 +19,15 @@ class LazyArray:
         shape: `(N, height, width, channels)`.
         dtype: of the images.
     """
+
+    def start(self, rows, submit):
+        """Begins to read some rows; returns a function that waits for them and gives the array.
+
+        Args:
+            rows: numbers of rows, an array.
+            submit: of `keras_ssl.data.ahead.readers`.
+        """
+        return submit(self.__getitem__, rows).result
 
     def __len__(self):
         return self.shape[0]
@@ -29,6 +39,33 @@ class LazyArray:
             rows: numbers of rows, or a slice.
         """
         return Rows(self, np.arange(len(self))[rows])
+
+
+def is_on_disk(array):
+    """Whether rows of it are read when they are asked for: a `LazyArray`, or a `.npy` file that numpy maps."""
+    return isinstance(array, (LazyArray, np.memmap))
+
+
+def start(array, rows, submit):
+    """`LazyArray.start` of an array or a `LazyArray`: rows in memory are copied when they are waited for."""
+    if isinstance(array, LazyArray):
+        return array.start(rows, submit)
+    return submit(array.__getitem__, rows).result if is_on_disk(array) else lambda: array[rows]
+
+
+def blocks(images, size):
+    """Images in order, `size` at a time; of a `LazyArray` the next ones are read meanwhile."""
+    if not isinstance(images, LazyArray):
+        yield from (images[first : first + size] for first in range(0, len(images), size))
+        return
+    rows, waiting = np.arange(len(images)), collections.deque()
+    with readers() as submit:
+        for first in range(0, len(images), size):
+            waiting.append(images.start(rows[first : first + size], submit))
+            if len(waiting) > 1:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
 
 
 def take(array, rows):
@@ -59,6 +96,9 @@ class Rows(LazyArray):
     def __getitem__(self, index):
         return self.images[self.rows[index]]
 
+    def start(self, rows, submit):
+        return start(self.images, self.rows[rows], submit)
+
 
 class Joined(LazyArray):
     """Images of several sets, numbered through.
@@ -78,8 +118,26 @@ class Joined(LazyArray):
             rows = range(*rows.indices(len(self)))
         if np.ndim(rows) == 0:
             return self._one(int(rows))
-        images = [self._one(int(row)) for row in rows]
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
+        with readers() as submit:
+            return self.start(np.asarray(rows, "int64"), submit)()
+
+    def start(self, rows, submit):
+        outside = (rows < 0) | (rows >= len(self))
+        if outside.any():
+            raise IndexError(rows[outside][0])
+        of_part = np.searchsorted(self._starts, rows, side="right") - 1
+        waiting = []
+        for part in np.unique(of_part):
+            places = np.flatnonzero(of_part == part)
+            waiting.append((places, start(self.parts[part], rows[places] - self._starts[part], submit)))
+
+        def finish():
+            images = np.empty((len(rows), *self.shape[1:]), self.dtype)
+            for places, wait in waiting:
+                images[places] = wait()
+            return images
+
+        return finish
 
     def _one(self, row):
         if not 0 <= row < len(self):
@@ -101,20 +159,22 @@ class ImageFiles(LazyArray):
         paths: of the pictures.
         decoder: `keras_ssl.data.pictures.Decoder`.
         labels: integers, one a picture, or None.
+        cache: `keras_ssl.data.cache.PictureCache` of pictures that were read, or None.
     """
 
-    def __init__(self, paths, decoder, labels=None, broken=None):
+    def __init__(self, paths, decoder, labels=None, broken=None, cache=None):
         self.paths = list(paths)
         self.decoder = decoder
         self.labels = labels
         self.broken = {} if broken is None else broken
+        self.cache = cache
         self.shape = (len(self.paths), *decoder.size, decoder.channels)
         self.dtype = np.dtype(decoder.dtype)
 
     def only(self, rows):
         numbers = np.arange(len(self))[rows]
         labels = None if self.labels is None else self.labels[numbers]
-        return ImageFiles([self.paths[row] for row in numbers], self.decoder, labels, self.broken)
+        return ImageFiles([self.paths[row] for row in numbers], self.decoder, labels, self.broken, self.cache)
 
     def with_channels(self, channels):
         """The same pictures in gray (1) or in color (3)."""
@@ -125,9 +185,27 @@ class ImageFiles(LazyArray):
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
         if np.ndim(rows) == 0:
-            return self._decode(rows)
-        images = list(_workers().map(self._decode, rows))
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
+            return self._decode(rows).copy()  # the one that is kept must not be written to
+        with readers() as submit:
+            return self.start(np.asarray(rows, "int64"), submit)()
+
+    def start(self, rows, submit):
+        images = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        begun = [
+            submit(self._fill, images[first : first + _AT_A_TIME], rows[first : first + _AT_A_TIME])
+            for first in range(0, len(rows), _AT_A_TIME)
+        ]
+
+        def finish():
+            for future in begun:
+                future.result()
+            return images
+
+        return finish
+
+    def _fill(self, images, rows):
+        for image, row in zip(images, rows.tolist()):
+            image[...] = self._decode(row)
 
     def decoded(self, report=None):
         """All pictures that can be read: `(images, rows, reasons)`.
@@ -139,24 +217,30 @@ class ImageFiles(LazyArray):
             An array, the rows that it holds, and a dict of row to reason of those that can't be read.
         """
         images, kept, reasons = np.empty(self.shape, self.dtype), [], {}
-        for row, (image, reason) in enumerate(_in_order(self._tried, range(len(self)))):
-            if reason is None:
-                images[len(kept)] = image
-                kept.append(row)
-            else:
-                reasons[row] = reason
-            if report:
-                report(row + 1)
+        with readers() as submit:
+            for row, (image, reason) in enumerate(_in_order(self._tried, range(len(self)), submit)):
+                if reason is None:
+                    images[len(kept)] = image
+                    kept.append(row)
+                else:
+                    reasons[row] = reason
+                if report:
+                    report(row + 1)
         return images[: len(kept)], kept, reasons
 
     def _tried(self, row):
         path = self.paths[row]
+        if self.cache is not None and (image := self.cache.get(path)) is not None:
+            return image, None
         if path in self.broken:
             return None, self.broken[path]
         try:
-            return self.decoder(path), None
+            image = self.decoder(path)
         except Exception as error:  # whatever a decoder makes of a broken file
             return None, reason_of(error)
+        if self.cache is not None:
+            self.cache.keep(path, image)
+        return image, None
 
     def _decode(self, row):
         for other in self._replacements(row):
@@ -190,22 +274,11 @@ def pictures_of(images):
     return [found for part in images for found in pictures_of(part)] if isinstance(images, (tuple, list)) else []
 
 
-@functools.cache
-def _workers():
-    """Threads that decode, for all sets of pictures of a process."""
-    return concurrent.futures.ThreadPoolExecutor(4)
-
-
-# A process that is forked, as Keras' PyDataset does with `use_multiprocessing`, has none of its parent's threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)
-
-
-def _in_order(function, rows, ahead=64):
+def _in_order(function, rows, submit, ahead=64):
     """`function(row)` of each row in order, some of them computed ahead by the threads."""
     waiting = collections.deque()
     for row in rows:
-        waiting.append(_workers().submit(function, row))
+        waiting.append(submit(function, row))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

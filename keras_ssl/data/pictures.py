@@ -11,7 +11,12 @@ from keras_ssl.names import RESIZE
 # Pixels of a picture at most: where Pillow warns of a "decompression bomb", a small file that fills the memory.
 MAX_PIXELS = 89_478_485
 
+# How many times the size that it is resized to a JPEG has at least when it is decoded: Pillow's own for thumbnails. The
+# pixels then differ from those of the whole picture by a third of what bilinear and bicubic resizing differ by.
+REDUCING_GAP = 2.0
+
 _GRAY = ("1", "L", "LA", "La", "F")
+_REDUCIBLE = ("JPEG", "MPO")
 _DEPTHS = (8, 10, 12, 14, 16)
 
 
@@ -52,6 +57,7 @@ class Decoder:
         background: `(red, green, blue)`, 0 … 255, under what is transparent and around what is padded.
         deep_range: `(lowest, highest)` value of pictures with more than 8 bits, which becomes 0 … 255.
         dtype: "uint8"; "uint16" keeps deep pictures as they are.
+        reducing_gap: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is so many times `size`; None: whole.
     """
 
     size: tuple
@@ -60,18 +66,43 @@ class Decoder:
     background: tuple = (255, 255, 255)
     deep_range: tuple = (0, 65535)
     dtype: str = "uint8"
+    reducing_gap: float | None = REDUCING_GAP
 
     def __call__(self, path):
-        """The pixels of a file, `(height, width, channels)`. Raises whatever the decoder raises."""
+        """The pixels of a file, `(height, width, channels)`, read-only. Raises whatever the decoder raises."""
         from PIL import Image
 
         with Image.open(path) as picture:
             if _is_deep(picture):
                 return self._of_deep(_deep_pixels(picture, path), _orientation(picture))
-            picture = self._on_background(_upright(picture))
+            reduced = self._reduced(picture) if picture.format in _REDUCIBLE and self.reducing_gap else None
+            picture = self._on_background(_upright(picture)) if reduced is None else reduced
             gray = round(float(_gray(np.array(self.background, "float32"))))
             picture = self._sized(picture, self.background if picture.mode == "RGB" else gray)
-            return np.asarray(picture).reshape(*self.size, self.channels).astype(self.dtype)
+            return np.asarray(picture).reshape(*self.size, self.channels).astype(self.dtype, copy=False)
+
+    def _reduced(self, picture):
+        """A JPEG as large as it must be, upright, from as few of its frequencies as needed; None where it needs all."""
+        from PIL import Image
+
+        turn, (width, height) = _orientation(picture), picture.size
+        size = self.size if turn in _ON_ITS_SIDE else self.size[::-1]  # as it lies in the file
+        scales = width / size[0], height / size[1]
+        scale = max(scales) if self.resize == "pad" else min(scales)
+        by = next((by for by in (8, 4, 2) if by * self.reducing_gap <= scale), 1)
+        if by == 1:
+            return None
+        picture.draft(None, (width // by, height // by))
+        if picture.size == (width, height):
+            return None
+        box = 0.0, 0.0, width / by, height / by  # the last column and row may be less than a whole pixel
+        if self.resize == "crop":
+            across, down = ((side - scale * wanted) / by / 2 for side, wanted in zip((width, height), size))
+            box = across, down, width / by - across, height / by - down
+        elif self.resize == "pad":
+            size = tuple(max(1, min(wanted, round(side / scale))) for side, wanted in zip((width, height), size))
+        picture = self._on_background(picture).resize(size, Image.Resampling.BILINEAR, box)
+        return picture if turn is None else picture.transpose(turn)
 
     def _on_background(self, picture):
         from PIL import Image

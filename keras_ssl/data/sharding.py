@@ -36,9 +36,9 @@ def check_same(model, images, about, what):
         about: numbers that must be equal as well, by name.
         what: the argument that they were given as.
     """
-    gathered = backend.all_gather_ints(model, [_checksum(images), *about.values()])
-    if gathered is None:
+    if backend.processes_of(model)[0] == 1:  # the checksum reads pictures from disk
         return
+    gathered = backend.all_gather_ints(model, [_checksum(images), *about.values()])
     for place, name in enumerate((None, *about)):
         if len(set(gathered[:, place].tolist())) > 1:
             raise ValueError(

@@ -16,7 +16,7 @@ from keras_ssl.data import samples
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.folders import IN_MEMORY, FolderOptions, load_folder
 from keras_ssl.data.listing import SPLITS
-from keras_ssl.data.pictures import MAX_PIXELS, reason_of
+from keras_ssl.data.pictures import MAX_PIXELS, REDUCING_GAP, reason_of
 from keras_ssl.data.split import Data, Split, make_split, make_splits
 from keras_ssl.data.streams import is_stream
 from keras_ssl.names import DATA_SETS, RESIZABLE, RESIZE
@@ -43,6 +43,7 @@ def load(
     max_unreadable=0.05,
     max_pixels=MAX_PIXELS,
     verbose=0,
+    reducing_gap=REDUCING_GAP,
 ):
     """Loads images.
 
@@ -60,7 +61,9 @@ def load(
             - a stream: `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`.
         image_size: `(height, width)` or one number, in pixels: pictures of a folder or of "clothes_sample" are resized
             to it. Needed where they are not of one size already.
-        max_bytes: a folder that takes more than this is decoded batch by batch, else once.
+        max_bytes: memory for the decoded pictures of a folder, 4 GiB by default. What fits is decoded once; of what
+            does not, as many pictures as fit are kept when they are first read, and the others are decoded in each
+            epoch, ahead of the step. 0 keeps none.
         labels: for a folder, the labels of its pictures instead of the names of sub-folders: a CSV file with the
             columns `file` and `label`, a dict, or a DataFrame. Pictures that are not in it have no label.
         resize: how a picture of another shape is brought to `image_size`: "crop" brings its shorter side there and cuts
@@ -74,6 +77,9 @@ def load(
         max_unreadable: the share of pictures that may be left out because they can't be used; more is an error.
         max_pixels: a picture with more is left out: a small file can decode to more than the memory holds.
         verbose: 1 shows progress while a folder is read.
+        reducing_gap: a JPEG file is decoded at a half, a quarter or an eighth of its size where that is still so many
+            times the size that it is resized to, which takes much less time. None decodes it whole; 1 is fastest, and
+            least exact.
 
     Returns:
         `Data` with `.train`, `.test` and `.validation` (or None); each has `.images` and `.labels`, or `.dataset` for a
@@ -83,7 +89,17 @@ def load(
         ValueError, FileNotFoundError: what is wrong, and the way out.
     """
     options = FolderOptions(
-        image_size, labels, resize, background, max_value, dtype, max_unreadable, max_pixels, max_bytes, verbose
+        image_size,
+        labels,
+        resize,
+        background,
+        max_value,
+        dtype,
+        max_unreadable,
+        max_pixels,
+        max_bytes,
+        verbose,
+        reducing_gap,
     )
     if isinstance(source, (str, pathlib.Path)):
         return _load_named(source, options)

@@ -7,6 +7,7 @@ from keras import ops
 from keras_ssl import backbones, backend
 from keras_ssl.data.batch import check_rank, check_source, standard_batch
 from keras_ssl.data.labels import MISSING, flat_labels, is_missing
+from keras_ssl.data.lazy import blocks
 from keras_ssl.data.split import Split
 from keras_ssl.data.value_range import check_images
 from keras_ssl.evaluate.labels import check_labels, labeled_rows
@@ -51,8 +52,8 @@ def run(network, images, batch_size=256, verbose=0):
     total, features = len(images), None
     outputs = _outputs_of(network)
     bar = keras.utils.Progbar(-(-total // batch_size), unit_name="batch", verbose=verbose) if verbose else None
-    for start in range(0, total, batch_size):
-        batch = np.asarray(images[start : start + batch_size])
+    for number, batch in enumerate(blocks(images, batch_size)):
+        start, batch = number * batch_size, np.asarray(batch)
         rows = len(batch)
         if rows < batch_size < total:  # one shape, compiled once
             batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - rows, axis=0)])

@@ -231,9 +231,10 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
     schedule = keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=rate, warmup_steps=warm)
     _compile(network, _TwoRates(schedule, *slower))
     callbacks = [*batches.callbacks, *progress]
-    metrics = network.fit(
-        backend.dataset_for_fit(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
-    ).history
+    with batches.reading_ahead():
+        metrics = network.fit(
+            backend.dataset_for_fit(batches), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
+        ).history
     for name, values in history.items():
         values += metrics[name]
     if not np.isfinite(history["loss"]).all():

@@ -1,5 +1,6 @@
 """How a method is trained: Keras' `compile`, `fit`, `evaluate` and `predict`, and this library's one `train_step`."""
 
+import contextlib
 import warnings
 
 import keras
@@ -9,7 +10,7 @@ from keras import ops
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches
 from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
-from keras_ssl.data.lazy import LazyArray
+from keras_ssl.data.lazy import LazyArray, blocks
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import warn_of_rate
@@ -149,13 +150,14 @@ class Trainer(keras.Model):
         self._announce(feed, verbose)
         self._build_for(feed)
         run = Run(self, feed, callbacks, epochs, initial_epoch)
-        return run.train(
-            super().fit,
-            verbose=verbose,
-            validation_data=validation_data and validation_data.for_keras,
-            validation_steps=validation_data and validation_data.steps_for_keras,
-            validation_freq=validation_freq,
-        )
+        with feed.reading_ahead(), validation_data.reading_ahead() if validation_data else contextlib.nullcontext():
+            return run.train(
+                super().fit,
+                verbose=verbose,
+                validation_data=validation_data and validation_data.for_keras,
+                validation_steps=validation_data and validation_data.steps_for_keras,
+                validation_freq=validation_freq,
+            )
 
     def evaluate(
         self,
@@ -183,7 +185,7 @@ class Trainer(keras.Model):
             self._build_for(feed)
         agreement.check_same_weights(self, "evaluate:")
         options = {"steps": feed.steps_for_keras, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
-        with plain_errors():
+        with plain_errors(), feed.reading_ahead():
             return super().evaluate(feed.for_keras, verbose=verbose, **options)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -201,8 +203,8 @@ class Trainer(keras.Model):
         x = adapter.images_for_predict(x, self.value_range, rank=self.needs().image_rank)
         if isinstance(x, LazyArray):  # as many pictures in memory as fill a few batches
             some = 16 * (batch_size or 32)
-            parts = [x[start : start + some] for start in range(0, len(x), some)]
-            return np.concatenate([self.predict(part, batch_size, verbose, None, callbacks) for part in parts])
+            with contextlib.closing(blocks(x, some)) as parts:
+                return np.concatenate([self.predict(part, batch_size, verbose, None, callbacks) for part in parts])
         rows, replicas = len(x) if hasattr(x, "shape") else 0, backend.replicas_of(self)
         if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
             sharding.check_size(self, None, batch_size or 32, "batch_size")

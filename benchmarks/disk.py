@@ -111,7 +111,7 @@ def their_loader(folder, size, pictures):
     return lambda: sum(len(batch[0]) for batch in batches)
 
 
-def _their_network():
+def their_network():
     from torch import nn
 
     def convolution(inputs, filters, kernel, stride):
@@ -150,7 +150,7 @@ def their_fit(folder, size, pictures, views, threads=None):
         # Decoded and resized once for both views.
         transform = transforms.Compose([*steps[:2], MultiViewTransform([one, one])])
     batches = _their_batches(folder, transform, pictures)
-    model = torch.nn.Sequential(_their_network(), SimCLRProjectionHead(64, 64, 128))
+    model = torch.nn.Sequential(their_network(), SimCLRProjectionHead(64, 64, 128))
     model = model.to(memory_format=torch.channels_last).train()
     loss_of = NTXentLoss(0.1)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)

@@ -22,8 +22,8 @@ def linear_probe(
     """Logistic regression on standardized frozen features, its regularization chosen by validation.
 
     The queries take no part in any choice: the regularization is the one that finds a fraction of the labels, held out
-    by class, the likeliest; the probe is then fitted to all of them. A row without a label (−1, None, NaN, an empty string)
-    is left out, and a query without one does not count.
+    by class, the likeliest; the probe is then fitted to all of them. A row without a label (−1, None, NaN, an empty
+    string) is left out, and a query without one does not count.
 
     Args:
         features, labels: `(N, d)`, and integers or strings `(N,)`.
@@ -57,7 +57,7 @@ def linear_probe(
         space = _Space(train, len(classes))
         targets = np.eye(len(classes), dtype="float32")[codes]
         c, start = _chosen(space, codes, targets, regularization, validation_share, max_iterations, seed)
-        weights = _fit(space.rows, targets, c, space.curvature, max_iterations, start)
+        weights = _fit(space.rows, targets, c, space.curvature, max_iterations, start, _FINAL)
         # The scaler's work goes into the weights: the queries are neither copied nor rotated.
         slopes = space.slopes(weights) / scaler.scale_[:, None]
         offsets = weights[-1] - scaler.mean_ @ slopes
@@ -145,9 +145,10 @@ def _likelihood(rows, weights, labels):
 
 # How curved the loss of a class is at most where it predicts as chance does, of ten classes: p (1 - p).
 _CURVED = 0.1
+_FINAL = 3e-4  # tolerance of the fit that is judged: accuracies within 0.002 of the optimum's
 
 
-def _fit(rows, targets, c, curvature, max_iterations, start=None):
+def _fit(rows, targets, c, curvature, max_iterations, start=None, tolerance=1e-3):
     """Logistic regression by SciPy's L-BFGS, as scikit-learn's `LogisticRegression(C=c, tol=1e-3)` poses it.
 
     The mean of the cross-entropy, and the square of the weights by `1 / (2 c n)`, offsets excepted.
@@ -159,6 +160,7 @@ def _fit(rows, targets, c, curvature, max_iterations, start=None):
         curvature: of `_Space`, by which the solver's steps are scaled; None to leave them.
         max_iterations: stopped early is one more regularization, and validation judges the fit as it is.
         start: weights to begin at; None for zeros.
+        tolerance: the slope of the loss, along each weight in the solver's scale, at which the fit ends.
 
     Returns:
         float64 `(d + 1, classes)`.
@@ -188,7 +190,7 @@ def _fit(rows, targets, c, curvature, max_iterations, start=None):
         return loss, (gradient * scale).ravel()
 
     begin = np.zeros(shape) if start is None else start / scale
-    options = {"maxiter": max_iterations, "maxls": 50, "gtol": 1e-3, "ftol": 64 * np.finfo("float64").eps}
+    options = {"maxiter": max_iterations, "maxls": 50, "gtol": tolerance, "ftol": 64 * np.finfo("float64").eps}
     found = minimize(loss_and_gradient, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(shape) * scale
 

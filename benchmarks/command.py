@@ -8,6 +8,7 @@ images, a ResNet-18's step. It has no table and no page, so those have no peer.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -85,7 +86,7 @@ def ours(stop_after_first_step):
         code = main(["pretrain", f"--output={folder}/run"], whole_process=True)
         marks["end"] = _now()
     per_epoch = len(steps) // len(epochs)
-    step = [statistics.median(b[kind] - a[kind] for a, b in zip(steps[1:], steps[2:per_epoch])) for kind in (0, 1)]
+    step = [statistics.median(b[kind] - a[kind] for a, b in itertools.pairwise(steps[1:per_epoch])) for kind in (0, 1)]
     beyond = [
         [end[kind] - begin[kind] - (per_epoch - lost) * step[kind] for kind in (0, 1)]
         for begin, end, lost in zip([steps[0], *epochs], epochs, [1] + [0] * len(epochs))

@@ -49,6 +49,7 @@ class Counted(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
+@pytest.mark.one_backend  # TensorFlow alone enters it
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_schedule_is_computed_once_a_step_and_is_there_after_it(scaled):
     moved = []
@@ -71,6 +72,7 @@ def test_a_schedule_is_computed_once_a_step_and_is_there_after_it(scaled):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.one_backend
 def test_a_constant_rate_is_left_alone():
     optimizer = keras.optimizers.Adam(0.1)
     with keras_compat.one_rate_a_step(optimizer):

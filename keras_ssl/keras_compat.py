@@ -22,6 +22,30 @@ def variable_index(optimizer, variable):
     return optimizer._get_variable_index(variable)
 
 
+@contextlib.contextmanager
+def one_rate_a_step(optimizer):
+    """Within it, a schedule of the learning rate is computed once, for a step that is being traced.
+
+    Keras asks the schedule anew for the weight decay of every variable, with a condition of TensorFlow each time: in
+    the step of a small network that is a third of the graph. Where the schedule is kept is private:
+    `optimizer.learning_rate` is what it gives at the moment.
+
+    Args:
+        optimizer: of Keras; None, or one whose rate is a number, is left alone.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under the scaling of half precision
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        yield
+        return
+    rate = optimizer.learning_rate
+    optimizer.learning_rate = lambda: rate
+    try:
+        yield
+    finally:
+        optimizer.learning_rate = schedule
+
+
 def of_any_backend(config):
     """A serialized optimizer, or a structure that holds one, that can be loaded on each backend.
 

@@ -22,6 +22,19 @@ FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settin
 # What a run leaves behind.
 
 
+def test_a_run_says_what_takes_time_and_prints_the_table_before_it_draws(run):
+    order = [
+        "compiling the training step",
+        "contrastive_accuracy: ",
+        "evaluating: ",
+        "raw pixels",
+        "drawing the page",
+        "report: ",
+    ]
+    places = [run[1].index(said) for said in order]
+    assert places == sorted(places)
+
+
 def test_a_run_writes_its_files(run):
     assert {path.name for path in run[0].iterdir()} == FILES
 

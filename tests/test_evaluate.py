@@ -147,13 +147,86 @@ def test_the_queries_take_no_part_in_the_choice_of_regularization():
 
 @pytest.mark.one_backend
 def test_strong_regularisation_is_chosen_where_features_are_mostly_noise():
-    from keras_ssl.evaluate.linear import REGULARIZATION, _chosen
+    from keras_ssl.evaluate.linear import REGULARIZATION, _chosen, _Space
 
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(2), 100)
     features = generator.normal(size=(200, 400)).astype("float32")
     features[:, 0] += labels
-    assert _chosen(features, labels, REGULARIZATION, 0.2, 100, 0) <= 1e-3
+    targets = np.eye(2, dtype="float32")[labels]
+    assert _chosen(_Space(features, 2), labels, targets, REGULARIZATION, 0.2, 100, 0)[0] <= 1e-3
+
+
+def exact_probe(features, labels, queries, query_labels, regularization, seed=0):
+    """What `linear_probe` stands for, slowly: scikit-learn's fits to the optimum, in float64, each from nothing."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features.astype("float64"))
+    features, queries = scaler.transform(features.astype("float64")), scaler.transform(queries.astype("float64"))
+
+    def fitted(c, rows):
+        return LogisticRegression(C=c, tol=1e-7, max_iter=5000).fit(features[rows], labels[rows])
+
+    held, found = max(round(0.2 * len(labels)), len(np.unique(labels))), []
+    splits = StratifiedShuffleSplit(5 if len(labels) <= 500 else 1, test_size=held, random_state=seed)
+    for kept, judges in splits.split(features, labels):
+        known = np.searchsorted(np.unique(labels), labels[judges])
+        given = [fitted(c, kept).predict_log_proba(features[judges]) for c in regularization]
+        found.append([rows[np.arange(held), known].mean() for rows in given])
+    best = regularization[int(np.mean(found, axis=0).argmax())]
+    return np.mean(fitted(best, slice(None)).predict(queries) == query_labels)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("classes", "per_class"),
+    [(10, 10), (10, 60), (2, 10), (2, 200)],  # rows fewer than columns, and more: rotated or not
+)
+def test_the_probe_is_scikit_learns_to_the_optimum(sample, classes, per_class):
+    train, test = sample.train, sample.test
+    asked = np.flatnonzero(test.labels < classes)
+    queries = test.images[asked, ::2, ::2].reshape(len(asked), -1).astype("float32")
+    rows = draw_labels(np.where(train.labels < classes, train.labels, -1), per_class, seed=1)
+    features = train.images[rows, ::2, ::2].reshape(len(rows), -1).astype("float32")
+    known = features, train.labels[rows], queries, test.labels[asked]
+    choices = (1e-3, 1e-2, 1e-1)
+    assert abs(evaluate.linear_probe(*known, regularization=choices) - exact_probe(*known, choices)) <= 0.002
+
+
+@pytest.mark.one_backend
+def test_the_probe_in_other_coordinates_has_the_same_optimum():
+    from keras_ssl.evaluate.linear import _fit, _Space
+
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(300, 12)).astype("float32") * np.geomspace(1.0, 0.05, 12)
+    features = features @ np.linalg.qr(generator.normal(size=(12, 12)))[0]
+    targets = np.eye(3, dtype="float32")[np.argmax(features[:, :3] + 0.2 * generator.normal(size=(300, 3)), axis=1)]
+    slopes = []
+    for classes in (3, 0):  # by the first it pays to find the axes; by none it never does
+        for columns in (12, 400):  # zeros in the others: more columns than rows
+            space = _Space(np.pad(features, ((0, 0), (0, columns - 12))).astype("float32"), classes)
+            assert (space.curvature is not None) == bool(classes and columns == 12)
+            assert space.rows.shape == (300, min(columns, 300) + 1)
+            fitted = _fit(space.rows, targets, 1.0, space.curvature, 2000, tolerance=1e-6)
+            slopes.append(space.slopes(fitted)[:12])
+    for other in slopes[1:]:
+        np.testing.assert_allclose(other, slopes[0], atol=3e-3)
+
+
+@pytest.mark.one_backend
+def test_no_more_is_tried_once_the_held_out_labels_get_less_likely(monkeypatch):
+    from keras_ssl.evaluate import linear
+
+    tried, fit = [], linear._fit
+    monkeypatch.setattr(linear, "_fit", lambda rows, targets, c, *more: tried.append(c) or fit(rows, targets, c, *more))
+    labels = np.arange(200) % 2
+    features = np.random.default_rng(0).normal(size=(200, 50)) + 0.3 * labels[:, None]
+    evaluate.linear_probe(features, labels, features, labels)
+    *path, last = tried
+    assert last == sorted(set(path))[-2], "the last but one of the path was the best"
+    assert max(path) < max(linear.REGULARIZATION)
 
 
 @pytest.mark.one_backend

@@ -38,6 +38,48 @@ def test_an_optimizer_knows_the_place_of_a_variable():
     assert places == [0, 1, 2, 3]
 
 
+class Counted(keras.optimizers.schedules.LearningRateSchedule):
+    calls = 0
+
+    def __call__(self, step):
+        type(self).calls += 1
+        return 0.1 / (1.0 + ops.cast(step, "float32"))
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.one_backend  # TensorFlow alone enters it
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_schedule_is_computed_once_a_step_and_is_there_after_it(scaled):
+    moved = []
+    for once in (False, True):
+        keras.utils.set_random_seed(0)
+        model, schedule = keras.Sequential([keras.Input((3,)), *map(keras.layers.Dense, (2, 2, 2))]), Counted()
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+        optimizer.build(model.trainable_variables)
+        gradients = [ops.ones(variable.shape) for variable in model.trainable_variables]
+        for _ in range(2):
+            Counted.calls = 0
+            with keras_compat.one_rate_a_step(optimizer if once else None):
+                optimizer.apply(gradients)
+            # Once, and where the attribute is set; otherwise for each variable.
+            assert Counted.calls <= 3 if once else Counted.calls > 6
+        assert getattr(optimizer, "inner_optimizer", optimizer)._learning_rate is schedule
+        moved.append([ops.convert_to_numpy(weight) for weight in model.weights])
+    for a, b in zip(*moved):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.one_backend
+def test_a_constant_rate_is_left_alone():
+    optimizer = keras.optimizers.Adam(0.1)
+    with keras_compat.one_rate_a_step(optimizer):
+        optimizer.learning_rate = 0.2
+    assert float(optimizer.learning_rate) == pytest.approx(0.2)
+
+
 def test_fit_tells_evaluate_that_its_data_are_prepared():
     seen = []
 

@@ -36,6 +36,30 @@ def trained(data):
     return model, history
 
 
+def test_a_figure_in_the_page_is_what_matplotlib_saves():
+    import base64
+    import io
+
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from keras_ssl.report import html
+
+    def figure():
+        drawn = Figure(figsize=(3.0, 2.0), layout="constrained")
+        axes = drawn.subplots()
+        axes.plot([0.001, 1000.0], label="a curve")
+        axes.set_ylabel("a label")
+        axes.legend()
+        return drawn
+
+    saved = io.BytesIO()
+    figure().savefig(saved, format="png", dpi=160)
+    mine = io.BytesIO(base64.b64decode(html._source(figure()).partition(",")[2]))
+    pixels = [np.asarray(Image.open(file).convert("RGB")) for file in (saved, mine)]
+    np.testing.assert_array_equal(*pixels)
+
+
 def words(path):
     text = re.sub(r'(src|srcset)="data:[^"]*"', "", path.read_text(encoding="utf-8"))
     return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)

@@ -151,6 +151,30 @@ def test_every_module_that_registers_is_imported_with_keras():
 # The command.
 
 
+def test_a_command_starts_without_what_it_draws_and_evaluates_with():
+    """Up to the first step: one process for all of it, for TensorFlow starts in it."""
+    python("""
+        import gc, sys
+        sys.modules["jax"] = None  # TensorFlow imports it where it is there, and it imports SciPy
+        from keras_ssl.cli import pretrain, quiet
+        quiet.start_keras(verbose=False, whole_process=True)
+        from keras_ssl.cli import experiment
+        from keras_ssl.data.split import hold_out
+        settings = pretrain.FLAGS(["pretrain"]) and pretrain.FLAGS
+        data, _ = hold_out(experiment.load("fashion_mnist_sample", {}), 0)
+        experiment.begin(experiment.method_by_name("simclr"), data, settings)
+        experiment._probes(data)
+        late = ("sklearn", "scipy.stats", "scipy.optimize", "matplotlib.figure", "keras_ssl.report",
+                "keras_ssl.evaluate.plots")
+        loaded = [name for name in late if name in sys.modules]
+        assert not loaded, loaded
+        assert gc.isenabled() and gc.get_freeze_count() > 10_000
+        import sklearn.linear_model, keras_ssl.evaluate
+        assert keras_ssl.evaluate.plots.curves and sys.modules["keras_ssl.evaluate.plots"]
+        assert not hasattr(keras_ssl.evaluate, "plts")
+    """)
+
+
 def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path):
     run = tmp_path / "run"
     run.mkdir()

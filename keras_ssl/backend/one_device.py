@@ -120,8 +120,12 @@ def in_cross_replica_context():
     return False
 
 
-def step_scope(batch):
-    """The context of a step: nothing of it runs before its batch is there, and its replicas meet in it."""
+def step_scope(batch, optimizer=None):
+    """The context of a step: nothing of it runs before its batch is there, and its replicas meet in it.
+
+    Args:
+        optimizer: of a training step, where a framework traces what it does variable by variable.
+    """
     return contextlib.nullcontext()
 
 

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_ssl.backend.tensorflow_loop import in_two_passes
 from keras_ssl.backend.tensorflow_views import loop_over_images, loops_over_images, take_inside
+from keras_ssl.keras_compat import one_rate_a_step
 
 __all__ = [
     "FUSED_BATCH_NORM",
@@ -101,10 +102,13 @@ def in_cross_replica_context():
     return tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
 
 
-def step_scope(batch):
+@contextlib.contextmanager
+def step_scope(batch, optimizer=None):
     # When a data set ends before the number of steps that Keras was told, TensorFlow still runs whatever of the last,
     # aborted step doesn't depend on the data: every seed and counter would move once more each epoch.
-    return tf.control_dependencies([x for x in tf.nest.flatten(batch) if tf.is_tensor(x)])
+    alone = optimizer if replicas() == 1 else None  # replicas are threads that share it
+    with tf.control_dependencies([x for x in tf.nest.flatten(batch) if tf.is_tensor(x)]), one_rate_a_step(alone):
+        yield
 
 
 def sequential_map(function, xs, dtype):

@@ -57,7 +57,7 @@ def row_offset(rows):
     return processes.place()[1] * rows if replicas() > 1 else 0
 
 
-def step_scope(batch):
+def step_scope(batch, optimizer=None):
     return processes.step_scope()
 
 

@@ -32,8 +32,12 @@ _COMMANDS = {
 }
 
 
-def main(argv=None):
+def main(argv=None, whole_process=False):
     """Runs `keras-ssl COMMAND [--flags]`.
+
+    Args:
+        argv: what stands behind `keras-ssl`; None for that of this process.
+        whole_process: whether the process is for this command alone, so that what it does not need may be left out.
 
     Returns:
         The exit code: 0; 1 for a run that failed; 2 for a usage error (an unknown command or flag, or an invalid
@@ -76,7 +80,7 @@ def main(argv=None):
             contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext(),
         ):
             checked = command.check(settings)
-            start_keras(settings.verbose)
+            start_keras(settings.verbose, whole_process)
             result = command.run(settings, *checked)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"keras-ssl {name}: {error}", file=sys.stderr)
@@ -141,4 +145,4 @@ def _help(name, command):
 
 
 def entry():
-    sys.exit(main())
+    sys.exit(main(whole_process=True))

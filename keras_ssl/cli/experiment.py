@@ -113,6 +113,7 @@ def fit(model, data, chosen, settings, folder=None):
     after = [callbacks.Resume(folder.state, every_seconds=SAVE_SECONDS)] if folder else []
     if folder and settings.tensorboard:
         after.append(keras.callbacks.TensorBoard(str(folder.tensorboard), write_graph=False))
+    print("compiling the training step; the first epoch begins after some seconds")
     history = model.fit(
         data.train.images,
         batch_size=settings.batch_size,

@@ -158,10 +158,8 @@ def _pretrain(settings, folder, options):
 
 def _trained(settings, folder, model, untrained, recipe, data, held_out):
     """Trains, and writes all files of the run."""
-    from keras_ssl import report
     from keras_ssl.cli import experiment
     from keras_ssl.data.split import describe
-    from keras_ssl.evaluate import projector
 
     backbone, shape = model.backbone, data.train.images.shape
     if settings.resume is None:
@@ -192,6 +190,12 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     table = experiment.table(data, {before: untrained, "trained backbone": backbone}, settings.seed)
     if table:
         write_json(folder.table, experiment.table_to_json(table))
+    experiment.print_table(table, held_out)
+    print("\ndrawing the page: a map of the images, neighbors, views")
+    # Only here: what draws takes a second to import.
+    from keras_ssl import report
+    from keras_ssl.evaluate import projector
+
     if settings.tensorboard:
         projector.write(folder.tensorboard, *experiment.embedded(backbone, data.test or data.train))
     report.write(
@@ -204,7 +208,6 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         held_out=held_out,
         alarms=alarms,
     )
-    experiment.print_table(table, held_out)
     print(f"\nbackbone: {folder.backbone}    report: {folder.report}")
     return {
         "folder": str(folder),

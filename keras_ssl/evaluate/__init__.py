@@ -1,5 +1,7 @@
 """Evaluation of features: plain functions on arrays."""
 
+import importlib
+
 from keras_ssl.evaluate.classifier import classifier
 from keras_ssl.evaluate.features import extract_features
 from keras_ssl.evaluate.fine_tuning import PROTOCOLS, FineTuned, fine_tune
@@ -33,3 +35,9 @@ __all__ = [
     "uniformity",
     "without_copies",
 ]
+
+
+def __getattr__(name):
+    if name == "plots":  # matplotlib takes half a second: for who plots alone
+        return importlib.import_module("keras_ssl.evaluate.plots")
+    raise AttributeError(f"module 'keras_ssl.evaluate' has no attribute {name!r}")

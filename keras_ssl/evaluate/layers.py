@@ -4,7 +4,6 @@ import dataclasses
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_ssl import backbones
 from keras_ssl.backbones import backbone_of, image_shape, is_graph
@@ -14,7 +13,6 @@ from keras_ssl.evaluate.features import feature_network, run
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_labels, labeled_images
 from keras_ssl.evaluate.linear import linear_probe
-from keras_ssl.evaluate.plots.style import shortened
 
 _MOST = 12
 
@@ -49,6 +47,10 @@ class LayerProbes:
 
     def plot(self):
         """Accuracy by layer, as a matplotlib figure; the best one is marked."""
+        from matplotlib.figure import Figure  # half a second: for who plots alone
+
+        from keras_ssl.evaluate.plots.style import shortened
+
         figure = Figure(figsize=(max(4.0, 0.6 * len(self.layers) + 1.5), 3.4), layout="constrained")
         axes = figure.subplots()
         places, best = np.arange(len(self.layers)), int(np.argmax(self.accuracies))

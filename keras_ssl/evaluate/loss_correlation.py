@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import permutation_test, rankdata
 
 # Names of metrics that need labels end like this.
 DOWNSTREAM = ("knn_accuracy", "linear_accuracy")
@@ -45,6 +44,8 @@ def rank_correlation(proxy, downstream):
             f"rank_correlation: `proxy` has {len(proxy)} checkpoints and `downstream` {len(downstream)}: give both for "
             "the same ones, and None where one was not measured."
         )
+    from scipy.stats import permutation_test, rankdata  # a second of imports, which no run needs before its page
+
     known = np.isfinite(proxy) & np.isfinite(downstream)
     proxy, downstream = rankdata(proxy[known]), rankdata(downstream[known])
     count = len(proxy)

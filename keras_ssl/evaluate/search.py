@@ -1,8 +1,6 @@
 """Image search by features: the most similar images of a collection, near copies, and the collection without them."""
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from keras_ssl.evaluate.knn import most_similar, unit_rows
 
@@ -78,6 +76,9 @@ def near_copies(features, threshold=0.95, max_bytes=2**27):
         if not len(first):
             continue
         links = groups[first + start], groups[second + start]
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
         graph = sparse.coo_matrix((np.ones(len(first), "int8"), links), shape=(len(bank), len(bank)))
         groups = connected_components(graph, directed=False)[1][groups]
     order = np.argsort(groups, kind="stable")

@@ -4,6 +4,8 @@ import base64
 import html
 import io
 
+import numpy as np
+
 from keras_ssl import files
 
 # Wide pictures are for pages of this width; on narrower ones their narrow twins take their place.
@@ -44,8 +46,15 @@ def _lines(text):
 
 def _source(figure):
     """The figure as a PNG that is part of the page, nearly twice as fine as the screen needs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    # Not savefig, which lays a figure out and draws it twice: the picture is the same, dot by dot.
+    figure.set_dpi(160)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=160)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(picture, format="png")
     return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 

@@ -314,7 +314,7 @@ class Trainer(keras.Model):
     def train_step(self, *args):
         *state, given = args
         batch = standard_batch(given)
-        with backend.step_scope(batch), Step(self, training=True) as step:
+        with backend.step_scope(batch, self.optimizer), Step(self, training=True) as step:
             # Nothing but a call stands in here: torch.compile fails on a longer body of two contexts on Python 3.11.
             return self._stateless_train_step(state[0], batch, step) if state else self._train_step(batch, step)
 

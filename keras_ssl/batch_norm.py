@@ -75,17 +75,36 @@ def use_ghost_batches(model, size):
 
 
 def use_fused(model):
-    """Makes every `BatchNormalization` below `model` use TensorFlow's fused operation in training: it is quicker.
+    """Makes every `BatchNormalization` below `model` use the framework's fused operation in training: it is quicker.
+
+    A method's `fit` does so by itself on one replica, for the layers without ghost batches (`compile(fused_layers=…)`).
+    This is for other Keras models, several replicas, and ghost batches.
 
     The maths stay Keras' own. Layers that the operation can't serve compute as before: inputs that are not of rank 4,
-    or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`. With ghost
-    batches it runs group by group. With global statistics it runs where there is one replica, for on several the
-    statistics have to meet before anything is normalized. On JAX and torch there is nothing to do.
+    or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`; moving
+    statistics in half precision; an epsilon below 1e-5. With ghost batches it runs group by group. With global
+    statistics it runs where there is one replica, for on several the statistics have to meet before anything is
+    normalized. On JAX there is nothing to do.
 
     Returns:
         The layers that were changed.
     """
     return _change(model, fused=True) if backend.FUSED_BATCH_NORM else []
+
+
+def fused_calls(layers):
+    """Those of `layers` that a step may fuse, each with the function of its `call` in that step.
+
+    Ghost batches are left out: with many groups a layer would be as many operations.
+    """
+    if not backend.FUSED_BATCH_NORM:
+        return []
+    found = []
+    for layer in layers:
+        statistics = _statistics(layer) or _Statistics()
+        if _is_plain(layer) and not layer.renorm and not statistics.group and not statistics.fused:
+            found.append((layer, dataclasses.replace(statistics, fused=True)))
+    return found
 
 
 def copy_statistics_mode(copy, original):
@@ -171,8 +190,12 @@ def batch_norm_layers(model):
 
     Layers whose `call` somebody else has replaced are left out: it is theirs.
     """
-    layers = [layer for layer in flatten_layers(model) if type(layer) is keras.layers.BatchNormalization]
-    return [layer for layer in layers if "call" not in vars(layer) or _statistics(layer)]
+    return [layer for layer in flatten_layers(model) if _is_plain(layer)]
+
+
+def _is_plain(layer):
+    exactly = type(layer) is keras.layers.BatchNormalization
+    return exactly and ("call" not in vars(layer) or _statistics(layer) is not None)
 
 
 def _change(model, **changes):

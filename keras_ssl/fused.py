@@ -48,8 +48,7 @@ def describe(model):
         return None
     counts = " and ".join(f"{len(layers)} {name}" for name, layers in kinds.items())
     return (
-        f"{counts} layers run as fused operations of {keras.backend.backend()} while training; "
-        "compile(fused_layers=False) leaves them to Keras."
+        f"{counts} layers run as one operation each while training; compile(fused_layers=False) leaves them to Keras."
     )
 
 

@@ -4,16 +4,16 @@
 
 ResNet-18 with the stem for small images, of `--widths`, images of 32 px, AdamW. Batches hold ready views, so that the
 step alone is measured, as `fit` runs it by default: ours on TensorFlow, JAX and torch; the peer channels-last, with
-`torch.autocast` for bfloat16. Where there is a GPU, all run on it. `--cost` measures ours against batch, size of the
-images, number of views and width instead, and the loss by itself against the batch, and draws it.
+`torch.autocast` for bfloat16. Where there is an NVIDIA GPU, all run on it, one after another, and figures are of wall
+time. `--cost` measures ours alone against batch, size of the images, views and width: see `step_cost.py`.
 """
 
 import argparse
 import os
+import shutil
+import sys
 
 import side_by_side
-
-ARCHITECTURE = ((1, 1), (2, 1), (4, 1), (8, 1))
 
 
 def views_of(batch, size, views=2):
@@ -101,15 +101,15 @@ def peer(width, bfloat16, batch, size, steps):
     return run
 
 
+# All contenders live at a time: none may take the whole memory of a GPU.
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 WORK = {"ours": ours, "peer": peer}
 
 
-def contenders(options, peer_python, backends, **more):
+def contenders(options, peer_python, backends):
     found = [side_by_side.Contender("torch + Lightly", "peer", options, peer_python)]
     return found + [
-        side_by_side.Contender(
-            f"ours, {name}", "ours", {**options, **more}, None, {"KERAS_BACKEND": name, "TF_ENABLE_ONEDNN_OPTS": "1"}
-        )
+        side_by_side.Contender(f"ours, {name}", "ours", options, None, {"KERAS_BACKEND": name, **SHARED_GPU})
         for name in backends
     ]
 
@@ -117,31 +117,45 @@ def contenders(options, peer_python, backends, **more):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer_python", default=None)
+    parser.add_argument("--core", type=int, default=0, help="on which all run, where there is no GPU")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--picture", default=None, help="path of a PNG")
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--types", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
+    parser.add_argument("--cost", action="store_true", help="see step_cost.py, which has options of its own")
+    parser.add_argument("--steps", type=int, default=None, help="of a round; None for 16 at width 16, 2 at 64")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
     options = parser.parse_args()
+    gpu = shutil.which("nvidia-smi") is not None
     table = {}
     for width in options.widths:
         for kind in options.types:
-            steps = max(2, 128 // width)
+            steps = options.steps or max(2, 4096 // width**2)  # of an epoch, so that beginning one weighs little
             work = {"width": width, "bfloat16": kind == "bfloat16", "batch": options.batch, "size": options.size}
             figures = side_by_side.measure(
                 __file__,
                 contenders({**work, "steps": steps}, options.peer_python, options.backends),
                 options.rounds,
+                cores=None if gpu else (options.core,),
             )
             name = f"width {width}, {kind}"
             if not table:
                 print(side_by_side.header(figures))
             table[name] = figures
-            print(side_by_side.row(name, figures, "torch + Lightly"), flush=True)
+            print(side_by_side.row(name, figures, "torch + Lightly", "wall" if gpu else "cpu"), flush=True)
     print(side_by_side.machine())
+    if options.picture and not gpu:
+        side_by_side.draw(table, "torch + Lightly", options.picture, "SimCLR step, ResNet-18, ready views of 32 px")
 
 
 if __name__ == "__main__":
     side_by_side.serve_if_asked(WORK)
-    main()
+    if "--cost" in sys.argv:
+        sys.argv.remove("--cost")
+        import step_cost
+
+        step_cost.main()
+    else:
+        main()

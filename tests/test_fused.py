@@ -68,8 +68,9 @@ def test_layers_are_what_they_were_after_a_step_and_after_one_that_fails(monkeyp
 
     def step():
         assert batch_norm._statistics(plain).fused
-        assert batch_norm._statistics(everywhere) == batch_norm._Statistics(everywhere=True, fused=True)
-        assert not batch_norm._statistics(ghost).fused, "many groups would be as many operations"
+        assert batch_norm._statistics(everywhere).fused
+        assert batch_norm._statistics(everywhere).everywhere
+        assert batch_norm._statistics(ghost).group == 4
         assert theirs.call is before[-1]
         raise KeyError("in the step")
 
@@ -101,6 +102,17 @@ def test_what_the_operation_does_otherwise_is_left_to_keras(options, counted):
     batch_norm.use_fused(layer)
     layer(numbers(4, 4, 4, 3), training=True)
     assert not counted
+
+
+@fuses
+def test_ghost_batches_are_fused_as_micro_batches_are_up_to_16_groups(counted):
+    layer = keras.layers.BatchNormalization()
+    batch_norm.use_ghost_batches(layer, 4)
+    model = simclr(keras.Sequential([keras.Input((2, 2, 3)), layer, keras.layers.GlobalAveragePooling2D()]))
+    for groups, operations in ((16, 16), (17, 0)):
+        counted.clear()
+        fused.run(model, lambda groups=groups: layer(numbers(4 * groups, 2, 2, 3), training=True))
+        assert len(counted) == operations
 
 
 @torch_only

@@ -23,6 +23,8 @@ from keras import ops
 from keras_ssl import backend, distribute
 from keras_ssl.keras_compat import flatten_layers
 
+_MOST_GROUPS = 16  # that a step fuses by itself
+
 
 def use_global_statistics(model):
     """Makes every `BatchNormalization` below `model` normalize by the statistics of the global batch.
@@ -75,17 +77,37 @@ def use_ghost_batches(model, size):
 
 
 def use_fused(model):
-    """Makes every `BatchNormalization` below `model` use TensorFlow's fused operation in training: it is quicker.
+    """Makes every `BatchNormalization` below `model` use the framework's fused operation in training: it is quicker.
+
+    A method's `fit` does so by itself on one replica, and ghost batches up to 16 groups (`compile(fused_layers=…)`).
+    This is for other Keras models, several replicas, and more groups.
 
     The maths stay Keras' own. Layers that the operation can't serve compute as before: inputs that are not of rank 4,
-    or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`. With ghost
-    batches it runs group by group. With global statistics it runs where there is one replica, for on several the
-    statistics have to meet before anything is normalized. On JAX and torch there is nothing to do.
+    or not float16, bfloat16 or float32; an axis that is not the last; a mask; `renorm` or `synchronized`; moving
+    statistics in half precision; an epsilon below 1e-5. With ghost batches it runs group by group. With global
+    statistics it runs where there is one replica, for on several the statistics have to meet before anything is
+    normalized. On JAX there is nothing to do.
 
     Returns:
         The layers that were changed.
     """
     return _change(model, fused=True) if backend.FUSED_BATCH_NORM else []
+
+
+def fused_calls(layers):
+    """Those of `layers` that a step may fuse, each with the function of its `call` in that step.
+
+    Ghost batches of a few groups are as micro-batches are, fused, so that both round alike. With many groups a layer
+    would be as many operations: it stays as it is.
+    """
+    if not backend.FUSED_BATCH_NORM:
+        return []
+    found = []
+    for layer in layers:
+        statistics = _statistics(layer) or _Statistics()
+        if _is_plain(layer) and not layer.renorm and not statistics.fused:
+            found.append((layer, dataclasses.replace(statistics, fused=True, most_groups=_MOST_GROUPS)))
+    return found
 
 
 def copy_statistics_mode(copy, original):
@@ -171,8 +193,12 @@ def batch_norm_layers(model):
 
     Layers whose `call` somebody else has replaced are left out: it is theirs.
     """
-    layers = [layer for layer in flatten_layers(model) if type(layer) is keras.layers.BatchNormalization]
-    return [layer for layer in layers if "call" not in vars(layer) or _statistics(layer)]
+    return [layer for layer in flatten_layers(model) if _is_plain(layer)]
+
+
+def _is_plain(layer):
+    exactly = type(layer) is keras.layers.BatchNormalization
+    return exactly and ("call" not in vars(layer) or _statistics(layer) is not None)
 
 
 def _change(model, **changes):
@@ -206,6 +232,7 @@ class _Statistics:
     everywhere: bool = False
     group: int | None = None
     fused: bool = False
+    most_groups: float = math.inf  # that are fused, each as an operation
 
     def __call__(self, layer, inputs, training=None, mask=None):
         # Where the axis is the batch's, each row has statistics of its own, and other rows don't matter.
@@ -213,7 +240,7 @@ class _Statistics:
             fused = self.fused and mask is None and backend.can_fuse_batch_norm(layer, inputs)
             if self.group:
                 _check_mask(layer, mask, "ghost batches")
-                return _by_group(layer, inputs, self.group, fused)
+                return _by_group(layer, inputs, self.group, self.most_groups if fused else 0)
             if self.everywhere and not layer.synchronized and distribute.replicas() > 1:
                 _check_mask(layer, mask, "global statistics")
                 return _by_everybody(layer, inputs)
@@ -239,10 +266,10 @@ def _by_everybody(layer, inputs):
     return ops.cast(outputs[0], layer.compute_dtype)
 
 
-def _by_group(layer, inputs, size, fused):
+def _by_group(layer, inputs, size, most_fused):
     inputs = _whole_groups(layer, inputs, size)
     rows = inputs.shape[0]
-    if fused and rows is not None:
+    if rows is not None and rows // size <= most_fused:
         parts = [backend.fused_batch_norm(layer, part) for part in ops.split(inputs, rows // size, axis=0)]
         outputs, mean, variance = (list(part) for part in zip(*parts))
         outputs, mean, variance = ops.concatenate(outputs, axis=0), ops.stack(mean), ops.stack(variance)

@@ -8,6 +8,7 @@ from keras import ops
 __all__ = [
     "COMPILES_BY_DEFAULT",
     "FUSED_BATCH_NORM",
+    "FUSED_CONVOLUTION",
     "HOW_TO_ENTER_A_STRATEGY",
     "HOW_TO_SHARE_A_STREAM",
     "LOCAL_STRATEGY",
@@ -17,10 +18,12 @@ __all__ = [
     "STATISTICS_PER_PROCESS",
     "all_gather_ints",
     "can_fuse_batch_norm",
+    "can_fuse_step",
     "check_devices",
     "check_divides",
     "checkpointed_loop",
     "cluster",
+    "convolution",
     "current_strategy",
     "dataset_for_fit",
     "find_devices_early",
@@ -74,6 +77,9 @@ STATISTICS_PER_PROCESS = False
 
 FUSED_BATCH_NORM = False
 """Whether `fused_batch_norm` can be called."""
+
+FUSED_CONVOLUTION = False
+"""Whether `convolution` can be called."""
 
 LOCAL_STRATEGY = None
 """What the command calls the strategy of `local_replicas`; None where there is none."""
@@ -228,7 +234,17 @@ def can_fuse_batch_norm(layer, x):
 
 def fused_batch_norm(layer, x):
     """Outputs, mean and biased variance of a batch `(n, height, width, channels)` by one operation."""
-    raise NotImplementedError("Fused batch normalization is TensorFlow's: ask FUSED_BATCH_NORM first.")
+    raise NotImplementedError("Fused batch normalization is TensorFlow's and torch's: ask FUSED_BATCH_NORM first.")
+
+
+def convolution(x, kernel, strides, dilation, same_padding):
+    """`keras.ops.conv` of `(n, height, width, channels)` without its copies, where Keras makes some."""
+    raise NotImplementedError("Keras copies nothing here: ask FUSED_CONVOLUTION first.")
+
+
+def can_fuse_step(model):
+    """Whether the layers of `model` may be replaced by fused ones while its step runs here, or is traced."""
+    return False
 
 
 # Around `fit`.

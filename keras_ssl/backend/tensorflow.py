@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import threading
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_ssl.backend.tensorflow_fused import can_fuse_batch_norm, fused_batch_norm
 from keras_ssl.backend.tensorflow_loop import in_two_passes
 from keras_ssl.backend.tensorflow_views import loop_over_images, loops_over_images, take_inside
 from keras_ssl.keras_compat import one_rate_a_step
@@ -22,6 +22,7 @@ __all__ = [
     "REPLICAS_SHARE_A_STEP",
     "all_gather_ints",
     "can_fuse_batch_norm",
+    "can_fuse_step",
     "check_devices",
     "check_divides",
     "checkpointed_loop",
@@ -128,29 +129,9 @@ def read_values(variables):
     return [tf.identity(variable.value) for variable in variables]
 
 
-def can_fuse_batch_norm(layer, x):
-    rank = len(x.shape)
-    kinds = ("float16", "bfloat16", "float32")
-    return (
-        rank == 4
-        and layer.axis % rank == 3
-        and keras.backend.standardize_dtype(x.dtype) in kinds
-        and not layer.synchronized
-    )
-
-
-def fused_batch_norm(layer, x):
-    # The operation wants scale and offset in float32, whatever the inputs are.
-    channels = (x.shape[-1],)
-    gamma = tf.ones(channels) if layer.gamma is None else ops.cast(layer.gamma, "float32")
-    beta = tf.zeros(channels) if layer.beta is None else ops.cast(layer.beta, "float32")
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
-    )
-    # It gives the unbiased variance, sum / (n − 1), and Keras keeps the biased one, sum / n.
-    count = ops.cast(math.prod(ops.shape(x)[:3]), "float32")
-    variance = variance * ((count - 1.0) / count)
-    return ops.cast(outputs, layer.compute_dtype), tf.stop_gradient(mean), tf.stop_gradient(variance)
+def can_fuse_step(model):
+    # Replicas are threads that take turns on the same layers: one would take back what another still needs.
+    return replicas() == 1
 
 
 # Around `fit`.

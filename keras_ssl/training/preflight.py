@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_ssl import backend
+from keras_ssl import backend, fused
 from keras_ssl.augment.layer import apply_layers
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.data.value_range import has_ends
@@ -103,8 +103,27 @@ def _name(strategy):
     return "no strategy" if strategy is None else type(strategy).__name__
 
 
-def describe(model, batch_size):
-    """The sentence with which `fit` begins where there is more than one replica; None on one.
+def sentences(model, feed):
+    """What a user should know before the first step: a dict from what it is about to a sentence, in their order.
+
+    Args:
+        model: a built model.
+        feed: `keras_ssl.data.adapter.Feed`, what it will train on.
+    """
+    found = {"fused": fused.describe(model)}
+    replicas = _describe_replicas(model, feed.global_batch_size)
+    found[replicas] = replicas
+    if feed.rows_left_over:
+        found["dropped"] = (
+            f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
+            f"the last partial batch ({feed.rows_left_over} images) is dropped"
+            f"{', different images each epoch' if feed.shuffled else ''}."
+        )
+    return {about: sentence for about, sentence in found.items() if sentence}
+
+
+def _describe_replicas(model, batch_size):
+    """What is said where there is more than one replica; None on one.
 
     Args:
         batch_size: images of a global batch.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches
+from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches
 from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.lazy import LazyArray, blocks
@@ -49,6 +49,7 @@ class Trainer(keras.Model):
         jit_compile="auto",
         auto_scale_loss=True,
         micro_batch_size=None,
+        fused_layers="auto",
     ):
         """Sets the optimizer, and how the step is run; as Keras' own, less what a method brings along itself.
 
@@ -59,12 +60,16 @@ class Trainer(keras.Model):
             micro_batch_size: images that are in the network at a time, on each device; it must divide the images of a
                 device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalization
                 sees one micro-batch at a time. None for the whole batch at once.
+            fused_layers: "auto" to compute batch normalization, and on torch convolutions, by one operation of the
+                framework while a step runs on one replica (`keras_ssl.fused`); False to leave them to Keras.
             loss, loss_weights, metrics, weighted_metrics: refused.
         """
         optimizer = keras.optimizers.get(optimizer)
         given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
         preflight.check_compile(self, optimizer, micro_batch_size, given)
+        fused.check(fused_layers)
         warn_of_rate(optimizer)
+        self.fused_layers = fused_layers
         self.micro_batch_size = micro_batch_size
         if not self.built and backbones.input_shape(self.backbone):
             # So that summary() and save() know all parts before the first batch; with a shape, which export() asks for.
@@ -90,6 +95,7 @@ class Trainer(keras.Model):
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
             "micro_batch_size": micro_batch_size,
+            "fused_layers": fused_layers,
         }
 
     def fit(
@@ -147,8 +153,10 @@ class Trainer(keras.Model):
                 batch_size=size,
                 steps=validation_steps,
             )
-        self._announce(feed, verbose)
         self._build_for(feed)
+        if verbose != 0:
+            for about, sentence in preflight.sentences(self, feed).items():
+                self._notify_once(about, sentence)
         run = Run(self, feed, callbacks, epochs, initial_epoch)
         with feed.reading_ahead(), validation_data.reading_ahead() if validation_data else contextlib.nullcontext():
             return run.train(
@@ -280,21 +288,6 @@ class Trainer(keras.Model):
         if share:
             backend.share_weights(self)
 
-    def _announce(self, feed, verbose):
-        """Says once what a user should know before the first step."""
-        if verbose == 0:
-            return
-        replicas = preflight.describe(self, feed.global_batch_size)
-        if replicas:
-            self._notify_once(replicas, replicas)
-        if feed.rows_left_over:
-            self._notify_once(
-                "dropped",
-                f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
-                f"the last partial batch ({feed.rows_left_over} images) is dropped"
-                f"{', different images each epoch' if feed.shuffled else ''}.",
-            )
-
     def _notify_once(self, about, sentence):
         """Prints a sentence, once in the life of this model."""
         if about not in self._notices:
@@ -321,7 +314,7 @@ class Trainer(keras.Model):
     def _train_step(self, batch, step):
         """TensorFlow and torch: variables are assigned as they change."""
         before = ops.convert_to_tensor(self.optimizer.iterations) * 1
-        logs = super().train_step((batch,))
+        logs = fused.run(self, super().train_step, (batch,))
         batch_norm.share_statistics(self)
         self._after_optimizer(step.outputs, before)
         return logs

@@ -72,6 +72,19 @@ def byol():
     )
 
 
+def vicreg():
+    return keras_ssl.VICReg(tiny_backbone(), light_views(), projector=head(32, 32))
+
+
+def simsiam():
+    return keras_ssl.SimSiam(tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(8, 16))
+
+
+def moco():
+    # 70 is no multiple of the 32 keys that a step of the check pushes: the queue is overwritten across its end.
+    return keras_ssl.MoCo(tiny_backbone(), light_views(), projector=head(32, 16), memory=70, momentum=0.9)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -97,6 +110,9 @@ METHODS = {
     "SimCLR with memory": simclr_with_memory,
     "BarlowTwins": barlow_twins,
     "BYOL": byol,
+    "VICReg": vicreg,
+    "SimSiam": simsiam,
+    "MoCo": moco,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
+    from keras_ssl.methods.moco import MoCo
     from keras_ssl.methods.relative_patch import RelativePatch
     from keras_ssl.methods.rotation import Rotation
     from keras_ssl.methods.siamese import Siamese
     from keras_ssl.methods.simclr import SimCLR
+    from keras_ssl.methods.simsiam import SimSiam
     from keras_ssl.methods.triplet import Triplet
+    from keras_ssl.methods.vicreg import VICReg
     from keras_ssl.model import SelfSupervisedModel
 
 __all__ = [
@@ -45,12 +48,15 @@ __all__ = [
     "Distortion",
     "Exemplar",
     "Jigsaw",
+    "MoCo",
     "RelativePatch",
     "Rotation",
     "SelfSupervisedModel",
     "Siamese",
     "SimCLR",
+    "SimSiam",
     "Triplet",
+    "VICReg",
     "augment",
     "backbones",
     "batch_norm",

@@ -3,7 +3,7 @@
 import keras
 
 
-def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None, dtype=None):
+def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, last_scale=True, name=None, dtype=None):
     """A perceptron: dense, batch normalization, ReLU, … and a last dense layer without ReLU.
 
     Args:
@@ -11,6 +11,7 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None
         batch_norm: normalize after each dense layer but the last.
         last_batch_norm: normalize after the last one.
         last_bias: give the last dense layer a bias, where it is not normalized.
+        last_scale: give the last batch normalization, where there is one, a scale and a shift that are trained.
         name, dtype: as of any Keras model; the dtype policy of all layers.
 
     Returns:
@@ -25,7 +26,10 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, name=None
         layers.append(keras.layers.Dense(width, use_bias=bias, dtype=dtype))
         if normalized:
             # The constants of the papers' codes: a moving average over ten steps, a millionth of a variance.
-            layers.append(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
+            affine = last_scale or not last
+            layers.append(
+                keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=affine, scale=affine, dtype=dtype)
+            )
         if not last:
             layers.append(keras.layers.ReLU(dtype=dtype))
     return keras.Sequential(layers, name=name)

@@ -10,11 +10,14 @@ METHODS = {
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",
+    "MoCo": "keras_ssl.methods.moco",
     "RelativePatch": "keras_ssl.methods.relative_patch",
     "Rotation": "keras_ssl.methods.rotation",
     "Siamese": "keras_ssl.methods.siamese",
     "SimCLR": "keras_ssl.methods.simclr",
+    "SimSiam": "keras_ssl.methods.simsiam",
     "Triplet": "keras_ssl.methods.triplet",
+    "VICReg": "keras_ssl.methods.vicreg",
 }
 CLASSES = {**METHODS, "SelfSupervisedModel": "keras_ssl.model"}
 

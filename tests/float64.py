@@ -177,6 +177,17 @@ def barlow_twins(a, b, weight=5e-3):
     return ((c - 1) ** 2 * eye + weight * c**2 * (1 - eye)).sum(axis=(1, 2))
 
 
+def vicreg(a, b, weights=(25.0, 25.0, 1.0)):
+    value, width = weights[0] * ((a - b) ** 2).mean(axis=(1, 2)), a.shape[-1]
+    for z in (a, b):
+        z = z - z.mean(axis=1, keepdims=True)
+        c = np.swapaxes(z, 1, 2) @ z / (z.shape[1] - 1)
+        deviation = np.sqrt(np.diagonal(c, axis1=1, axis2=2) + 1e-4)
+        value = value + weights[1] * relu(1 - deviation).mean(axis=1) / 2
+        value = value + weights[2] * (c**2 * (1 - np.eye(width))).sum(axis=(1, 2)) / width
+    return value
+
+
 # Losses of labeled rows. Labels of -1 are of no class.
 
 

@@ -72,6 +72,30 @@ def byol():
     )
 
 
+def vicreg():
+    # With batch normalization: without, the tiny network's embeddings begin at a deviation of 0.01, which is VICReg's
+    # collapse, and the 50 steps of the check `learns` go into spreading them (to 0.45). That cost three to five points
+    # of kNN (0.553 to 0.503, 0.559 to 0.525), of which the check allows five; with it kNN rose by 3 to 17 points.
+    projector = keras.Sequential(
+        [
+            keras.layers.Dense(32, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Activation("gelu"),
+            keras.layers.Dense(32, use_bias=False),
+        ]
+    )
+    return keras_ssl.VICReg(tiny_backbone(), light_views(), projector=projector)
+
+
+def simsiam():
+    return keras_ssl.SimSiam(tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(8, 16))
+
+
+def moco():
+    # 70 is no multiple of the 32 keys that a step of the check pushes: the queue is overwritten across its end.
+    return keras_ssl.MoCo(tiny_backbone(), light_views(), projector=head(32, 16), memory=70, momentum=0.9)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -97,6 +121,9 @@ METHODS = {
     "SimCLR with memory": simclr_with_memory,
     "BarlowTwins": barlow_twins,
     "BYOL": byol,
+    "VICReg": vicreg,
+    "SimSiam": simsiam,
+    "MoCo": moco,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

@@ -136,7 +136,7 @@ def test_the_way_from_their_number_to_ours_holds(row):
 
 
 def test_every_loss_has_a_table():
-    parts = {"weighted_mean_rows", "barlow_twins_terms", "cross_correlation", "normalized"}
+    parts = {"weighted_mean_rows", "barlow_twins_terms", "vicreg_terms", "cross_correlation", "normalized"}
     figures = {"contrastive_accuracy", "correct_predictions"}
     as_keras_has_it = {"cross_entropy"}
     shown = {name for row in OURS for name in re.findall(r"losses\.(\w+)\(", " ".join((row.library, *row.names)))}

@@ -124,9 +124,14 @@ def as_array(tensor):
     return ops.convert_to_numpy(ops.stop_gradient(tensor))
 
 
+VICREG = {"lambda_param": 25.0, "mu_param": 25.0, "nu_param": 1.0}  # where a case does not say
 ORACLES = {
     "byol_negcos": byol_negcos,
     "lightly_barlow": two_views(losses.barlow_twins, off_diagonal_weight="lambda_param"),
+    "lightly_vicreg": lambda case: (
+        lambda a, b: losses.vicreg(a, b, *(case.get(name, value) for name, value in VICREG.items())),
+        {"z0": case["z0"], "z1": case["z1"]},
+    ),
     "lightly_ntxent": two_views(losses.nt_xent, temperature="temperature"),
     "lightly_dcl": two_views(losses.dcl, temperature="temperature"),
     "lightly_dclw": two_views(losses.dclw, temperature="temperature", sigma="sigma"),

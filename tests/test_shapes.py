@@ -14,6 +14,7 @@ OF_PAIRS = {
     "debiased_nt_xent": losses.debiased_nt_xent,
     "contrastive_accuracy": losses.contrastive_accuracy,
     "barlow_twins": losses.barlow_twins,
+    "vicreg": losses.vicreg,
     "cosine": losses.cosine,
     "info_nce": lambda a, b: losses.info_nce(a, b, rows(6, 3)),
 }

@@ -45,6 +45,23 @@ def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 25
     return Views(layers, layers)
 
 
+def moco(size, channels=3, scale=(0.2, 1.0), value_range=(0, 255)):
+    """MoCo v2's policy, which SimSiam takes over: SimCLR's with half of its color jitter, and crops of 20 to 100 %.
+
+    As in `simclr`, there is no blur up to 32 pixels, and with other than three channels saturation, hue and gray are
+    left out.
+
+    Args:
+        size, channels, scale, value_range: as of `simclr`.
+
+    Returns:
+        `Views` of two views.
+
+    Reference: Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020; the authors' code.
+    """
+    return simclr(size, channels, strength=0.5, scale=scale, value_range=value_range)
+
+
 def byol(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
     """BYOL's policy: crop, flip, color jitter, gray, blur, solarization; the two views differ.
 

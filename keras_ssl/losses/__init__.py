@@ -1,7 +1,7 @@
 """Losses as functions of arrays: one value per sample, in float32, with the paper's normalization.
 
-What couples a whole batch beyond that (Barlow Twins) takes the gathered batch and gives a scalar. The classes are
-`keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
+What couples a whole batch beyond that (Barlow Twins, VICReg) takes the gathered batch and gives a scalar. The classes
+are `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 """
 
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
@@ -11,6 +11,7 @@ from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCo
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
 from keras_ssl.losses.pairs import contrastive, cosine, triplet
 from keras_ssl.losses.reducers import weighted_mean_rows
+from keras_ssl.losses.vicreg import vicreg, vicreg_terms
 
 __all__ = [
     "Contrastive",
@@ -37,5 +38,7 @@ __all__ = [
     "nt_xent",
     "supcon",
     "triplet",
+    "vicreg",
+    "vicreg_terms",
     "weighted_mean_rows",
 ]

@@ -47,7 +47,7 @@ def barlow_twins_terms(correlation, off_diagonal_weight=5e-3, scale=1.0):
     """
     check_barlow_twins("barlow_twins", off_diagonal_weight, scale)
     invariance = ops.sum(ops.square(ops.diagonal(correlation) - 1.0))
-    return scale * invariance, scale * off_diagonal_weight * ops.sum(ops.square(_off_diagonal(correlation)))
+    return scale * invariance, scale * off_diagonal_weight * ops.sum(ops.square(off_diagonal(correlation)))
 
 
 def cross_correlation(a, b):
@@ -86,7 +86,7 @@ def _standardized(x):
     return x / ops.sqrt(ops.mean(ops.square(x), axis=0, keepdims=True) + _EPSILON)
 
 
-def _off_diagonal(matrix):
+def off_diagonal(matrix):
     """`(d − 1, d)`: all but the diagonal, without a mask as large as the matrix.
 
     Without its last entry, the flattened matrix is rows of d + 1 that each begin with an entry of the diagonal.

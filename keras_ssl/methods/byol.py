@@ -22,7 +22,7 @@ class BYOL(SelfSupervisedModel):
     √d: near 1 where they fill the sphere, 0 where all are one; `teacher_momentum`.
 
     What keeps it from collapse can be switched off: `predictor=keras.layers.Identity()` for no predictor, and
-    `momentum=keras_ssl.teacher.ConstantMomentum(0.0)` for no average: with the predictor that is SimSiam.
+    `momentum=keras_ssl.teacher.ConstantMomentum(0.0)` for no average: with the predictor that is nearly `SimSiam`.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map. It must have a config (`get_config`),

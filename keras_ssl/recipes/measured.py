@@ -11,11 +11,14 @@ from keras_ssl.methods.byol import BYOL
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.relative_patch import RelativePatch
 from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.simsiam import SimSiam
 from keras_ssl.methods.triplet import Triplet
+from keras_ssl.methods.vicreg import VICReg
 from keras_ssl.recipes.plan import Cosine, Head, Plan, Sourced
 
 SOURCE = "measured: docs/methods.md"
@@ -47,15 +50,29 @@ MEASURED = {
     RelativePatch: Measured(55),
     Jigsaw: Measured(12),
 }
+# Nothing was measured with these: the values of the measured method that is nearest, by its name.
+NEAREST = {
+    VICReg: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 512))})),
+    SimSiam: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((32, 128))})),
+    MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
+}
 
 
 def small(method, known, run):
-    """The `Plan` of a method; `known` is the class in `MEASURED` that it is or derives from, or None."""
+    """The `Plan` of a method; `known` is the class of this library that it is or derives from, or None."""
     measured, source, notes = MEASURED.get(known, Measured(8)), SOURCE, []
     if known is None:
         source = "a default: SimCLR's, docs/methods.md"
         notes.append(f"{method.__name__} has no recipe here: nothing was measured with it.")
+    elif known in NEAREST:
+        nearest, measured = NEAREST[known]
+        source = f"not measured: after {nearest}'s, docs/methods.md"
+        notes.append(f"{known.__name__} was not measured here: rate and epochs are those measured with {nearest}.")
     arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
+    if known is MoCo:
+        keys = max(run.batch_size, min(4096, run.images // 4))
+        rule = "the authors' 4096 for CIFAR-10, at most a quarter of the images"
+        arguments["memory"] = Sourced(keys, "facebookresearch/moco, its demo for CIFAR-10", rule)
     if known is Exemplar:
         arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:

@@ -10,11 +10,14 @@ from keras_ssl.methods.byol import BYOL
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.relative_patch import RelativePatch
 from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.simsiam import SimSiam
 from keras_ssl.methods.triplet import Triplet
+from keras_ssl.methods.vicreg import VICReg
 from keras_ssl.optimizers import LARS
 from keras_ssl.recipes.measured import small_views
 from keras_ssl.recipes.plan import Constant, Cosine, Drops, Head, Plan, Sourced
@@ -27,7 +30,7 @@ def _linear(base, run, batch=256):
     return base * run.batch_size / batch, f"{base:g} · {run.batch_size} / {batch}"
 
 
-# The three of large batches: LARS, 10 epochs of warm-up, a cosine.
+# The four of large batches: LARS, 10 epochs of warm-up, a cosine.
 
 
 def _lars(run, paper, rate, decay, epochs, least_batch, least_epochs, end=0.0, options=None, notes=(), **more):
@@ -125,20 +128,40 @@ def _barlow_twins(run):
     )
 
 
+def _vicreg(run):
+    paper = "Bardes et al. 2022, section 4.2"
+    short = run.epochs is not None and run.epochs <= 100
+    rate = (0.3, f"{CODE}, for 100 epochs in batches of 512") if short else (0.2, paper)
+    return _lars(
+        run,
+        paper,
+        rate,
+        Sourced(1e-6, paper),
+        Sourced(1000, paper),
+        least_batch=128,
+        least_epochs=100,
+        end=1e-3,
+        arguments={
+            "invariance_weight": Sourced(25.0, paper),
+            "variance_weight": Sourced(25.0, paper),
+            "covariance_weight": Sourced(1.0, paper),
+        },
+    )
+
+
 def _between(table, batch_size):
     """The value at a batch size: on a straight line over log₂ between two of the table, held beyond its ends."""
     return round(float(np.interp(math.log2(batch_size), np.log2(list(table)), list(table.values()))), 4)
 
 
-# Those that label themselves: momentum SGD with a decay of 5e-4, whose rate drops. One batch size is reported, and the
-# rate goes with the batch.
+# Momentum SGD. The rate goes with the batch. Those that label themselves report one batch size, and their rate drops.
 
 
-def _sgd(run, source, rate, batch, schedule, epochs, nesterov=True, **more):
+def _sgd(run, source, rate, batch, schedule, epochs, nesterov=True, decay=5e-4, **more):
     value, rule = _linear(rate, run, batch)
     # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
     # off the weight, beside the momentum.
-    decay = Sourced(5e-3, source, "5e-4 / (1 − 0.9), for Keras' decay is outside of the momentum")
+    decay = Sourced(10 * decay, source, f"{decay:g} / (1 − 0.9), for Keras' decay is outside of the momentum")
     return Plan(
         optimizer=Sourced(keras.optimizers.SGD, source),
         rate=Sourced(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),
@@ -146,9 +169,46 @@ def _sgd(run, source, rate, batch, schedule, epochs, nesterov=True, **more):
         decay=decay,
         epochs=epochs,
         options={"momentum": Sourced(0.9, source), "nesterov": Sourced(nesterov, CODE)},
-        least_batch=batch,
-        least_epochs=epochs.value,
-        **more,
+        **{"least_batch": batch, "least_epochs": epochs.value, **more},
+    )
+
+
+def _simsiam(run):
+    notes = ("the paper holds the predictor's rate constant; here one schedule is for all weights.",)
+    if run.small:
+        paper = "Chen & He 2021, appendix D, for CIFAR-10"
+        notes = ("for CIFAR-10 the paper's projector has two layers; here it has the three for ImageNet.", *notes)
+        rate, decay, epochs, more = 0.03, 5e-4, 800, {}
+    else:
+        paper = "Chen & He 2021, section 4"
+        rate, decay, epochs, more = 0.05, 1e-4, 100, {"least_batch": 64}  # its table 2 has batches of 64 to 4096
+    cosine = Cosine(0.0, paper, epochs=0)
+    more = {"decay": decay, "nesterov": False, "notes": notes, "least_batch": 512, **more}
+    return _sgd(run, paper, rate, 256, cosine, Sourced(epochs, paper), **more)
+
+
+def _moco(run):
+    if run.small:
+        demo = "facebookresearch/moco, its demo for CIFAR-10"
+        values, rate, batch, decay = (0.1, 4096, 0.99), 0.06, 512, 5e-4
+        notes = ("the demo's projector is one dense layer of 128, and its batch normalization sees groups of 64.",)
+        least = {"least_batch": 512}
+    else:
+        demo = f"Chen et al. 2020 (MoCo v2), and {CODE}"
+        values, rate, batch, decay, notes = (0.2, 65536, 0.999), 0.03, 256, 1e-4, ()
+        least = {"least_batch": 128}  # for four GPUs the authors advise that, and the rate in proportion
+    return _sgd(
+        run,
+        demo,
+        rate,
+        batch,
+        Cosine(0.0, demo, epochs=0),
+        Sourced(200, demo),
+        nesterov=False,
+        decay=decay,
+        notes=notes,
+        arguments={name: Sourced(value, demo) for name, value in zip(("temperature", "memory", "momentum"), values)},
+        **least,
     )
 
 
@@ -238,6 +298,9 @@ PAPERS = {
     SimCLR: _simclr,
     BYOL: _byol,
     BarlowTwins: _barlow_twins,
+    VICReg: _vicreg,
+    SimSiam: _simsiam,
+    MoCo: _moco,
     Rotation: _rotation,
     Distortion: _distortion,
     Jigsaw: _jigsaw,

@@ -57,7 +57,7 @@ def recipe(method, shape, images, batch_size, epochs=None, source="auto", value_
 
 def _chosen(method, run, source):
     """`(source, why, plan)`."""
-    known = next((base for base in method.__mro__ if base in MEASURED), None)
+    known = next((base for base in method.__mro__ if base in MEASURED or base in PAPERS), None)
     paper = PAPERS[known](run) if known in PAPERS else None
     lacking = NO_PAPER.get(known, f"{method.__name__} has no paper here")
     if source == "paper" and paper is None:

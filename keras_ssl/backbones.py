@@ -1,8 +1,10 @@
-"""Small ResNets for small images, and what the library asks of a backbone: its input shape, its pooled features.
+"""Small ResNets for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
 
 A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
 """
 
+import math
+import typing
 import warnings
 
 import keras
@@ -90,7 +92,24 @@ def backbone_of(model):
     backbone = getattr(model, "backbone", model)
     if not isinstance(backbone, keras.layers.Layer):
         raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
-    return backbone
+    return of_one_array(backbone)
+
+
+def of_one_array(backbone):
+    """A backbone that takes its images in a dict, as keras-hub's DINOv2 and SigLIP do, as a model of the images alone.
+
+    Args:
+        backbone: any Keras model.
+
+    Returns:
+        A functional model around it, which shares its weights; any other backbone as it is.
+    """
+    taken = getattr(backbone, "input", None) if is_graph(backbone) else None
+    if not isinstance(taken, dict) or len(taken) != 1:
+        return backbone
+    ((key, tensor),) = taken.items()
+    images = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=key)
+    return keras.Model(images, backbone({key: images}), name=backbone.name)
 
 
 def input_shape(backbone):
@@ -221,8 +240,78 @@ def _below_softmax(model, last):
     return below
 
 
-def pooled(features):
-    """`(n, width)`: features as they are, and a feature map of any rank by its mean over all inner axes."""
+class Tokens(typing.NamedTuple):
+    """How the tokens `(n, tokens, width)` of a backbone of images lie: first some of no place, then row by row."""
+
+    first: int
+    """How many tokens come before those of the patches: a class token, which stands for the image, and registers."""
+    rows: int
+    columns: int
+
+
+def tokens(backbone, shape):
+    """How the tokens of a backbone lie; None for what gives none, or where it can't be told.
+
+    The patches are a grid that is as wide to its height as the images are. What comes before them is told by the model,
+    `num_register_tokens` of keras-hub's, or else by their number: of 197 tokens of a square image 196 are patches, and
+    one is the class token.
+
+    Args:
+        backbone: a Keras model of images; one of series, which are of rank 3, has no tokens.
+        shape: of what it gives.
+    """
+    images = input_shape(backbone)
+    if len(shape) != 3 or images is None or len(images) != 4 or None in (*images[1:3], shape[1]):
+        return None
+    height, width = images[1:3]
+    for first in _firsts(backbone):
+        rows = math.isqrt(max(0, shape[1] - first) * height // width)
+        columns = rows * width // height
+        if rows and rows * columns == shape[1] - first and rows * width == columns * height:
+            return Tokens(first, rows, columns)
+    return None
+
+
+def _firsts(backbone):
+    """How many tokens may come before those of the patches."""
+    for model in (backbone, *getattr(backbone, "layers", ())):
+        registers = getattr(model, "num_register_tokens", None)
+        if isinstance(registers, int):
+            return (1 + registers,)
+    return (0, 1, 5)  # none, a class token, and four registers beside it as in DINOv2
+
+
+def token_map(backbone, features):
+    """Tokens of patches as a feature map `(n, rows, columns, width)`; what is no token as it is."""
+    layout = tokens(backbone, features.shape)
+    if layout is None:
+        return features
+    return ops.reshape(features[:, layout.first :], (-1, layout.rows, layout.columns, features.shape[-1]))
+
+
+def check_pooling(backbone, shape, pooling):
+    """Raises `ValueError` for a `pooling` that is none, or that the backbone can't have."""
+    if pooling not in (None, "class", "mean"):
+        raise ValueError(f'`pooling` is None, "class" or "mean"; it is {pooling!r}.')
+    layout = tokens(backbone, shape)
+    if pooling == "class" and not (layout and layout.first):
+        raise ValueError(f'`pooling` is "class", and {backbone.name} gives {tuple(shape)}, without a class token.')
+
+
+def pooled(features, backbone=None, pooling=None):
+    """`(n, width)`: features as they are, a feature map of any rank by its mean over all inner axes, tokens by one.
+
+    Args:
+        features: what the backbone gave.
+        backbone: the Keras model; needed to know tokens.
+        pooling: of tokens: "class" for the class token, "mean" for the mean of those of patches; None for the class
+            token where there is one.
+    """
+    layout = None if backbone is None else tokens(backbone, features.shape)
+    if layout and layout.first and pooling != "mean":
+        return features[:, 0]
+    if layout:
+        features = features[:, layout.first :]
     inner = tuple(range(1, len(features.shape) - 1))
     return ops.mean(features, axis=inner) if inner else features
 

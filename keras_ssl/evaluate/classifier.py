@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ssl.backbones import backbone_of, image_shape
+from keras_ssl.backbones import backbone_of, image_shape, pooled, token_map, tokens
 from keras_ssl.evaluate.features import run
 
 
@@ -36,9 +36,12 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
         raise ValueError(f"classifier: `classes` must be an integer, 2 or more; it is {classes!r}.")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"classifier: `dropout` must lie in [0, 1); it is {dropout!r}.")
-    backbone = backbone_of(backbone)
+    pooling, backbone = getattr(backbone, "pooling", None), backbone_of(backbone)
     images = keras.Input(image_shape(backbone, input_shape), name="images")
-    x = _pooled(backbone(images), grid)
+    x = backbone(images)
+    if grid in (None, 1) and tokens(backbone, x.shape):
+        x = pooled(x, backbone, pooling)
+    x = _pooled(token_map(backbone, x), grid)
     # In float32 whatever the backbone computes in: logits of half precision lose the small probabilities.
     x = layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, center=False, scale=False, dtype="float32", name="standardize"

@@ -42,7 +42,7 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
     if not hasattr(images, "shape"):
         return _of_stream(network, images, value_range)
     check_source(images, value_range, "images")
-    shape = backbones.input_shape(getattr(model, "backbone", model))
+    shape = backbones.input_shape(backbones.backbone_of(model))
     check_rank(images.shape, len(shape) if shape else None, "images")
     return run(network, images, batch_size, verbose)
 
@@ -70,30 +70,31 @@ def run(network, images, batch_size=256, verbose=0):
 
 def feature_network(model, layer=None, grid=1):
     """The part of a model that gives features, pooled to `(n, features)`, as a Keras model."""
-    backbone = getattr(model, "backbone", model)
+    backbone = backbones.backbone_of(model)
     if layer is not None:
         names = [one.name for one in backbone.layers]
         if layer not in names:
             raise ValueError(f'`layer` is "{layer}", and {backbone.name} has no such layer; it has {", ".join(names)}.')
         backbone = keras.Model(backbone.inputs[0], backbone.get_layer(layer).output)
-    return _Pooled(backbone, grid)
+    return _Pooled(backbone, grid, getattr(model, "pooling", None))
 
 
 class _Pooled(keras.Model):
-    def __init__(self, backbone, grid):
+    def __init__(self, backbone, grid, pooling):
         super().__init__(autocast=False, name="features")
         self.backbone = backbone
         self.grid = grid
+        self.pooling = pooling
         self.built = True
 
     def call(self, images):
         features = ops.cast(self.backbone(ops.cast(images, "float32"), training=False), "float32")
-        return _pool(features, self.grid)
+        if self.grid == 1:
+            return backbones.pooled(features, self.backbone, self.pooling)
+        return _cells(backbones.token_map(self.backbone, features), self.grid)
 
 
-def _pool(features, grid):
-    if grid == 1:
-        return backbones.pooled(features)
+def _cells(features, grid):
     if len(features.shape) != 4:
         raise ValueError(
             f"`grid` is {grid}, and cells are of a feature map (n, height, width, channels); this network gives "

@@ -175,7 +175,7 @@ class _Call:
 
     @property
     def readable(self):
-        return hasattr(self.output, "shape") and len(self.output.shape) in (2, 4)
+        return hasattr(self.output, "shape") and len(self.output.shape) in (2, 3, 4)
 
     @property
     def has_kernel(self):
@@ -245,8 +245,8 @@ class _Graph:
         ]
         if not chosen or not self.calls[-1].readable:
             raise ValueError(
-                f"The backbone {self.backbone.name} must give (n, features) or (n, height, width, channels); it gives "
-                f"{self.backbone.output_shape}."
+                f"The backbone {self.backbone.name} must give (n, features), tokens (n, tokens, width) or (n, height, "
+                f"width, channels); it gives {self.backbone.output_shape}."
             )
         places = np.unique(np.linspace(0, len(chosen) - 1, min(_MOST, len(chosen))).round().astype(int))
         return [chosen[place] for place in places]
@@ -261,8 +261,8 @@ class _Graph:
                 )
             if not here[name].readable:
                 raise ValueError(
-                    f'`layers` names "{name}", which gives {here[name].output.shape}: a probe reads (n, features) or '
-                    "(n, height, width, channels)."
+                    f'`layers` names "{name}", which gives {here[name].output.shape}: a probe reads (n, features), '
+                    "tokens (n, tokens, width) or (n, height, width, channels)."
                 )
         if not names:
             raise ValueError("`layers` is empty: name a layer, or leave it at None.")

@@ -1,0 +1,156 @@
+"""Backbones that give tokens, those of keras-hub among them: in methods, probes, fine-tuning and files."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_ssl
+from keras_ssl import augment, backbones, evaluate
+
+
+def made_of_tokens(first=1, side=4, width=8, shape=(16, 16, 3)):
+    """A small model that gives `first + side²` tokens: the first are means of the whole image."""
+    images = keras.Input(shape)
+    patches = layers.Conv2D(width, (shape[0] // side, shape[1] // side), (shape[0] // side, shape[1] // side))(images)
+    patches = layers.Reshape((-1, width))(patches)
+    whole = layers.RepeatVector(first)(layers.Dense(width)(layers.GlobalAveragePooling2D()(images))) if first else None
+    return keras.Model(images, layers.Concatenate(axis=1)([whole, patches]) if first else patches)
+
+
+def hub(name):
+    models = pytest.importorskip("keras_hub").models
+    vit = {"image_shape": (16, 16, 3), "patch_size": 4, "num_layers": 1, "num_heads": 2, "hidden_dim": 8}
+    between = {"intermediate_dim": 16}
+    return {
+        "ViT": lambda: models.ViTBackbone(**vit, mlp_dim=16),
+        "DINOv2": lambda: models.DINOV2Backbone(**vit, **between, num_register_tokens=2),
+        "DINOv3": lambda: models.DINOV3Backbone(**vit, **between, num_register_tokens=3),
+        "SigLIP": lambda: models.SigLIPVisionEncoder(**vit, **between),
+        "Swin": lambda: models.SwinTransformerBackbone(
+            image_shape=(16, 16, 3), patch_size=2, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=2
+        ),
+        "ResNet": lambda: models.ResNetBackbone(
+            [64], [3], [64], [1], [1], "basic_block", image_shape=(16, 16, 3)
+        ),
+        "MobileNetV2 of keras.applications": lambda: keras.applications.MobileNetV2(
+            (32, 32, 3), alpha=0.35, include_top=False, weights=None
+        ),
+    }[name]()
+
+
+# How many tokens come before those of patches, the patches' grid, and the width that a method sees.
+HUB = {
+    "ViT": ((1, 4, 4), 8),
+    "DINOv2": ((3, 4, 4), 8),
+    "DINOv3": ((4, 4, 4), 8),
+    "SigLIP": (None, 8),
+    "Swin": ((0, 4, 4), 8),
+    "ResNet": (None, 64),
+    "MobileNetV2 of keras.applications": (None, 1280),
+}
+
+
+def slow_but(*names):
+    """The names of `HUB`, of which a run each time takes some: each is traced and compiled anew."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in HUB]
+
+
+@pytest.mark.parametrize("name", slow_but("ViT", "DINOv2"))
+def test_a_method_trains_and_is_saved_with_any_backbone(name, tmp_path):
+    layout, width = HUB[name]
+    mine = hub(name)
+    model = keras_ssl.SimCLR(mine, augment.Views(*[[augment.RandomHorizontalFlip()]] * 2), projector=layers.Dense(4))
+    model.compile(keras.optimizers.SGD(0.01))
+    side = model.backbone.input_shape[1]
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), "uint8")
+    assert backbones.tokens(model.backbone, model.backbone.output_shape) == layout
+    before = [ops.convert_to_numpy(weight) for weight in mine.trainable_weights]
+    history = model.fit(images, batch_size=4, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    after = [ops.convert_to_numpy(weight) for weight in mine.trainable_weights]
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(before, after)), "the given backbone itself was trained"
+    features = evaluate.extract_features(model, images)
+    assert features.shape == (8, width)
+    np.testing.assert_allclose(evaluate.extract_features(mine, images), features, atol=1e-5)
+    if layout:
+        assert evaluate.extract_features(model, images, grid=2).shape == (8, 4 * width)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    if name == "DINOv2":
+        # keras-hub writes trained positions into a file where their sum fell, and leaves them out where it rose. The day
+        # that this fails, docs/ecosystem.md can say so.
+        trained = [weight for weight in mine.weights if "interpolated_position" in weight.path]
+        found = [weight for weight in loaded.backbone.weights if "interpolated_position" in weight.path]
+        assert len(trained) == len(found) == 1
+        found[0].assign(ops.convert_to_numpy(trained[0]))
+    np.testing.assert_allclose(evaluate.extract_features(loaded, images), features, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "side", "shape", "layout"),
+    [
+        (0, 4, (16, 16, 3), (0, 4, 4)),
+        (1, 4, (16, 16, 3), (1, 4, 4)),
+        (5, 4, (16, 16, 3), (5, 4, 4)),
+        (1, 4, (16, 32, 3), None),  # sixteen cells of twice their height: not square patches
+        (2, 4, (16, 16, 3), None),
+    ],
+)
+def test_the_layout_of_tokens_is_told_by_their_number(first, side, shape, layout):
+    backbone = made_of_tokens(first, side, shape=shape)
+    assert backbones.tokens(backbone, backbone.output_shape) == layout
+
+
+def test_patches_of_wide_images_are_a_wide_grid():
+    images = keras.Input((16, 32, 3))
+    backbone = keras.Model(images, layers.Reshape((-1, 8))(layers.Conv2D(8, 4, 4)(images)))
+    assert backbones.tokens(backbone, backbone.output_shape) == (0, 4, 8)
+
+
+def test_series_have_no_tokens():
+    series = keras.Input((64, 3))
+    assert backbones.tokens(keras.Model(series, layers.Conv1D(8, 4, 4)(series)), (None, 16, 8)) is None
+
+
+@pytest.mark.parametrize("pooling", [None, "class", "mean"])
+def test_features_are_the_class_token_or_the_mean_of_patches(pooling):
+    backbone = made_of_tokens()
+    images = np.random.default_rng(0).random((4, 16, 16, 3), "float32")
+    given = ops.convert_to_numpy(backbone(images))
+    expected = given[:, 1:].mean(axis=1) if pooling == "mean" else given[:, 0]
+    model = keras_ssl.SimCLR(backbone, projector=layers.Dense(4), pooling=pooling, value_range=(0, 1))
+    model.build((None, 16, 16, 3))
+    np.testing.assert_allclose(ops.convert_to_numpy(model.features(images)), expected, atol=1e-6)
+    np.testing.assert_allclose(evaluate.extract_features(model, images), expected, atol=1e-6)
+    cells = evaluate.extract_features(model, images, grid=2).reshape(4, 2, 2, 8)
+    np.testing.assert_allclose(
+        cells, given[:, 1:].reshape(4, 2, 2, 2, 2, 8).mean(axis=(2, 4)), atol=1e-6
+    )
+    assert keras_ssl.SimCLR.from_config(model.get_config()).pooling == pooling
+
+
+def test_a_pooling_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match='`pooling` is None, "class" or "mean"; it is \'token\''):
+        keras_ssl.SimCLR(made_of_tokens(), pooling="token").build((None, 16, 16, 3))
+    with pytest.raises(ValueError, match="without a class token"):
+        keras_ssl.SimCLR(made_of_tokens(first=0), pooling="class").build((None, 16, 16, 3))
+
+
+def test_a_classifier_on_tokens_is_plain_keras(tmp_path):
+    backbone = made_of_tokens()
+    for grid in (None, 2):
+        model = evaluate.classifier(backbone, 3, grid=grid)
+        images = np.random.default_rng(0).random((2, 16, 16, 3), "float32")
+        model.save(tmp_path / "classifier.keras")
+        loaded = keras.saving.load_model(tmp_path / "classifier.keras")
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images)), atol=1e-6
+        )
+
+
+def test_layers_of_tokens_are_probed():
+    backbone, generator = made_of_tokens(), np.random.default_rng(0)
+    images, labels = generator.integers(0, 256, (24, 16, 16, 3), "uint8"), np.arange(24) % 3
+    found = evaluate.probe_layers(backbone, ((images, labels), (images, labels)), probe="knn", k=3)
+    assert found.layers[-1] == backbone.layers[-1].name

@@ -1,4 +1,4 @@
-"""Small ResNets for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
+"""Small ResNets and a ViT for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
 
 A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
 """
@@ -8,6 +8,7 @@ import typing
 import warnings
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -57,6 +58,56 @@ def resnet8(input_shape, width=32, pooling=None, value_range=(0, 255), name="res
     return keras.Model(images, _output(x, pooling), name=name)
 
 
+def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, value_range=(0, 255), name="vit"):
+    """A small vision transformer, for images of 28 to 96 pixels.
+
+    It has no class token, and the places of its patches are computed and not learned: so its weights fit images of any
+    size, `vit(other_shape).set_weights(model.get_weights())`.
+
+    Args:
+        input_shape: `(height, width, channels)`, sides that `patch_size` divides.
+        patch_size: side of a patch in pixels.
+        width: of a token; a multiple of 4 and of `heads`.
+        depth: number of blocks.
+        heads: of attention.
+        pooling: None for the tokens of the patches, row by row, `(n, patches, width)`; "avg" for their mean.
+        value_range: of the images; the first layer brings it to [−1, 1].
+
+    Returns:
+        A functional Keras model.
+
+    Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", 2021; places and mean as in Beyer et al., "Better
+    plain ViT baselines for ImageNet-1k", 2022.
+    """
+    rows, columns = (side // patch_size if side else 0 for side in input_shape[:2])
+    if (rows * patch_size, columns * patch_size) != tuple(input_shape[:2]) or not rows or not columns:
+        raise ValueError(
+            f"vit: sides of images must be multiples of patch_size={patch_size}; `input_shape` is {tuple(input_shape)}."
+        )
+    if width % 4 or width % heads:
+        raise ValueError(f"vit: `width` must be a multiple of 4 and of heads={heads}; it is {width!r}.")
+    images, x = _images(input_shape, value_range)
+    x = layers.Conv2D(width, patch_size, patch_size, name="patches")(x)
+    x = ops.add(layers.Reshape((rows * columns, width))(x), _places(rows, columns, width))
+    for number in range(depth):
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        y = layers.MultiHeadAttention(heads, width // heads, name=f"attention_{number}")(y, y)
+        x = layers.Add()([x, y])
+        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+        x = layers.Add(name=f"block_{number}")([x, layers.Dense(width)(y)])
+    x = layers.LayerNormalization(epsilon=1e-6, name="tokens")(x)
+    if pooling not in (None, "avg"):
+        raise ValueError(f'`pooling` is None, for the tokens, or "avg"; it is {pooling!r}.')
+    return keras.Model(images, x if pooling is None else layers.GlobalAveragePooling1D()(x), name=name)
+
+
+def _places(rows, columns, width):
+    """float32 `(1, rows · columns, width)`: sines and cosines of each patch's row and column, at many wavelengths."""
+    frequencies = 10000.0 ** (-np.arange(width // 4) / (width // 4))
+    row, column = (place.reshape(-1, 1) * frequencies for place in np.mgrid[:rows, :columns].astype("float64"))
+    return np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=1).astype("float32")[None]
+
+
 def _images(input_shape, value_range):
     low, high = value_range
     images = keras.Input(input_shape, name="images")
@@ -84,7 +135,7 @@ def _output(x, pooling):
 
 
 # The backbones of this library by name. The command reads it; a new backbone is one function and one entry.
-BACKBONES = {"resnet8": resnet8, "resnet18": resnet18}
+BACKBONES = {"resnet8": resnet8, "resnet18": resnet18, "vit": vit}
 
 
 def backbone_of(model):

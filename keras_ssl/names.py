@@ -31,6 +31,7 @@ MODULES = (
     "distances",
     "evaluate",
     "heads",
+    "hub",
     "losses",
     "mining",
     "optimizers",
@@ -53,7 +54,7 @@ REGISTERED = (
     "keras_ssl.teacher",
 )
 
-BACKBONES = ("resnet8", "resnet18")  # functions of keras_ssl.backbones, by their names
+BACKBONES = ("resnet8", "resnet18", "vit")  # functions of keras_ssl.backbones, by their names
 DATA_SETS = (  # that `data.load` takes
     "clothes_sample",
     "fashion_mnist_sample",

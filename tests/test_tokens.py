@@ -30,9 +30,7 @@ def hub(name):
         "Swin": lambda: models.SwinTransformerBackbone(
             image_shape=(16, 16, 3), patch_size=2, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=2
         ),
-        "ResNet": lambda: models.ResNetBackbone(
-            [64], [3], [64], [1], [1], "basic_block", image_shape=(16, 16, 3)
-        ),
+        "ResNet": lambda: models.ResNetBackbone([64], [3], [64], [1], [1], "basic_block", image_shape=(16, 16, 3)),
         "MobileNetV2 of keras.applications": lambda: keras.applications.MobileNetV2(
             (32, 32, 3), alpha=0.35, include_top=False, weights=None
         ),
@@ -124,9 +122,7 @@ def test_features_are_the_class_token_or_the_mean_of_patches(pooling):
     np.testing.assert_allclose(ops.convert_to_numpy(model.features(images)), expected, atol=1e-6)
     np.testing.assert_allclose(evaluate.extract_features(model, images), expected, atol=1e-6)
     cells = evaluate.extract_features(model, images, grid=2).reshape(4, 2, 2, 8)
-    np.testing.assert_allclose(
-        cells, given[:, 1:].reshape(4, 2, 2, 2, 2, 8).mean(axis=(2, 4)), atol=1e-6
-    )
+    np.testing.assert_allclose(cells, given[:, 1:].reshape(4, 2, 2, 2, 2, 8).mean(axis=(2, 4)), atol=1e-6)
     assert keras_ssl.SimCLR.from_config(model.get_config()).pooling == pooling
 
 
@@ -144,9 +140,7 @@ def test_a_classifier_on_tokens_is_plain_keras(tmp_path):
         images = np.random.default_rng(0).random((2, 16, 16, 3), "float32")
         model.save(tmp_path / "classifier.keras")
         loaded = keras.saving.load_model(tmp_path / "classifier.keras")
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images)), atol=1e-6
-        )
+        np.testing.assert_allclose(ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images)), atol=1e-6)
 
 
 def test_layers_of_tokens_are_probed():
@@ -154,3 +148,73 @@ def test_layers_of_tokens_are_probed():
     images, labels = generator.integers(0, 256, (24, 16, 16, 3), "uint8"), np.arange(24) % 3
     found = evaluate.probe_layers(backbone, ((images, labels), (images, labels)), probe="knn", k=3)
     assert found.layers[-1] == backbone.layers[-1].name
+
+
+def test_a_vit_is_plain_keras_whose_weights_fit_images_of_any_size(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    model = backbones.vit((16, 16, 3), width=16, depth=2, heads=2)
+    assert backbones.tokens(model, model.output_shape) == (0, 4, 4)
+    model.save(tmp_path / "vit.keras")
+    loaded = keras.saving.load_model(tmp_path / "vit.keras")
+    np.testing.assert_allclose(ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images)), atol=1e-5)
+    assert not [layer for layer in model.layers if not type(layer).__module__.startswith("keras.")]
+    wide = backbones.vit((16, 32, 3), width=16, depth=2, heads=2, pooling="avg")
+    wide.set_weights(model.get_weights())
+    assert wide(np.zeros((1, 16, 32, 3))).shape == (1, 16)
+
+
+def test_a_vit_tells_patches_apart_by_their_places():
+    model = backbones.vit((16, 16, 3), width=16, depth=1, heads=2)
+    flat = ops.convert_to_numpy(model(np.zeros((1, 16, 16, 3))))[0]
+    assert np.unique(flat.round(4), axis=0).shape[0] == 16
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "words"),
+    [
+        ((30, 32, 3), {}, "multiples of patch_size=4"),
+        ((None, None, 3), {}, "multiples of patch_size=4"),
+        ((32, 32, 3), {"width": 30}, "a multiple of 4 and of heads=4"),
+        ((32, 32, 3), {"pooling": "max"}, "`pooling` is None"),
+    ],
+)
+def test_a_vit_that_can_not_be_is_refused(shape, options, words):
+    with pytest.raises(ValueError, match=words):
+        backbones.vit(shape, depth=1, **options)
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """A folder of a small ViT with random weights and what it expects of its images."""
+    keras_hub = pytest.importorskip("keras_hub")
+    hub("ViT").save_to_preset(tmp_path / "vit")
+    scale, offset = [0.01, 0.02, 0.03], [-1.0, -2.0, -3.0]
+    converter = keras_hub.layers.ViTImageConverter(image_size=(16, 16), scale=scale, offset=offset)
+    converter.save_to_preset(tmp_path / "vit")
+    return str(tmp_path / "vit"), np.array(scale), np.array(offset)
+
+
+def test_a_preset_of_keras_hub_is_a_backbone_with_its_rescaling(preset):
+    import keras_hub
+
+    folder, scale, offset = preset
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    backbone = keras_ssl.hub.backbone(folder)
+    expected = keras_hub.models.Backbone.from_preset(folder)((images * scale + offset).astype("float32"))
+    np.testing.assert_allclose(ops.convert_to_numpy(backbone(images)), ops.convert_to_numpy(expected), atol=1e-5)
+    assert backbones.tokens(backbone, backbone.output_shape) == (1, 4, 4)
+
+
+def test_a_preset_that_there_is_not_is_refused_by_keras_hub(tmp_path):
+    pytest.importorskip("keras_hub")
+    with pytest.raises((ValueError, FileNotFoundError), match="nothing"):
+        keras_ssl.hub.backbone(str(tmp_path / "nothing"))
+
+
+def test_the_command_takes_presets(preset):
+    from keras_ssl.cli import experiment
+
+    backbone = experiment.backbone_by_name(f"hub:{preset[0]}", (16, 16, 3))
+    assert backbone.output_shape == (None, 17, 8)
+    assert experiment.grid_of(backbone, (16, 16, 3)) == 1, "the class token"
+    assert experiment.grid_of(backbones.vit((16, 16, 3), depth=1), (16, 16, 3)) == 2

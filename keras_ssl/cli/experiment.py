@@ -32,6 +32,8 @@ def backbone_by_name(name, shape):
     """A backbone for images of `(height, width, channels)`."""
     if name.endswith(".keras"):
         return load_model(name)
+    if name.startswith("hub:"):
+        return keras_ssl.hub.backbone(name.removeprefix("hub:"), shape)
     if name in names.BACKBONES:
         return getattr(keras_ssl.backbones, name)(shape)
     theirs = {
@@ -183,8 +185,11 @@ def table_to_json(table):
 
 
 def grid_of(backbone, shape):
-    """2 where the feature map of images of `(height, width, channels)` has room for it."""
+    """2 where the feature map of images of `(height, width, channels)` has room for it; a class token is taken alone."""
     features = backbone.compute_output_shape((1, *shape))
+    layout = keras_ssl.backbones.tokens(backbone, features)
+    if layout:
+        return 2 if layout.first == 0 and min(layout.rows, layout.columns) >= 2 else 1
     return 2 if len(features) == 4 and min(features[1:3]) >= 2 else 1
 
 

@@ -1,4 +1,4 @@
-"""Small ResNets and a ViT for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
+"""Networks for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
 
 A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
 """

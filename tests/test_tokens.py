@@ -76,8 +76,8 @@ def test_a_method_trains_and_is_saved_with_any_backbone(name, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     if name == "DINOv2":
-        # keras-hub writes trained positions into a file where their sum fell, and leaves them out where it rose. The day
-        # that this fails, docs/ecosystem.md can say so.
+        # keras-hub writes trained positions into a file where their sum fell, and stretched to another size: see
+        # docs/ecosystem.md.
         trained = [weight for weight in mine.weights if "interpolated_position" in weight.path]
         found = [weight for weight in loaded.backbone.weights if "interpolated_position" in weight.path]
         assert len(trained) == len(found) == 1

@@ -185,7 +185,7 @@ def table_to_json(table):
 
 
 def grid_of(backbone, shape):
-    """2 where the feature map of images of `(height, width, channels)` has room for it; a class token is taken alone."""
+    """2 where the feature map of images of `(height, width, channels)` has room; a class token stands alone."""
     features = backbone.compute_output_shape((1, *shape))
     layout = keras_ssl.backbones.tokens(backbone, features)
     if layout:

@@ -112,8 +112,8 @@ def define_training(define):
     flags.DEFINE_string(
         "backbone",
         "resnet8",
-        f"{', '.join(names.BACKBONES)}, a name in keras.applications, hub:PRESET or hub:FOLDER of keras-hub, or a .keras "
-        "file.",
+        f"{', '.join(names.BACKBONES)}, a name in keras.applications, hub:PRESET or hub:FOLDER of keras-hub, or a "
+        ".keras file.",
         **define,
     )
     flags.DEFINE_enum(

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import keras_ssl
 from keras_ssl import evaluate
 from keras_ssl.evaluate import efficiency, plots
-from keras_ssl.evaluate.knn import knn_scores, most_similar, unit_rows
+from keras_ssl.evaluate.knn import knn_of_draws, knn_scores, most_similar, unit_rows
 from keras_ssl.evaluate.labels import draw_labels
 from keras_ssl.report import HtmlPage
 
@@ -94,6 +94,20 @@ def test_neighbors_are_found_where_the_features_are_in_the_order_of_their_classe
     features, labels = blobs(per_class=500, classes=8, spread=0.1)
     assert evaluate.knn(features, labels, features[::50], labels[::50], k=400) == 1.0
     assert evaluate.knn(np.ones((500, 4)), labels[:500], np.ones((3, 4)), k=5).tolist() == [0, 0, 0]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("max_bytes", [1, 2**27])
+@pytest.mark.parametrize("all_labels", [True, False])
+def test_knn_of_draws_is_knn_of_each_draw(max_bytes, all_labels):
+    features, labels = blobs(spread=4.0)
+    queries, query_labels = blobs(per_class=9, spread=4.0, seed=1)
+    query_labels[5] = -1  # does not count
+    draws = [draw_labels(labels, number, seed)[::-1] for number in (2, 10) for seed in range(3)]
+    draws += [np.flatnonzero(labels > 0)] + [np.arange(len(labels))] * all_labels
+    each = [evaluate.knn(features[rows], labels[rows], queries, query_labels, k=min(20, len(rows))) for rows in draws]
+    assert len(set(each)) > 3
+    assert knn_of_draws(features, labels, queries, query_labels, draws, 20, max_bytes=max_bytes) == each
 
 
 def test_knn_of_no_queries_is_no_labels():

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_ssl.data.labels import flat_labels
-from keras_ssl.evaluate.knn import knn
+from keras_ssl.evaluate.knn import knn_of_draws
 from keras_ssl.evaluate.labels import draw_labels, labeled_rows
 from keras_ssl.evaluate.linear import linear_probe
 
@@ -66,12 +66,14 @@ def label_efficiency(
     table = {}
     for name, (features, queries) in representations.items():
         cells = table[name] = {}
-        for column, drawn in plan:
+        # One product of features and queries serves all draws.
+        drawn = [rows for _, draws_of_column in plan for rows in draws_of_column]
+        accuracies = iter(knn_of_draws(features, labels, queries, query_labels, drawn, k))
+        for column, draws_of_column in plan:
             linear, nearest = cells[f"linear, {column}"], cells[f"kNN, {column}"] = Cell([]), Cell([])
-            for rows in drawn:
-                known = features[rows], labels[rows], queries, query_labels
-                linear.accuracies.append(linear_probe(*known, seed=seed))
-                nearest.accuracies.append(knn(*known, k=min(k, len(rows))))
+            for rows in draws_of_column:
+                linear.accuracies.append(linear_probe(features[rows], labels[rows], queries, query_labels, seed=seed))
+                nearest.accuracies.append(next(accuracies))
                 if bar:
                     bar.add(1)
     return table

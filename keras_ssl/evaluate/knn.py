@@ -55,35 +55,87 @@ def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27
 
 def _votes(features, labels, queries, k, temperature, max_bytes):
     """The classes, and an iterator of `(m, C)` sums of votes, for a block of queries at a time."""
-    if not 1 <= k <= len(features):
-        raise ValueError(f"knn: `k` must lie between 1 and the {len(features)} labeled features; it is {k}.")
-    if not temperature > 0.0:
-        raise ValueError(f"knn: `temperature` must be above 0; it is {temperature!r}.")
+    _check(k, len(features), temperature)
     classes, codes = np.unique(labels, return_inverse=True)
     bank = unit_rows(features)
     rows = max(1, int(max_bytes / _bytes_of_a_query(len(bank), k, len(classes))))
 
     def blocks():
         for start in range(0, len(queries), rows):
-            similarity, nearest = most_similar(bank, unit_rows(queries[start : start + rows]), k)
-            # Less the largest, which changes no ratio: exp(1/0.01) would overflow a float32.
-            votes = np.exp((similarity - 1.0) / temperature)
-            cells = np.arange(len(nearest))[:, None] * len(classes) + codes[nearest]
-            sums = np.bincount(cells.ravel(), votes.ravel(), minlength=len(nearest) * len(classes))
-            yield sums.reshape(len(nearest), len(classes))
+            # No name for the similarities: they would be held beside those of the next block.
+            yield _sums(unit_rows(queries[start : start + rows]) @ bank.T, codes, len(classes), k, temperature)
 
     return classes, blocks()
+
+
+def _check(k, count, temperature):
+    if not 1 <= k <= count:
+        raise ValueError(f"knn: `k` must lie between 1 and the {count} labeled features; it is {k}.")
+    if not temperature > 0.0:
+        raise ValueError(f"knn: `temperature` must be above 0; it is {temperature!r}.")
+
+
+def _sums(similarity, codes, classes, k, temperature):
+    """The sum of the k nearest neighbors' votes for each class, `(M, classes)`."""
+    similarity, nearest = _nearest(similarity, k)
+    # Less the largest, which changes no ratio: exp(1/0.01) would overflow a float32.
+    votes = np.exp((similarity - 1.0) / temperature)
+    cells = np.arange(len(nearest))[:, None] * classes + codes[nearest]
+    sums = np.bincount(cells.ravel(), votes.ravel(), minlength=len(nearest) * classes)
+    return sums.reshape(len(nearest), classes)
+
+
+def knn_of_draws(features, labels, queries, query_labels, draws, k=20, temperature=0.1, max_bytes=2**27):
+    """The accuracy of `knn` with each of several draws of labels; the draws share one matrix of similarities.
+
+    Args:
+        draws: arrays of rows of `features`, each row with a label.
+        k: as of `knn`; of a draw of fewer labels, all of them vote.
+        features, labels, queries, query_labels, temperature, max_bytes: as of `knn`.
+
+    Returns:
+        A list of accuracies, one a draw.
+    """
+    labels = np.asarray(labels)
+    queries, query_labels = labeled_part("queries", queries, query_labels)
+    drawn = np.unique(np.concatenate(draws))
+    bank = unit_rows(np.asarray(features)[drawn])
+    judges = []
+    for rows in draws:
+        rows = np.sort(rows)
+        _check(min(k, len(rows)), len(rows), temperature)
+        check_classes("features", labels[rows])
+        codes, classes, query_codes = common_codes(labels[rows], query_labels)
+        check_some_known(query_labels, query_codes)
+        columns = None if len(rows) == len(drawn) else np.searchsorted(drawn, rows)
+        judges.append((columns, codes, len(classes), query_codes))
+    right = np.zeros(len(draws), "int64")
+    most = max(classes for _, _, classes, _ in judges)
+    at_a_time = max(1, int(max_bytes / (_bytes_of_a_query(len(bank), k, most) + 4 * len(bank))))
+    for start in range(0, len(queries), at_a_time):
+        similarity = unit_rows(queries[start : start + at_a_time]) @ bank.T
+        for number, (columns, codes, classes, known) in enumerate(judges):
+            part = similarity if columns is None else np.take(similarity, columns, axis=1)
+            sums = _sums(part, codes, classes, min(k, len(codes)), temperature)
+            right[number] += np.count_nonzero(np.argmax(sums, axis=1) == known[start : start + at_a_time])
+        del similarity, part  # or they would be held beside those of the next block
+    return [float(count / len(queries)) for count in right]
 
 
 def most_similar(bank, queries, k):
     """The k rows of `bank` nearest to each query: `(similarity, row)`, `(M, k)` each.
 
     The most similar comes first; of equal ones, the one that comes first in `bank`.
+    """
+    return _nearest(queries @ bank.T, k)
+
+
+def _nearest(similarity, k):
+    """`most_similar` of the similarities of each query, `(M, N)`.
 
     A query's similarities are not sorted, nor partitioned, which would take as long as computing them: the k-th largest
     of the maxima of groups of them is a bound that at least k reach, and few more; only those are sorted.
     """
-    similarity = queries @ bank.T
     near = similarity >= _bound(similarity, k)
     counts = np.count_nonzero(near, axis=1)
     for row in np.flatnonzero(counts > _CROWD * k):  # many are equal, as where features have collapsed
@@ -91,11 +143,11 @@ def most_similar(bank, queries, k):
         counts[row] = k
     cells = np.flatnonzero(near)
     values = similarity.ravel()[cells]
-    of_query = np.repeat(np.arange(len(queries)), counts)
+    of_query = np.repeat(np.arange(len(similarity)), counts)
     order = np.lexsort((-values, of_query))  # stable: equal ones stay in the order of `bank`
     first = np.cumsum(counts) - counts
     chosen = order[first[:, None] + np.arange(k)]
-    return values[chosen], cells[chosen] - np.arange(len(queries))[:, None] * len(bank)
+    return values[chosen], cells[chosen] - np.arange(len(similarity))[:, None] * similarity.shape[1]
 
 
 _CROWD = 4  # times k candidates are sorted at most

@@ -141,9 +141,20 @@ BACKBONES = {"resnet8": resnet8, "resnet18": resnet18, "vit": vit}
 def backbone_of(model):
     """The backbone of a `SelfSupervisedModel`; any other Keras model is one itself."""
     backbone = getattr(model, "backbone", model)
+    _check_is_layer(backbone)
+    return of_one_array(backbone)
+
+
+def checked(backbone):
+    """What a method takes as `backbone`: one input and one output, of one array; raises where it is none."""
+    _check_is_layer(backbone)
+    check_ends(backbone)
+    return of_one_array(backbone)
+
+
+def _check_is_layer(backbone):
     if not isinstance(backbone, keras.layers.Layer):
         raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
-    return of_one_array(backbone)
 
 
 def of_one_array(backbone):

@@ -28,17 +28,15 @@ class SelfSupervisedModel(Trainer):
 
     Args:
         backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`; or
-            from series, tables or volumes, with a feature map `(n, time, channels)` or of three inner axes. Of one that
-            takes a dict with the images, as keras-hub's DINOv2, `backbone` is a model of the images around it. It sees
-            its input in its own value range.
+            from series, tables or volumes, with a feature map `(n, time, channels)` or of three inner axes. It sees its
+            input in its own value range.
         views: `keras_ssl.augment.Views`, or the layers of one view, of which as many are drawn as the method takes: a
             Keras layer, a list of layers, or a `keras.Sequential` of them. None for the method's own
             (`default_views`), or where it has none and batches hold views of your own, `{"views": (a, b)}`.
         value_range: lowest and highest value of the images; None for inputs without a range, such as series, which are
             then only checked to be finite. It is kept as (−∞, ∞).
         seed: integer, of the views and of the order of the images.
-        pooling: of a backbone that gives tokens `(n, tokens, width)`, such as a ViT: "class" for its class token,
-            "mean" for the mean over patches; None for the class token where it has one.
+        pooling: of a ViT's tokens, `(n, tokens, width)`: "class", "mean", or None for the class token where there is one.
         **kwargs: `name`, and `dtype`, the backbone's unless given.
     """
 
@@ -66,10 +64,7 @@ class SelfSupervisedModel(Trainer):
     """What usually helps where nothing is learned: a sentence, for the alarm."""
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, pooling=None, **kwargs):
-        if not isinstance(backbone, keras.layers.Layer):
-            raise TypeError(f"`backbone` must be a Keras model; it is a {type(backbone).__name__}.")
-        backbones.check_ends(backbone)
-        backbone = backbones.of_one_array(backbone)
+        backbone = backbones.checked(backbone)
         kwargs.setdefault("dtype", backbone.dtype_policy)
         # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
         super().__init__(autocast=False, **kwargs)

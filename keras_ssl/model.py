@@ -36,7 +36,7 @@ class SelfSupervisedModel(Trainer):
         value_range: lowest and highest value of the images; None for inputs without a range, such as series, which are
             then only checked to be finite. It is kept as (−∞, ∞).
         seed: integer, of the views and of the order of the images.
-        pooling: of a ViT's tokens, `(n, tokens, width)`: "class", "mean", or None for the class token where there is one.
+        pooling: of a ViT's tokens `(n, tokens, width)`: "class", "mean", or None for the class token if there is one.
         **kwargs: `name`, and `dtype`, the backbone's unless given.
     """
 

@@ -134,10 +134,6 @@ def _output(x, pooling):
     return x if pooling is None else layers.GlobalAveragePooling2D()(x)
 
 
-# The backbones of this library by name. The command reads it; a new backbone is one function and one entry.
-BACKBONES = {"resnet8": resnet8, "resnet18": resnet18, "vit": vit}
-
-
 def backbone_of(model):
     """The backbone of a `SelfSupervisedModel`; any other Keras model is one itself."""
     backbone = getattr(model, "backbone", model)

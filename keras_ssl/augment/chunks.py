@@ -33,16 +33,7 @@ def runs(branch, images, rng):
 
 
 def make_views(branches, images, rng):
-    """The views of branches for which `runs` is true.
-
-    Args:
-        branches: lists of layers.
-        images: `(n, height, width, channels)` of any type.
-        rng: `RowRNG` of n rows.
-
-    Returns:
-        A list of float32 `(n, height, width, channels)`, one a branch.
-    """
+    """The views of branches for which `runs` is true; arguments and result are those of `loop.make_views`."""
     rng = rng.on_host()
     return [_view(branch, images, rng.fold_in("view", number)) for number, branch in enumerate(branches)]
 

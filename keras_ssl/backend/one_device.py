@@ -1,6 +1,7 @@
 """The names of a backend, and what they mean on one device. A framework's module replaces those that differ there."""
 
 import contextlib
+import os
 
 import keras
 from keras import ops
@@ -40,6 +41,7 @@ __all__ = [
     "loops_over_images",
     "mean_over_processes",
     "multiworker_row_order",
+    "number_of_cores",
     "planes",
     "processes_of",
     "read_values",
@@ -342,6 +344,11 @@ def get_rng_state():
 
 def set_rng_state(state):
     """Continues from a state of `get_rng_state`."""
+
+
+def number_of_cores():
+    """How many cores this process may use. Not every system tells; there it is those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def silence_retracing():

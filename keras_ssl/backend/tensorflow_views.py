@@ -1,8 +1,8 @@
 """TensorFlow: views image by image, in a loop that XLA compiles, in a step that it does not."""
 
-import os
-
 import tensorflow as tf
+
+from keras_ssl.backend.one_device import number_of_cores
 
 __all__ = ["loop_over_images", "loops_over_images", "take_inside"]
 
@@ -40,7 +40,7 @@ def loop_over_images(function, images, repeats):
 
 def _parts(rows, repeats):
     """Into how many parts the views are cut: one for each core, if they divide the views."""
-    cores = tf.config.threading.get_inter_op_parallelism_threads() or len(os.sched_getaffinity(0))
+    cores = tf.config.threading.get_inter_op_parallelism_threads() or number_of_cores()
     if not isinstance(rows, int):
         return 1
     return max(parts for parts in range(1, cores + 1) if rows * repeats % parts == 0)

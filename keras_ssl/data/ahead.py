@@ -7,8 +7,9 @@ what they keep (`keras_ssl.data.cache`) is there for all.
 
 import concurrent.futures
 import contextlib
-import os
 import threading
+
+from keras_ssl import backend
 
 # What is read ahead holds at most this, or one batch where a batch is larger.
 MAX_BYTES = 256 * 2**20
@@ -22,8 +23,7 @@ _MOST_THREADS = 32
 
 def number_of_threads():
     """One a core that this process may use, but 4 at least and 32 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores, _FEWEST_THREADS), _MOST_THREADS)
+    return min(max(backend.number_of_cores(), _FEWEST_THREADS), _MOST_THREADS)
 
 
 @contextlib.contextmanager

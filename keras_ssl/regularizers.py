@@ -6,9 +6,9 @@ A model is given them by one argument, and logs each of them under its name:
 model = keras_ssl.SimCLR(backbone, regularizers=keras_ssl.regularizers.KoLeo(0.1))
 ```
 
-One of your own is a class, registered with Keras, that has a `name`, a `get_config`, and `__call__(features)`: features
-are `(n, views, d)`, of this replica's n images, and it returns a term as `objective` does, weighted already: one value
-for each of them, or a scalar of the rows of all replicas.
+One of your own is a class, registered with Keras, that has a `name`, `get_config`, `from_config` and
+`__call__(features)`. Features are `(n, views, d)`, of this replica's n images. It returns a term as `objective` does,
+weighted already: one value for each of the images, or a scalar of the rows of all replicas.
 """
 
 import keras

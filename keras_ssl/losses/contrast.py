@@ -156,8 +156,8 @@ def finds_own_key(queries, keys, row_offset=0):
     Args:
         queries, keys, row_offset: as of `info_nce` without `negatives`.
     """
-    queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
     queries, keys, own = _aligned("finds_own_key", queries, keys, row_offset)
+    queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
     def nearest(queries, own, keys):
         return ops.cast(ops.argmax(ops.matmul(queries, ops.transpose(keys)), axis=1), "int32")

@@ -33,13 +33,13 @@ def sigreg(rows, directions, knots=17, limit=3.0):
     rows, directions = ops.cast(rows, "float32"), ops.cast(directions, "float32")
     directions = directions / ops.sqrt(ops.sum(ops.square(directions), axis=0, keepdims=True))
     t = np.linspace(0.0, limit, knots)
-    normal = np.exp(-np.square(t) / 2.0)
     weights = np.full(knots, 2.0 * limit / (knots - 1))
     weights[[0, -1]] /= 2.0
-    angles = ops.matmul(rows, directions)[:, :, None] * t.astype("float32")
+    normal = np.exp(-np.square(t) / 2.0)
+    t, normal, weights = (ops.convert_to_tensor(x, "float32") for x in (t, normal, weights * normal))
+    angles = ops.matmul(rows, directions)[:, :, None] * t
     real, imaginary = ops.mean(ops.cos(angles), axis=0), ops.mean(ops.sin(angles), axis=0)
-    apart = ops.square(real - normal.astype("float32")) + ops.square(imaginary)
-    statistic = ops.sum(apart * (weights * normal).astype("float32"), axis=1)
+    statistic = ops.sum((ops.square(real - normal) + ops.square(imaginary)) * weights, axis=1)
     return ops.cast(ops.shape(rows)[0], "float32") * ops.mean(statistic)
 
 

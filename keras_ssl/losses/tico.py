@@ -39,7 +39,7 @@ def running_covariance(covariance, queries, decay=0.9):
         decay: β, in [0, 1).
     """
     check_decay("running_covariance", decay)
-    queries = normalized(ops.stop_gradient(queries))
+    queries = ops.stop_gradient(normalized(queries))
     mean = ops.matmul(ops.transpose(queries), queries) / ops.cast(ops.shape(queries)[0], "float32")
     return decay * ops.cast(covariance, "float32") + (1.0 - decay) * mean
 

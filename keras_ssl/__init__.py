@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         optimizers,
         queue,
         recipes,
+        regularizers,
         report,
         teacher,
     )
@@ -33,14 +34,19 @@ if TYPE_CHECKING:
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
+    from keras_ssl.methods.lejepa import LeJEPA
     from keras_ssl.methods.mae import MAE
+    from keras_ssl.methods.mmcr import MMCR
     from keras_ssl.methods.moco import MoCo
+    from keras_ssl.methods.moco_v3 import MoCoV3
+    from keras_ssl.methods.nnclr import NNCLR
     from keras_ssl.methods.relative_patch import RelativePatch
     from keras_ssl.methods.rotation import Rotation
     from keras_ssl.methods.siamese import Siamese
     from keras_ssl.methods.simclr import SimCLR
     from keras_ssl.methods.simmim import SimMIM
     from keras_ssl.methods.simsiam import SimSiam
+    from keras_ssl.methods.tico import TiCo
     from keras_ssl.methods.triplet import Triplet
     from keras_ssl.methods.vicreg import VICReg
     from keras_ssl.model import SelfSupervisedModel
@@ -48,11 +54,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BYOL",
     "MAE",
+    "MMCR",
+    "NNCLR",
     "BarlowTwins",
     "Distortion",
     "Exemplar",
     "Jigsaw",
+    "LeJEPA",
     "MoCo",
+    "MoCoV3",
     "RelativePatch",
     "Rotation",
     "SelfSupervisedModel",
@@ -60,6 +70,7 @@ __all__ = [
     "SimCLR",
     "SimMIM",
     "SimSiam",
+    "TiCo",
     "Triplet",
     "VICReg",
     "augment",
@@ -76,6 +87,7 @@ __all__ = [
     "optimizers",
     "queue",
     "recipes",
+    "regularizers",
     "report",
     "teacher",
 ]

@@ -11,13 +11,18 @@ METHODS = {
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",
     "MAE": "keras_ssl.methods.mae",
+    "LeJEPA": "keras_ssl.methods.lejepa",
+    "MMCR": "keras_ssl.methods.mmcr",
     "MoCo": "keras_ssl.methods.moco",
+    "MoCoV3": "keras_ssl.methods.moco_v3",
+    "NNCLR": "keras_ssl.methods.nnclr",
     "RelativePatch": "keras_ssl.methods.relative_patch",
     "Rotation": "keras_ssl.methods.rotation",
     "Siamese": "keras_ssl.methods.siamese",
     "SimCLR": "keras_ssl.methods.simclr",
     "SimMIM": "keras_ssl.methods.simmim",
     "SimSiam": "keras_ssl.methods.simsiam",
+    "TiCo": "keras_ssl.methods.tico",
     "Triplet": "keras_ssl.methods.triplet",
     "VICReg": "keras_ssl.methods.vicreg",
 }
@@ -39,6 +44,7 @@ MODULES = (
     "optimizers",
     "queue",
     "recipes",
+    "regularizers",
     "report",
     "teacher",
 )
@@ -53,6 +59,7 @@ REGISTERED = (
     "keras_ssl.mining",
     "keras_ssl.optimizers",
     "keras_ssl.queue",
+    "keras_ssl.regularizers",
     "keras_ssl.teacher",
 )
 

@@ -7,7 +7,7 @@ import keras
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, mining, teacher
+from keras_ssl import augment, distances, heads, mining, regularizers, teacher
 
 
 def simclr():
@@ -20,6 +20,12 @@ def simclr_with_memory():
     # moving statistics have settled, and the check looks at the loss before and after.
     projector = heads.mlp([32, 32], batch_norm=False, last_batch_norm=False)
     return keras_ssl.SimCLR(tiny_backbone(), light_views(), projector=projector, temperature=0.2, memory=150)
+
+
+def simclr_with_koleo():
+    return keras_ssl.SimCLR(
+        tiny_backbone(), light_views(), projector=head(32, 16), temperature=0.2, regularizers=regularizers.KoLeo(0.1)
+    )
 
 
 def barlow_twins():
@@ -40,6 +46,10 @@ def light_views():
     what a method is checked for."""
     layers = [augment.RandomHorizontalFlip(), augment.RandomColorJitter(brightness=0.4)]
     return augment.Views(layers, layers)
+
+
+def three_views():
+    return augment.Views(*light_views().branches, light_views().branches[0])
 
 
 def siamese():
@@ -70,6 +80,12 @@ def byol():
     return keras_ssl.BYOL(
         tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(32, 16), momentum=momentum
     )
+
+
+def spreading_head(*widths):
+    """Smooth, with batch normalization, which spreads the embeddings of the tiny network over their dimensions."""
+    layers = [keras.layers.Dense(widths[0], use_bias=False), keras.layers.BatchNormalization(momentum=0.9)]
+    return keras.Sequential([*layers, keras.layers.Activation("gelu"), keras.layers.Dense(widths[1], use_bias=False)])
 
 
 def vicreg():
@@ -115,6 +131,38 @@ def simmim():
     return keras_ssl.SimMIM(tiny_vit(), one_light_view())
 
 
+def nnclr():
+    # With batch normalization: without, all embeddings begin at nearly one place, and which neighbor is the nearest
+    # flips with the last bits of a cosine. 70 is no multiple of the 32 rows that a step of the check pushes.
+    return keras_ssl.NNCLR(
+        tiny_backbone(), light_views(), projector=spreading_head(32, 16), predictor=head(32, 16), memory=70
+    )
+
+
+def moco_v3():
+    momentum = teacher.CosineMomentum(0.9, steps=10)
+    return keras_ssl.MoCoV3(
+        tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(32, 16), momentum=momentum
+    )
+
+
+def tico():
+    momentum = teacher.CosineMomentum(0.9, steps=10)
+    # A decay of 0.5: with the paper's 0.9 the running mean, which begins at zero, is not half full when the check
+    # `learns` looks at the loss for the first time, after five steps, and the loss grows as it fills.
+    return keras_ssl.TiCo(
+        tiny_backbone(), light_views(), projector=spreading_head(32, 16), decay=0.5, momentum=momentum
+    )
+
+
+def lejepa():
+    return keras_ssl.LeJEPA(tiny_backbone(), three_views(), projector=head(32, 16), directions=32)
+
+
+def mmcr():
+    return keras_ssl.MMCR(tiny_backbone(), three_views(), projector=head(32, 16), momentum=0.9, local_weight=0.01)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -138,6 +186,7 @@ def jigsaw():
 METHODS = {
     "SimCLR": simclr,
     "SimCLR with memory": simclr_with_memory,
+    "SimCLR with KoLeo": simclr_with_koleo,
     "BarlowTwins": barlow_twins,
     "BYOL": byol,
     "VICReg": vicreg,
@@ -145,6 +194,11 @@ METHODS = {
     "MoCo": moco,
     "MAE": mae,
     "SimMIM": simmim,
+    "NNCLR": nnclr,
+    "MoCoV3": moco_v3,
+    "TiCo": tico,
+    "LeJEPA": lejepa,
+    "MMCR": mmcr,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

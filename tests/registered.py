@@ -13,7 +13,7 @@ from conftest import tiny_backbone
 from methods_under_test import SMALL_DECODER, tiny_vit
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, losses, mining, names, optimizers, queue, teacher
+from keras_ssl import augment, distances, heads, losses, mining, names, optimizers, queue, regularizers, teacher
 
 
 def classes():
@@ -65,13 +65,18 @@ METHODS = {
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
     "Jigsaw": lambda: keras_ssl.Jigsaw(tiny_backbone((None, None, 1)), grid=2),
     "MAE": lambda: keras_ssl.MAE(tiny_vit(), mask_ratio=0.5, blocks=2, **SMALL_DECODER),
+    "LeJEPA": lambda: keras_ssl.LeJEPA(tiny_backbone(), projector=heads.mlp([8, 4]), directions=8, limit=4.0),
+    "MMCR": lambda: keras_ssl.MMCR(tiny_backbone(), projector=heads.mlp([8, 4]), local_weight=0.1, momentum=0.9),
     "MoCo": lambda: keras_ssl.MoCo(tiny_backbone(), memory=16, momentum=0.9, temperature=0.3),
+    "MoCoV3": lambda: keras_ssl.MoCoV3(tiny_backbone(), projector=heads.mlp([8, 4]), temperature=0.3, one_pass=True),
+    "NNCLR": lambda: keras_ssl.NNCLR(tiny_backbone(), projector=heads.mlp([8, 4]), memory=16, temperature=0.3),
     "RelativePatch": lambda: keras_ssl.RelativePatch(tiny_backbone((None, None, 1)), seed=2),
     "Rotation": lambda: keras_ssl.Rotation(tiny_backbone(), value_range=(0, 1)),
     "Siamese": lambda: keras_ssl.Siamese(tiny_backbone(), distance=distances.cosine, margin=0.5),
     "SimCLR": lambda: keras_ssl.SimCLR(tiny_backbone(), temperature=0.2, contrast=losses.dclw),
     "SimMIM": lambda: keras_ssl.SimMIM(tiny_vit(), mask_ratio=0.5, mask_size=14, blocks=1),
     "SimSiam": lambda: keras_ssl.SimSiam(tiny_backbone(), projector=heads.mlp([8, 4]), one_pass=True),
+    "TiCo": lambda: keras_ssl.TiCo(tiny_backbone(), projector=heads.mlp([8, 4]), covariance_weight=4.0, decay=0.8),
     "Triplet": lambda: keras_ssl.Triplet(tiny_backbone(), mining=mining.WithinMargin(0.0, 0.3), normalize=False),
     "VICReg": lambda: keras_ssl.VICReg(tiny_backbone(), projector=heads.mlp([8, 8]), covariance_weight=0.5),
 }
@@ -88,6 +93,7 @@ OTHERS = {
     "CosineMomentum": lambda: teacher.CosineMomentum(0.9, steps=70),
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
+    "KoLeo": lambda: regularizers.KoLeo(0.3, name="spread_out"),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),
     "Queue": lambda: queue.Queue(4, labeled=True),
     "Teacher": lambda: teacher.Teacher(teacher.CosineMomentum(0.9), statistics="copy"),

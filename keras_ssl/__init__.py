@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         losses,
         mining,
         optimizers,
+        progress,
+        prototypes,
         queue,
         recipes,
         report,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     )
     from keras_ssl.methods.barlow_twins import BarlowTwins
     from keras_ssl.methods.byol import BYOL
+    from keras_ssl.methods.dino import DINO
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from keras_ssl.methods.siamese import Siamese
     from keras_ssl.methods.simclr import SimCLR
     from keras_ssl.methods.simsiam import SimSiam
+    from keras_ssl.methods.swav import SwAV
     from keras_ssl.methods.triplet import Triplet
     from keras_ssl.methods.vicreg import VICReg
     from keras_ssl.model import SelfSupervisedModel
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYOL",
     "BarlowTwins",
+    "DINO",
     "Distortion",
     "Exemplar",
     "Jigsaw",
@@ -56,6 +61,7 @@ __all__ = [
     "Siamese",
     "SimCLR",
     "SimSiam",
+    "SwAV",
     "Triplet",
     "VICReg",
     "augment",
@@ -70,6 +76,8 @@ __all__ = [
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
     "report",

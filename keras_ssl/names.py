@@ -7,6 +7,7 @@ what they name is imported when it is used. A test holds that this table and the
 METHODS = {
     "BYOL": "keras_ssl.methods.byol",
     "BarlowTwins": "keras_ssl.methods.barlow_twins",
+    "DINO": "keras_ssl.methods.dino",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",
@@ -16,6 +17,7 @@ METHODS = {
     "Siamese": "keras_ssl.methods.siamese",
     "SimCLR": "keras_ssl.methods.simclr",
     "SimSiam": "keras_ssl.methods.simsiam",
+    "SwAV": "keras_ssl.methods.swav",
     "Triplet": "keras_ssl.methods.triplet",
     "VICReg": "keras_ssl.methods.vicreg",
 }
@@ -35,6 +37,8 @@ MODULES = (
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
     "report",
@@ -50,6 +54,8 @@ REGISTERED = (
     "keras_ssl.losses",
     "keras_ssl.mining",
     "keras_ssl.optimizers",
+    "keras_ssl.progress",
+    "keras_ssl.prototypes",
     "keras_ssl.queue",
     "keras_ssl.teacher",
 )

@@ -55,7 +55,8 @@ def few_operations(request, monkeypatch):
         return augment.Views(*[[augment.RandomHorizontalFlip(value_range=value_range)] for _ in range(2)])
 
     policies = importlib.import_module("keras_ssl.augment.policies")
-    for name in ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco"):
+    names = ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco")
+    for name in (*names, "swav", "dino"):
         monkeypatch.setattr(importlib.import_module(f"keras_ssl.methods.{name}"), "default_views", flips)
 
 

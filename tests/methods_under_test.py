@@ -7,7 +7,7 @@ import keras
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, mining, teacher
+from keras_ssl import augment, distances, heads, mining, progress, teacher
 
 
 def simclr():
@@ -96,6 +96,32 @@ def moco():
     return keras_ssl.MoCo(tiny_backbone(), light_views(), projector=head(32, 16), memory=70, momentum=0.9)
 
 
+def swav():
+    # The queue fills and is dealt along within the ten steps: it begins at step 2, and holds two batches and a bit.
+    return keras_ssl.SwAV(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=12,
+        memory=70,
+        frozen_steps=2,
+        memory_start=2,
+    )
+
+
+def dino():
+    # Schedules of their own length, and not the run's, which an interrupted run would have less of.
+    return keras_ssl.DINO(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=24,
+        teacher_temperature=progress.LinearTemperature(0.04, 0.07, steps=8),
+        momentum=teacher.CosineMomentum(0.9, steps=10),
+        frozen_steps=2,
+    )
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -124,6 +150,8 @@ METHODS = {
     "VICReg": vicreg,
     "SimSiam": simsiam,
     "MoCo": moco,
+    "SwAV": swav,
+    "DINO": dino,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

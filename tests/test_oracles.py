@@ -125,6 +125,22 @@ def as_array(tensor):
 
 
 VICREG = {"lambda_param": 25.0, "mu_param": 25.0, "nu_param": 1.0}  # where a case does not say
+def lightly_swav(case):
+    """Codes of the two large crops, which the queue's scores are dealt along with; each other crop predicts them."""
+    defaults = {"temperature": 0.1, "sinkhorn_epsilon": 0.05, "sinkhorn_iterations": 3}
+    temperature, epsilon, iterations = (case.get(name, value) for name, value in defaults.items())
+
+    def value(high, low):
+        views = [*ops.unstack(high, axis=0), *(ops.unstack(low, axis=0) if case["low"].size else ())]
+        codes = [
+            losses.sinkhorn_knopp(ops.concatenate([view, ops.convert_to_tensor(past)]), epsilon, iterations)[: case["n"]]
+            for view, past in zip(views, case["queue"])
+        ]
+        return mean(losses.swav(views, codes, temperature))
+
+    return value, {"high": case["high"], "low": case["low"]}
+
+
 ORACLES = {
     "byol_negcos": byol_negcos,
     "lightly_barlow": two_views(losses.barlow_twins, off_diagonal_weight="lambda_param"),
@@ -132,6 +148,7 @@ ORACLES = {
         lambda a, b: losses.vicreg(a, b, *(case.get(name, value) for name, value in VICREG.items())),
         {"z0": case["z0"], "z1": case["z1"]},
     ),
+    "lightly_swav": lightly_swav,
     "lightly_ntxent": two_views(losses.nt_xent, temperature="temperature"),
     "lightly_dcl": two_views(losses.dcl, temperature="temperature"),
     "lightly_dclw": two_views(losses.dclw, temperature="temperature", sigma="sigma"),

@@ -125,6 +125,8 @@ def as_array(tensor):
 
 
 VICREG = {"lambda_param": 25.0, "mu_param": 25.0, "nu_param": 1.0}  # where a case does not say
+
+
 def lightly_swav(case):
     """Codes of the two large crops, which the queue's scores are dealt along with; each other crop predicts them."""
     defaults = {"temperature": 0.1, "sinkhorn_epsilon": 0.05, "sinkhorn_iterations": 3}
@@ -133,7 +135,9 @@ def lightly_swav(case):
     def value(high, low):
         views = [*ops.unstack(high, axis=0), *(ops.unstack(low, axis=0) if case["low"].size else ())]
         codes = [
-            losses.sinkhorn_knopp(ops.concatenate([view, ops.convert_to_tensor(past)]), epsilon, iterations)[: case["n"]]
+            losses.sinkhorn_knopp(ops.concatenate([view, ops.convert_to_tensor(past)]), epsilon, iterations)[
+                : case["n"]
+            ]
             for view, past in zip(views, case["queue"])
         ]
         return mean(losses.swav(views, codes, temperature))

@@ -101,6 +101,13 @@ def spread(embeddings):
     return ops.mean(ops.std(embeddings, axis=0)) * ops.sqrt(ops.cast(embeddings.shape[1], "float32"))
 
 
+def check_temperatures(owner, **temperatures):
+    """Raises `ValueError` for a temperature, by the name of its argument, that is not positive and finite."""
+    for name, temperature in temperatures.items():
+        if not 0.0 < temperature < float("inf"):
+            raise ValueError(f"{owner}: `{name}` must be above 0; it is {temperature!r}.")
+
+
 def check_sinkhorn(owner, epsilon, iterations):
     """Raises `ValueError` for arguments of `sinkhorn_knopp` out of range."""
     if not 0.0 < epsilon < float("inf"):
@@ -123,9 +130,7 @@ def _mean_over_pairs(targets, scores, temperature):
 
 def _check_pairs(owner, views, **temperatures):
     (scores, given), (targets, made) = views.items()
-    for name, temperature in temperatures.items():
-        if not 0.0 < temperature < float("inf"):
-            raise ValueError(f"{owner}: `{name}` must be above 0; it is {temperature!r}.")
+    check_temperatures(owner, **temperatures)
     if len(given) < 2 or not 1 <= len(made) <= len(given):
         raise ValueError(
             f"{owner}: `{scores}` are of two views or more, and `{targets}` of the first of them; they are of "

@@ -8,8 +8,7 @@ from keras import ops
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
 from keras_ssl.backbones import pooled
-from keras_ssl.losses.clusters import entropy, spread, teacher_probabilities
-from keras_ssl.losses.nt_xent import check_temperature
+from keras_ssl.losses.clusters import check_temperatures, entropy, spread, teacher_probabilities
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.progress import LinearTemperature, Progress, check_part, check_temperature_schedule
 from keras_ssl.prototypes import Center, Prototypes, check_center_momentum, check_count
@@ -81,7 +80,7 @@ class DINO(SelfSupervisedModel):
         **kwargs,
     ):
         check_count("DINO: `prototypes`", prototypes)
-        check_temperature("DINO", student_temperature)
+        check_temperatures("DINO", student_temperature=student_temperature)
         teacher_temperature = LinearTemperature() if teacher_temperature is None else teacher_temperature
         check_temperature_schedule("DINO: `teacher_temperature`", teacher_temperature)
         check_center_momentum("DINO: `center_momentum`", center_momentum)
@@ -120,12 +119,15 @@ class DINO(SelfSupervisedModel):
 
     def embed(self, views, training):
         features = self.map_views(self.features, views, training, self.one_pass)
-        student = self.map_views(self.projector, features, training, self.one_pass)
+        student = self.map_views(self._head, features, training, self.one_pass)
         teacher = self.map_views(self.target, views[:_SEEN], training, self.one_pass)
         return {
             "student": losses.normalized(ops.stack(student, axis=1)),
             "teacher": ops.stop_gradient(losses.normalized(ops.stack(teacher, axis=1))),
         }
+
+    def _head(self, features, training):
+        return self.projector(features, training=training)
 
     def target(self, images, training):
         backbone, projector, _ = self.teacher.copies

@@ -7,8 +7,7 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.losses.clusters import check_sinkhorn, entropy, spread
-from keras_ssl.losses.nt_xent import check_temperature
+from keras_ssl.losses.clusters import check_sinkhorn, check_temperatures, entropy, spread
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.progress import Progress, check_part
 from keras_ssl.prototypes import Prototypes, check_count
@@ -76,7 +75,7 @@ class SwAV(SelfSupervisedModel):
         **kwargs,
     ):
         check_count("SwAV: `prototypes`", prototypes)
-        check_temperature("SwAV", temperature)
+        check_temperatures("SwAV", temperature=temperature)
         check_sinkhorn("SwAV", epsilon, iterations)
         if not isinstance(memory, int) or memory < 0:
             raise ValueError(f"SwAV: `memory` must be a number of embeddings, or 0 for no queue; it is {memory!r}.")
@@ -111,8 +110,11 @@ class SwAV(SelfSupervisedModel):
 
     def embed(self, views, training):
         features = self.map_views(self.features, views, training, self.one_pass)
-        embeddings = self.map_views(self.projector, features, training, self.one_pass)
+        embeddings = self.map_views(self._head, features, training, self.one_pass)
         return {"embeddings": losses.normalized(ops.stack(embeddings, axis=1))}
+
+    def _head(self, features, training):
+        return self.projector(features, training=training)
 
     def objective(self, outputs, batch):
         embeddings = outputs["embeddings"]

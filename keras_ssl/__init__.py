@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BYOL",
-    "BarlowTwins",
     "DINO",
+    "BarlowTwins",
     "Distortion",
     "Exemplar",
     "Jigsaw",

@@ -6,46 +6,6 @@ A step that is compiled once would not see a number that a callback changes in P
 import keras
 from keras import ops
 
-from keras_ssl.saving import check_function
-
-
-@keras.saving.register_keras_serializable("keras_ssl")
-class LinearTemperature:
-    """A temperature that moves from `start` to `end` on a straight line, and stays there.
-
-    Args:
-        start, end: above 0.
-        steps: how long it moves: a whole number of optimizer steps, or a part of the run as a float, 0.0 to 1.0.
-
-    Reference: Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, section 3.2: the
-    teacher's goes from 0.04 to 0.07 in the first 30 epochs.
-    """
-
-    def __init__(self, start=0.04, end=0.07, steps=0.3):
-        for name, value in (("start", start), ("end", end)):
-            if not 0.0 < value < float("inf"):
-                raise ValueError(f"LinearTemperature: `{name}` must be above 0; it is {value!r}.")
-        check_part("LinearTemperature: `steps`", steps)
-        self.start, self.end, self.steps = start, end, steps
-
-    def __call__(self, step, steps):
-        """The temperature at a step: a float32 scalar.
-
-        Args:
-            step: optimizer steps that are done.
-            steps: how many there are until `end`.
-        """
-        done = ops.clip(ops.cast(step, "float32") / ops.maximum(ops.cast(steps, "float32"), 1e-6), 0.0, 1.0)
-        done = ops.where(ops.cast(steps, "float32") > 0.0, done, 1.0)
-        return self.start + (self.end - self.start) * done
-
-    def get_config(self):
-        return {"start": self.start, "end": self.end, "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Progress(keras.layers.Layer):
@@ -71,13 +31,13 @@ class Progress(keras.layers.Layer):
         Args:
             total_steps: optimizer steps of the run; None where it is not known.
             initial_step: how many of them are done.
-            **parts: what the method asks about, by the names of its arguments: numbers or schedules.
+            **parts: what the method asks about, by the names of its arguments.
 
         Raises:
             ValueError: one of them is a part of the run, and its length is not known.
         """
         for name, part in parts.items():
-            if total_steps is None and _is_share(part):
+            if total_steps is None and isinstance(part, float):
                 raise ValueError(
                     f"fit: `{name}` is a part of the run, and this stream's length is not known: pass "
                     "steps_per_epoch, or make it a whole number of steps."
@@ -94,13 +54,16 @@ class Progress(keras.layers.Layer):
         done, of = self._counted(part)
         return done < of
 
-    def value(self, schedule):
-        """The value now of a number or of a schedule, a function of the optimizer step: a float32 scalar tensor."""
-        if isinstance(schedule, LinearTemperature):
-            return schedule(*self._counted(schedule.steps))
-        if callable(schedule):
-            return ops.cast(schedule(ops.convert_to_tensor(self.updates)), "float32")
-        return ops.convert_to_tensor(schedule, "float32")
+    def line(self, start, end, part):
+        """What moves from `start` to `end` on a straight line within a part of training, and stays: a float32 scalar.
+
+        Args:
+            start, end: numbers.
+            part: as of `within`.
+        """
+        done, of = self._counted(part)
+        share = ops.where(done < of, ops.maximum(done, 0.0) / ops.maximum(of, 1e-6), 1.0)
+        return start + (end - start) * share
 
     def tick(self, stepped):
         """Counts an optimizer step, where `stepped` is true: a boolean scalar tensor."""
@@ -122,20 +85,3 @@ def check_part(what, part):
         raise ValueError(
             f"{what} must be a whole number of optimizer steps, or a part of the run, 0.0 to 1.0; it is {part!r}."
         )
-
-
-def check_temperature_schedule(what, temperature):
-    """Raises `ValueError` unless it is a number above 0, or a function of the step that can be saved."""
-    if not isinstance(temperature, (int, float)):
-        check_function(
-            what,
-            temperature,
-            "a number above 0, keras_ssl.progress.LinearTemperature(0.04, 0.07), or any "
-            "keras.optimizers.schedules.LearningRateSchedule",
-        )
-    elif not 0.0 < temperature < float("inf"):
-        raise ValueError(f"{what} must be above 0, or a schedule; it is {temperature!r}.")
-
-
-def _is_share(part):
-    return isinstance(getattr(part, "steps", part), float)

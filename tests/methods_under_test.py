@@ -7,7 +7,7 @@ import keras
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, mining, progress, teacher
+from keras_ssl import augment, distances, heads, mining, teacher
 
 
 def simclr():
@@ -116,7 +116,7 @@ def dino():
         light_views(),
         projector=head(32, 16),
         prototypes=24,
-        teacher_temperature=progress.LinearTemperature(0.04, 0.07, steps=8),
+        warm_up_steps=8,
         momentum=teacher.CosineMomentum(0.9, steps=10),
         frozen_steps=2,
     )

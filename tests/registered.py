@@ -61,7 +61,7 @@ METHODS = {
     "BYOL": lambda: keras_ssl.BYOL(tiny_backbone(), momentum=0.9, projector=heads.mlp([8, 4]), one_pass=True),
     "BarlowTwins": lambda: keras_ssl.BarlowTwins(tiny_backbone(), projector=heads.mlp([8, 8]), scale=0.5),
     "DINO": lambda: keras_ssl.DINO(
-        tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, teacher_temperature=progress.LinearTemperature(0.05)
+        tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, teacher_temperature=0.05
     ),
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
@@ -91,7 +91,6 @@ OTHERS = {
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),
-    "LinearTemperature": lambda: progress.LinearTemperature(0.05, 0.06, steps=12),
     "Progress": lambda: progress.Progress(name="other"),
     "Prototypes": lambda: prototypes.Prototypes(5, weight_norm=True),
     "Queue": lambda: queue.Queue(4, labeled=True),

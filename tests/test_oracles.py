@@ -134,12 +134,8 @@ def lightly_swav(case):
 
     def value(high, low):
         views = [*ops.unstack(high, axis=0), *(ops.unstack(low, axis=0) if case["low"].size else ())]
-        codes = [
-            losses.sinkhorn_knopp(ops.concatenate([view, ops.convert_to_tensor(past)]), epsilon, iterations)[
-                : case["n"]
-            ]
-            for view, past in zip(views, case["queue"])
-        ]
+        dealt = [ops.concatenate([view, ops.convert_to_tensor(past)]) for view, past in zip(views, case["queue"])]
+        codes = [losses.sinkhorn_knopp(scores, epsilon, iterations)[: case["n"]] for scores in dealt]
         return mean(losses.swav(views, codes, temperature))
 
     return value, {"high": case["high"], "low": case["low"]}

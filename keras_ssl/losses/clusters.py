@@ -8,8 +8,8 @@ from keras_ssl.shapes import check_one_a_row, check_one_shape, check_rows
 def sinkhorn_knopp(scores, epsilon=0.05, iterations=3, valid=None):
     """Deals rows to prototypes: each row to those that it is near, and all prototypes the same share of the rows.
 
-    `exp(scores / ε)` is scaled so that its columns have one sum, and then its rows, as often as `iterations` says. It is
-    computed with logarithms, so that no ε is too small for float32. No gradient goes through it.
+    `exp(scores / ε)` is scaled so that its columns have one sum, and then its rows, as often as `iterations` says. It
+    is computed with logarithms, so that no ε is too small for float32. No gradient goes through it.
 
     Args:
         scores: `(n, prototypes)`, cosines of all rows of the global batch: `keras_ssl.distribute.gather` first where

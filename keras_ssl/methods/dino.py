@@ -10,7 +10,7 @@ from keras_ssl.augment.policies import default_views
 from keras_ssl.backbones import pooled
 from keras_ssl.losses.clusters import check_temperatures, entropy, spread, teacher_probabilities
 from keras_ssl.model import SelfSupervisedModel
-from keras_ssl.progress import LinearTemperature, Progress, check_part, check_temperature_schedule
+from keras_ssl.progress import Progress, check_part
 from keras_ssl.prototypes import Center, Prototypes, check_center_momentum, check_count
 from keras_ssl.shapes import OrMore
 from keras_ssl.teacher import Teacher, schedule_of
@@ -42,8 +42,9 @@ class DINO(SelfSupervisedModel):
             `keras.layers.Identity()` for none.
         prototypes: how many, 2 or more. The paper's 65536 are for ImageNet; a few thousand do for fewer images.
         student_temperature: above 0.
-        teacher_temperature: a number above 0, or a schedule: `keras_ssl.progress.LinearTemperature`, any Keras
-            `LearningRateSchedule`. None for the paper's: from 0.04 to 0.07 in the first 30 % of the run.
+        warm_up_temperature, teacher_temperature: above 0: the teacher's goes from the first to the second on a straight
+            line within `warm_up_steps`: a whole number of optimizer steps, or a part of the run as a float. The paper:
+            30 epochs of 100 to 800. Above 0.07 the authors found most runs unstable.
         momentum: of the teacher. A number is the base of BYOL's cosine, which ends at 1 with the run; or a schedule, a
             function of the optimizer step (`keras_ssl.teacher`). For batches of 256 the authors advise 0.9995.
         center_momentum: of the center, in [0, 1].
@@ -71,7 +72,9 @@ class DINO(SelfSupervisedModel):
         projector=None,
         prototypes=65536,
         student_temperature=0.1,
-        teacher_temperature=None,
+        teacher_temperature=0.07,
+        warm_up_temperature=0.04,
+        warm_up_steps=0.3,
         momentum=0.996,
         center_momentum=0.9,
         frozen_steps=0.01,
@@ -80,9 +83,13 @@ class DINO(SelfSupervisedModel):
         **kwargs,
     ):
         check_count("DINO: `prototypes`", prototypes)
-        check_temperatures("DINO", student_temperature=student_temperature)
-        teacher_temperature = LinearTemperature() if teacher_temperature is None else teacher_temperature
-        check_temperature_schedule("DINO: `teacher_temperature`", teacher_temperature)
+        check_temperatures(
+            "DINO",
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            warm_up_temperature=warm_up_temperature,
+        )
+        check_part("DINO: `warm_up_steps`", warm_up_steps)
         check_center_momentum("DINO: `center_momentum`", center_momentum)
         check_part("DINO: `frozen_steps`", frozen_steps)
         schedule = schedule_of("DINO", momentum)
@@ -91,6 +98,8 @@ class DINO(SelfSupervisedModel):
         self.prototypes = prototypes
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
+        self.warm_up_temperature = warm_up_temperature
+        self.warm_up_steps = warm_up_steps
         self.momentum = momentum
         self.center_momentum = center_momentum
         self.frozen_steps = frozen_steps
@@ -136,7 +145,8 @@ class DINO(SelfSupervisedModel):
     def objective(self, outputs, batch):
         student = self.scores(outputs["student"], self.progress.within(self.frozen_steps))
         teacher = ops.unstack(self.teacher.copies[-1](outputs["teacher"]), axis=1)
-        center, temperature = self.center.value(), self.progress.value(self.teacher_temperature)
+        center = self.center.value()
+        temperature = self.progress.line(self.warm_up_temperature, self.teacher_temperature, self.warm_up_steps)
         loss = losses.dino(ops.unstack(student, axis=1), teacher, center, self.student_temperature, temperature)
         sorted_to = teacher_probabilities(teacher[0], center, temperature)
         return {"dino": loss}, {
@@ -155,7 +165,7 @@ class DINO(SelfSupervisedModel):
         self.progress.tick(stepped)
 
     def on_run_begin(self, total_steps, initial_step):
-        parts = {"frozen_steps": self.frozen_steps, "teacher_temperature": self.teacher_temperature}
+        parts = {"frozen_steps": self.frozen_steps, "warm_up_steps": self.warm_up_steps}
         self.progress.on_run_begin(total_steps, initial_step, **parts)
         self.teacher.on_run_begin(total_steps, initial_step)
         self.teacher.normalize_as(self._students())

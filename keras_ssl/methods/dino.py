@@ -1,5 +1,6 @@
 """DINO: from each view the student predicts how a slow copy of it sorts the other views, without labels."""
 
+import functools
 import math
 
 import keras
@@ -35,8 +36,9 @@ class DINO(SelfSupervisedModel):
     Args:
         backbone: a Keras model from images to `(n, features)`, a feature map or tokens. It must have a config
             (`get_config`), for the teacher is made from it.
-        views: two views or more, of which the teacher sees the first two; None for BYOL's policy at the backbone's size
-            (`augment.byol`), or for images of one channel and up to 64 pixels `augment.small_gray`.
+        views: two views or more, of which the teacher sees the first two: for a backbone of open size the paper's large
+            and small crops, `augment.dino(224)`. None for its two large crops alone at the backbone's size
+            (`augment.dino(size, locals=0)`), or for images of one channel and up to 64 pixels `augment.small_gray`.
         projector: the head below the prototypes; None for the paper's: three dense layers of 2048, 2048 and 256 with
             GELU between and without batch normalization. Its output is brought to length 1.
             `keras.layers.Identity()` for none.
@@ -108,7 +110,7 @@ class DINO(SelfSupervisedModel):
         self.teacher = Teacher(schedule, statistics, name="teacher")
 
     def default_views(self):
-        return default_views(self.backbone, self.value_range, augment.byol)
+        return default_views(self.backbone, self.value_range, functools.partial(augment.dino, locals=0))
 
     def build_heads(self, width):
         if self.projector is None:
@@ -128,19 +130,17 @@ class DINO(SelfSupervisedModel):
 
     def embed(self, views, training):
         features = self.map_views(self.features, views, training, self.one_pass)
-        student = self.map_views(self._head, features, training, self.one_pass)
+        student = self.map_views(self.projector, features, training, self.one_pass)
         teacher = self.map_views(self.target, views[:_SEEN], training, self.one_pass)
         return {
             "student": losses.normalized(ops.stack(student, axis=1)),
             "teacher": ops.stop_gradient(losses.normalized(ops.stack(teacher, axis=1))),
         }
 
-    def _head(self, features, training):
-        return self.projector(features, training=training)
-
     def target(self, images, training):
         backbone, projector, _ = self.teacher.copies
-        return projector(pooled(backbone(images, training=training), backbone, self.pooling), training=training)
+        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
+        return projector(features, training=training)
 
     def objective(self, outputs, batch):
         student = self.scores(outputs["student"], self.progress.within(self.frozen_steps))

@@ -1,5 +1,6 @@
 """SwAV: each view predicts to which prototypes the other views of its image were dealt."""
 
+import functools
 import math
 
 import keras
@@ -34,8 +35,9 @@ class SwAV(SelfSupervisedModel):
 
     Args:
         backbone: a Keras model from images to `(n, features)` or a feature map.
-        views: two views or more, of which the first two are dealt; None for the paper's policy at the backbone's size
-            (`augment.simclr`), or for images of one channel and up to 64 pixels `augment.small_gray`.
+        views: two views or more, of which the first two are dealt: for a backbone of open size the paper's large and
+            small crops, `augment.swav(224)`. None for its two large crops alone at the backbone's size
+            (`augment.swav(size, locals=0)`), or for images of one channel and up to 64 pixels `augment.small_gray`.
         projector: None for the paper's: 2048 with batch normalization and ReLU, then 128. `keras.layers.Identity()` for
             none.
         prototypes: how many, 2 or more.
@@ -93,7 +95,7 @@ class SwAV(SelfSupervisedModel):
         self.one_pass = one_pass
 
     def default_views(self):
-        return default_views(self.backbone, self.value_range, augment.simclr)
+        return default_views(self.backbone, self.value_range, functools.partial(augment.swav, locals=0))
 
     def build_heads(self, width):
         if self.projector is None:
@@ -110,11 +112,8 @@ class SwAV(SelfSupervisedModel):
 
     def embed(self, views, training):
         features = self.map_views(self.features, views, training, self.one_pass)
-        embeddings = self.map_views(self._head, features, training, self.one_pass)
+        embeddings = self.map_views(self.projector, features, training, self.one_pass)
         return {"embeddings": losses.normalized(ops.stack(embeddings, axis=1))}
-
-    def _head(self, features, training):
-        return self.projector(features, training=training)
 
     def objective(self, outputs, batch):
         embeddings = outputs["embeddings"]

@@ -248,7 +248,7 @@ class Trainer(keras.Model):
             batch_dependent=self.batch_dependent,
             pair_labels=self.uses_pair_labels,
             view_counts=self.view_counts,
-            image_rank=len(shape) if (shape := backbones.input_shape(self.backbone)) else None,
+            backbone=self.backbone,
         )
 
     def _one_batch(self, x, y):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         losses,
         mining,
         optimizers,
+        progress,
+        prototypes,
         queue,
         recipes,
         regularizers,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     )
     from keras_ssl.methods.barlow_twins import BarlowTwins
     from keras_ssl.methods.byol import BYOL
+    from keras_ssl.methods.dino import DINO
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from keras_ssl.methods.simclr import SimCLR
     from keras_ssl.methods.simmim import SimMIM
     from keras_ssl.methods.simsiam import SimSiam
+    from keras_ssl.methods.swav import SwAV
     from keras_ssl.methods.tico import TiCo
     from keras_ssl.methods.triplet import Triplet
     from keras_ssl.methods.vicreg import VICReg
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BYOL",
+    "DINO",
     "MAE",
     "MMCR",
     "NNCLR",
@@ -70,6 +75,7 @@ __all__ = [
     "SimCLR",
     "SimMIM",
     "SimSiam",
+    "SwAV",
     "TiCo",
     "Triplet",
     "VICReg",
@@ -85,6 +91,8 @@ __all__ = [
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
     "regularizers",

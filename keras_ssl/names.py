@@ -7,6 +7,7 @@ what they name is imported when it is used. A test holds that this table and the
 METHODS = {
     "BYOL": "keras_ssl.methods.byol",
     "BarlowTwins": "keras_ssl.methods.barlow_twins",
+    "DINO": "keras_ssl.methods.dino",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",
@@ -23,6 +24,7 @@ METHODS = {
     "SimMIM": "keras_ssl.methods.simmim",
     "SimSiam": "keras_ssl.methods.simsiam",
     "TiCo": "keras_ssl.methods.tico",
+    "SwAV": "keras_ssl.methods.swav",
     "Triplet": "keras_ssl.methods.triplet",
     "VICReg": "keras_ssl.methods.vicreg",
 }
@@ -42,6 +44,8 @@ MODULES = (
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
     "regularizers",
@@ -58,6 +62,8 @@ REGISTERED = (
     "keras_ssl.losses",
     "keras_ssl.mining",
     "keras_ssl.optimizers",
+    "keras_ssl.progress",
+    "keras_ssl.prototypes",
     "keras_ssl.queue",
     "keras_ssl.regularizers",
     "keras_ssl.teacher",

@@ -56,7 +56,7 @@ def few_operations(request, monkeypatch):
 
     policies = importlib.import_module("keras_ssl.augment.policies")
     plain = ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco")
-    later = ("nnclr", "moco_v3", "tico", "lejepa", "mmcr")
+    later = ("swav", "dino", "nnclr", "moco_v3", "tico", "lejepa", "mmcr")
     for name in plain + later:
         monkeypatch.setattr(importlib.import_module(f"keras_ssl.methods.{name}"), "default_views", flips)
 

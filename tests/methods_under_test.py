@@ -163,6 +163,32 @@ def mmcr():
     return keras_ssl.MMCR(tiny_backbone(), three_views(), projector=head(32, 16), momentum=0.9, local_weight=0.01)
 
 
+def swav():
+    # The queue fills and is dealt along within the ten steps: it begins at step 2, and holds two batches and a bit.
+    return keras_ssl.SwAV(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=12,
+        memory=70,
+        frozen_steps=2,
+        memory_start=2,
+    )
+
+
+def dino():
+    # Schedules of their own length, and not the run's, which an interrupted run would have less of.
+    return keras_ssl.DINO(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=24,
+        warm_up_steps=8,
+        momentum=teacher.CosineMomentum(0.9, steps=10),
+        frozen_steps=2,
+    )
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -199,6 +225,8 @@ METHODS = {
     "TiCo": tico,
     "LeJEPA": lejepa,
     "MMCR": mmcr,
+    "SwAV": swav,
+    "DINO": dino,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

@@ -30,7 +30,7 @@ METHODS = [
     keras_ssl.RelativePatch,
     keras_ssl.Jigsaw,
 ]
-NOT_MEASURED = [keras_ssl.VICReg, keras_ssl.SimSiam, keras_ssl.MoCo]
+NOT_MEASURED = [keras_ssl.VICReg, keras_ssl.SimSiam, keras_ssl.MoCo, keras_ssl.SwAV, keras_ssl.DINO]
 IMAGENET, CIFAR, SAMPLE = ((224, 224, 3), 1_281_167), ((32, 32, 3), 50_000), ((28, 28, 1), 10_000)
 
 
@@ -150,8 +150,41 @@ def test_rates_of_the_papers_that_were_not_measured_here(method, about, batch_si
     assert (rates(made.schedule, [0])[0] == 0.0) == (method is keras_ssl.VICReg)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "rate", "passes", "first", "arguments"),
+    [
+        (4096, 4.8, 800, 0.0, {"frozen_steps": 312}),
+        (256, 0.6, 400, 0.6, {"frozen_steps": 5004, "memory": 3840, "memory_start": 75060}),
+    ],
+)
+def test_swav_is_that_of_its_authors_scripts(batch_size, rate, passes, first, arguments):
+    made = paper(keras_ssl.SwAV, IMAGENET, batch_size)
+    assert (made.learning_rate, made.epochs) == (pytest.approx(rate), passes)
+    assert rates(made.schedule, [0, made.steps]) == pytest.approx([first, rate / 1000], rel=1e-3)
+    assert (made.optimizer.decay, made.optimizer.exclude) == (1e-6, -1)
+    expected = {"prototypes": 3000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3, **arguments}
+    assert made.arguments == expected
+
+
+def test_dino_is_that_of_its_paper():
+    made = paper(keras_ssl.DINO, IMAGENET, 1024)
+    assert (made.learning_rate, made.epochs) == (pytest.approx(0.002), 300)
+    assert rates(made.schedule, [0, 10 * made.steps_per_epoch, made.steps]) == pytest.approx([0, 0.002, 1e-6], rel=1e-3)
+    optimizer = made.optimizer
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    assert (optimizer.weight_decay, optimizer.clipnorm) == (0.04, 3.0)
+    arguments = made.arguments
+    assert (arguments["warm_up_temperature"], arguments["teacher_temperature"]) == (0.04, 0.07)
+    assert (arguments["warm_up_steps"], arguments["frozen_steps"]) == (30 * 1251, 1251)
+    assert arguments["momentum"] == 0.996
+    assert paper(keras_ssl.DINO, IMAGENET, 256).arguments["momentum"] == 0.9995
+    assert paper(keras_ssl.DINO, IMAGENET, 1024, 50).arguments["warm_up_steps"] == 0.3
+    assert any("0.4 by a cosine" in note for note in made.notes)
+
+
 def test_a_method_that_was_not_measured_says_so_and_whose_rate_it_takes():
-    for method, nearest in ((keras_ssl.VICReg, "BarlowTwins"), (keras_ssl.SimSiam, "BYOL"), (keras_ssl.MoCo, "SimCLR")):
+    nearest_of = {keras_ssl.VICReg: "BarlowTwins", keras_ssl.SimSiam: "BYOL", keras_ssl.SwAV: "SimCLR"}
+    for method, nearest in {**nearest_of, keras_ssl.DINO: "BYOL", keras_ssl.MoCo: "SimCLR"}.items():
         made = recipe(method, *SAMPLE, 128)
         assert made.source == "small"
         assert made.learning_rate == recipe(getattr(keras_ssl, nearest), *SAMPLE, 128).learning_rate

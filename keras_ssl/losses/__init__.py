@@ -6,6 +6,7 @@ are `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
 from keras_ssl.losses.classification import correct_predictions, cross_entropy
+from keras_ssl.losses.clusters import dino, sinkhorn_knopp, swav
 from keras_ssl.losses.contrast import (
     dcl,
     dclw,
@@ -45,6 +46,7 @@ __all__ = [
     "dcl",
     "dclw",
     "debiased_nt_xent",
+    "dino",
     "finds_own_key",
     "info_nce",
     "koleo",
@@ -59,7 +61,9 @@ __all__ = [
     "nt_xent",
     "nuclear_norm",
     "sigreg",
+    "sinkhorn_knopp",
     "supcon",
+    "swav",
     "tico_terms",
     "triplet",
     "vicreg",

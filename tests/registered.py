@@ -83,6 +83,7 @@ LOSSES = {
 OTHERS = {
     "ConstantMomentum": lambda: teacher.ConstantMomentum(0.7),
     "CosineMomentum": lambda: teacher.CosineMomentum(0.9, steps=70),
+    "Decayed": lambda: optimizers.Decayed(keras.optimizers.SGD(0.2, momentum=0.8), 0.7, exclude=2, rates=[1.0, 0.7]),
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from keras_ssl.methods.barlow_twins import BarlowTwins
     from keras_ssl.methods.byol import BYOL
+    from keras_ssl.methods.distill import Distill
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYOL",
     "BarlowTwins",
+    "Distill",
     "Distortion",
     "Exemplar",
     "Jigsaw",

@@ -7,6 +7,7 @@ what they name is imported when it is used. A test holds that this table and the
 METHODS = {
     "BYOL": "keras_ssl.methods.byol",
     "BarlowTwins": "keras_ssl.methods.barlow_twins",
+    "Distill": "keras_ssl.methods.distill",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",

@@ -60,6 +60,9 @@ LAYERS = {
 METHODS = {
     "BYOL": lambda: keras_ssl.BYOL(tiny_backbone(), momentum=0.9, projector=heads.mlp([8, 4]), one_pass=True),
     "BarlowTwins": lambda: keras_ssl.BarlowTwins(tiny_backbone(), projector=heads.mlp([8, 8]), scale=0.5),
+    "Distill": lambda: keras_ssl.Distill(
+        tiny_backbone(), teacher.Frozen(tiny_backbone(), value_range=(0, 1)), memory=16, features_weight=0.5
+    ),
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
     "Jigsaw": lambda: keras_ssl.Jigsaw(tiny_backbone((None, None, 1)), grid=2),
@@ -85,6 +88,7 @@ OTHERS = {
     "CosineMomentum": lambda: teacher.CosineMomentum(0.9, steps=70),
     "Decayed": lambda: optimizers.Decayed(keras.optimizers.SGD(0.2, momentum=0.8), 0.7, exclude=2, rates=[1.0, 0.7]),
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
+    "Frozen": lambda: teacher.Frozen(tiny_backbone(), value_range=(0, 1), image_shape=(28, 28, 1)),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),
     "Queue": lambda: queue.Queue(4, labeled=True),

@@ -7,6 +7,7 @@ are `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
 from keras_ssl.losses.classification import correct_predictions, cross_entropy
 from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, labeled_nt_xent, multi_similarity, supcon
+from keras_ssl.losses.distillation import distillation
 from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
 from keras_ssl.losses.pairs import contrastive, cosine, triplet
@@ -31,6 +32,7 @@ __all__ = [
     "dcl",
     "dclw",
     "debiased_nt_xent",
+    "distillation",
     "info_nce",
     "labeled_nt_xent",
     "multi_similarity",

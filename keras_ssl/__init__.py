@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keras_ssl.methods.barlow_twins import BarlowTwins
     from keras_ssl.methods.byol import BYOL
     from keras_ssl.methods.dino import DINO
+    from keras_ssl.methods.distill import Distill
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
@@ -62,6 +63,7 @@ __all__ = [
     "MMCR",
     "NNCLR",
     "BarlowTwins",
+    "Distill",
     "Distortion",
     "Exemplar",
     "Jigsaw",

@@ -128,7 +128,7 @@ class SelfSupervisedModel(Trainer):
         """
 
     def frozen_layers(self):
-        """Layers with copies of the student's, whose variables no optimizer moves: each has a `freeze()`."""
+        """Layers of teachers, whose variables no optimizer moves and whose losses do not count: each has `freeze()`."""
         return []
 
     def collapse_losses(self, batch_size):

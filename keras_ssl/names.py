@@ -8,6 +8,7 @@ METHODS = {
     "BYOL": "keras_ssl.methods.byol",
     "BarlowTwins": "keras_ssl.methods.barlow_twins",
     "DINO": "keras_ssl.methods.dino",
+    "Distill": "keras_ssl.methods.distill",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",

@@ -4,6 +4,7 @@ A variant of a method is named after it: "SimCLR with memory".
 """
 
 import keras
+import numpy as np
 from conftest import tiny_backbone
 
 import keras_ssl
@@ -189,6 +190,18 @@ def dino():
     )
 
 
+def distill():
+    # A teacher of another size and kind; 70 is no multiple of the 32 embeddings that a step of the check pushes. Its
+    # map is of 4×4 places and the student's of other sides.
+    teaching = keras_ssl.backbones.resnet8((28, 28, 1), width=8)
+    for number, weight in enumerate(teaching.weights):  # the same on each device and backend
+        if len(weight.shape) > 1:
+            draws = np.random.default_rng(number).normal(size=weight.shape)
+            weight.assign(draws * np.sqrt(2 / np.prod(weight.shape[:-1])))
+    views = augment.Views(light_views().branches[0])
+    return keras_ssl.Distill(tiny_backbone(), teaching, views, memory=70, teacher_temperature=0.05)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -227,6 +240,7 @@ METHODS = {
     "MMCR": mmcr,
     "SwAV": swav,
     "DINO": dino,
+    "Distill": distill,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

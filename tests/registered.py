@@ -76,6 +76,8 @@ METHODS = {
     "BarlowTwins": lambda: keras_ssl.BarlowTwins(tiny_backbone(), projector=heads.mlp([8, 8]), scale=0.5),
     "DINO": lambda: keras_ssl.DINO(
         tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, teacher_temperature=0.05
+    "Distill": lambda: keras_ssl.Distill(
+        tiny_backbone(), teacher.Frozen(tiny_backbone(), value_range=(0, 1)), memory=16, features_weight=0.5
     ),
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
@@ -109,7 +111,9 @@ OTHERS = {
     "Center": lambda: prototypes.Center(0.8),
     "ConstantMomentum": lambda: teacher.ConstantMomentum(0.7),
     "CosineMomentum": lambda: teacher.CosineMomentum(0.9, steps=70),
+    "Decayed": lambda: optimizers.Decayed(keras.optimizers.SGD(0.2, momentum=0.8), 0.7, exclude=2, rates=[1.0, 0.7]),
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
+    "Frozen": lambda: teacher.Frozen(tiny_backbone(), value_range=(0, 1), image_shape=(28, 28, 1)),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
     "KoLeo": lambda: regularizers.KoLeo(0.3, name="spread_out"),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),

@@ -17,6 +17,7 @@ from keras_ssl.losses.contrast import (
     multi_similarity,
     supcon,
 )
+from keras_ssl.losses.distillation import distillation
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
 from keras_ssl.losses.mmcr import mmcr, nuclear_norm
@@ -47,6 +48,7 @@ __all__ = [
     "dclw",
     "debiased_nt_xent",
     "dino",
+    "distillation",
     "finds_own_key",
     "info_nce",
     "koleo",

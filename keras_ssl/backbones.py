@@ -1,6 +1,7 @@
-"""Networks for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
+"""What the library asks of a backbone: its input shape, its tokens, its features.
 
-A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
+A backbone is any Keras model: of `keras_ssl.networks`, whose functions are given here too, of `keras.applications`, of
+keras-hub, your own.
 """
 
 import math
@@ -8,130 +9,11 @@ import typing
 import warnings
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-
-def resnet18(input_shape, width=64, pooling=None, cifar_stem=True, value_range=(0, 255), name="resnet18"):
-    """ResNet-18.
-
-    Args:
-        input_shape: `(height, width, channels)`.
-        width: channels of the first stage; 64 is the paper's, 11 M parameters; 16 has 0.7 M.
-        pooling: None for the feature map `(n, height/8, width/8, 8·width)`, "avg" for its mean `(n, 8·width)`.
-        cifar_stem: a 3×3 convolution, as SimCLR's for CIFAR-10 (appendix B.9). False for ImageNet's: 7×7 with stride 2
-            and pooling; the map is then smaller by four.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-
-    Reference: He et al., "Deep Residual Learning for Image Recognition", 2016.
-    """
-    images, x = _images(input_shape, value_range)
-    if cifar_stem:
-        x = _convolution(x, width, 3, 1)
-    else:
-        x = layers.MaxPooling2D(3, 2, padding="same")(_convolution(x, width, 7, 2))
-    for stage in range(4):
-        x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
-        x = _block(x, width * 2**stage, stride=1)
-    return keras.Model(images, _output(x, pooling), name=name)
-
-
-def resnet8(input_shape, width=32, pooling=None, value_range=(0, 255), name="resnet8"):
-    """ResNet-8 with a stem of stride 2: 0.3 M parameters at width 32, for images of 28 to 64 pixels on a CPU.
-
-    Args:
-        input_shape: `(height, width, channels)`.
-        width: channels of the first of three stages.
-        pooling: None for the feature map `(n, height/8, width/8, 4·width)`, "avg" for its mean `(n, 4·width)`.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-    """
-    images, x = _images(input_shape, value_range)
-    x = _convolution(x, width, 3, 2)
-    for stage in range(3):
-        x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
-    return keras.Model(images, _output(x, pooling), name=name)
-
-
-def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, value_range=(0, 255), name="vit"):
-    """A small vision transformer, for images of 28 to 96 pixels.
-
-    It has no class token, and the places of its patches are computed and not learned: so its weights fit images of any
-    size, `vit(other_shape).set_weights(model.get_weights())`.
-
-    Args:
-        input_shape: `(height, width, channels)`, sides that `patch_size` divides.
-        patch_size: side of a patch in pixels.
-        width: of a token; a multiple of 4 and of `heads`.
-        depth: number of blocks.
-        heads: of attention.
-        pooling: None for the tokens of the patches, row by row, `(n, patches, width)`; "avg" for their mean.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-
-    Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", 2021; places and mean as in Beyer et al., "Better
-    plain ViT baselines for ImageNet-1k", 2022.
-    """
-    rows, columns = (side // patch_size if side else 0 for side in input_shape[:2])
-    if (rows * patch_size, columns * patch_size) != tuple(input_shape[:2]) or not rows or not columns:
-        raise ValueError(
-            f"vit: sides of images must be multiples of patch_size={patch_size}; `input_shape` is {tuple(input_shape)}."
-        )
-    if width % 4 or width % heads:
-        raise ValueError(f"vit: `width` must be a multiple of 4 and of heads={heads}; it is {width!r}.")
-    images, x = _images(input_shape, value_range)
-    x = layers.Conv2D(width, patch_size, patch_size, name="patches")(x)
-    x = ops.add(layers.Reshape((rows * columns, width))(x), _places(rows, columns, width))
-    for number in range(depth):
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.MultiHeadAttention(heads, width // heads, name=f"attention_{number}")(y, y)
-        x = layers.Add()([x, y])
-        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
-        x = layers.Add(name=f"block_{number}")([x, layers.Dense(width)(y)])
-    x = layers.LayerNormalization(epsilon=1e-6, name="tokens")(x)
-    if pooling not in (None, "avg"):
-        raise ValueError(f'`pooling` is None, for the tokens, or "avg"; it is {pooling!r}.')
-    return keras.Model(images, x if pooling is None else layers.GlobalAveragePooling1D()(x), name=name)
-
-
-def _places(rows, columns, width):
-    """float32 `(1, rows · columns, width)`: sines and cosines of each patch's row and column, at many wavelengths."""
-    frequencies = 10000.0 ** (-np.arange(width // 4) / (width // 4))
-    row, column = (place.reshape(-1, 1) * frequencies for place in np.mgrid[:rows, :columns].astype("float64"))
-    return np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=1).astype("float32")[None]
-
-
-def _images(input_shape, value_range):
-    low, high = value_range
-    images = keras.Input(input_shape, name="images")
-    return images, layers.Rescaling(2.0 / (high - low), offset=-(high + low) / (high - low))(images)
-
-
-def _convolution(x, filters, kernel, stride, activate=True):
-    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-    return layers.ReLU()(x) if activate else x
-
-
-def _block(x, filters, stride):
-    y = _convolution(x, filters, 3, stride)
-    y = _convolution(y, filters, 3, 1, activate=False)
-    if stride != 1 or x.shape[-1] != filters:
-        x = _convolution(x, filters, 1, stride, activate=False)
-    return layers.ReLU()(layers.Add()([x, y]))
-
-
-def _output(x, pooling):
-    if pooling not in (None, "avg"):
-        raise ValueError(f'`pooling` is None, for the feature map, or "avg"; it is {pooling!r}.')
-    return x if pooling is None else layers.GlobalAveragePooling2D()(x)
+from keras_ssl.networks import resnet8 as resnet8
+from keras_ssl.networks import resnet18 as resnet18
+from keras_ssl.networks import vit as vit
 
 
 def backbone_of(model):
@@ -227,7 +109,7 @@ def value_range(model):
     """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
 
     A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those
-    of this file and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
+    of `keras_ssl.networks` and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
     """
     if hasattr(model, "value_range"):
         return model.value_range

@@ -14,7 +14,7 @@ import pytest
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import names
+from keras_ssl import names, networks
 from keras_ssl.cli import quiet, run_folder
 from keras_ssl.recipes import select
 
@@ -125,10 +125,11 @@ def test_names_are_those_of_the_package():
     assert found == names.METHODS
     takes_images = {
         name
-        for name in public(keras_ssl.backbones, inspect.isfunction)
-        if "input_shape" in inspect.signature(getattr(keras_ssl.backbones, name)).parameters
+        for name in public(networks, inspect.isfunction)
+        if "input_shape" in inspect.signature(getattr(networks, name)).parameters
     }
     assert takes_images == set(names.BACKBONES)
+    assert all(getattr(keras_ssl.backbones, name) is getattr(networks, name) for name in takes_images)
     assert keras_ssl.data.NAMES == names.DATA_SETS
     assert set(select.SOURCES) == set(names.RECIPES)
     assert set(keras_ssl.evaluate.PROTOCOLS) == set(names.PROTOCOLS)

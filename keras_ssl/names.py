@@ -82,4 +82,5 @@ DATA_SETS = (  # that `data.load` takes
 RESIZABLE = ("clothes_sample",)  # those of them that `image_size` resizes
 RESIZE = ("crop", "squash", "pad")  # how `data.load` brings pictures of another shape to a size; the first by default
 RECIPES = ("auto", "small", "paper")
+STRATEGIES = ("both", "diverse", "typical")  # of `evaluate.select`; the first by default
 PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

@@ -76,6 +76,7 @@ METHODS = {
     "BarlowTwins": lambda: keras_ssl.BarlowTwins(tiny_backbone(), projector=heads.mlp([8, 8]), scale=0.5),
     "DINO": lambda: keras_ssl.DINO(
         tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, teacher_temperature=0.05
+    ),
     "Distill": lambda: keras_ssl.Distill(
         tiny_backbone(), teacher.Frozen(tiny_backbone(), value_range=(0, 1)), memory=16, features_weight=0.5
     ),

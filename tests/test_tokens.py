@@ -173,7 +173,6 @@ def test_a_vit_tells_patches_apart_by_their_places():
     ("shape", "options", "words"),
     [
         ((30, 32, 3), {}, "multiples of patch_size=4"),
-        ((None, None, 3), {}, "multiples of patch_size=4"),
         ((32, 32, 3), {"width": 30}, "a multiple of 4 and of heads=4"),
         ((32, 32, 3), {"pooling": "max"}, "`pooling` is None"),
     ],

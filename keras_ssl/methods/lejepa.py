@@ -33,9 +33,9 @@ class LeJEPA(SelfSupervisedModel):
             pixels, or four of one size.
         projector: from pooled features to the embedding; None for the authors': dense layers of 2048, 2048 and 128, the
             first two with batch normalization and ReLU. `keras.layers.Identity()` for none.
-        sigreg_weight: λ, in [0, 1]. The authors take 0.02 to 0.05.
-        directions: how many are drawn in a step, 1 or more. The authors take 256 or 1024. Memory grows with images ·
-            directions · knots.
+        sigreg_weight: λ, in [0, 1]. The authors' minimal example: 0.02.
+        directions: how many are drawn in a step, 1 or more. The authors' minimal example: 256, their README: 1024.
+            Memory grows with images · directions · knots.
         knots, limit: of the integral: see `losses.sigreg`.
         one_pass: run the views of one size as one batch, so that batch normalization sees all of them, as the authors'
             code does; else one view after the other.
@@ -52,7 +52,7 @@ class LeJEPA(SelfSupervisedModel):
         backbone,
         views=None,
         projector=None,
-        sigreg_weight=0.05,
+        sigreg_weight=0.02,
         directions=256,
         knots=17,
         limit=3.0,

@@ -31,8 +31,9 @@ class MMCR(SelfSupervisedModel):
     Args:
         backbone: a Keras model from images to `(n, features)`, a feature map or tokens. With a teacher it must have a
             config (`get_config`).
-        views: two views or more; None for two of the authors' policy, which is BYOL's, at the backbone's size
-            (`augment.byol`), or for images of one channel and up to 64 pixels of `augment.small_gray`.
+        views: two views or more; None for two of the authors' policy, which is that of Barlow Twins, at the backbone's
+            size (`augment.barlow_twins`), or for images of one channel and up to 64 pixels of `augment.small_gray`.
+            `augment.Views(*augment.barlow_twins(224).branches * 4)` makes eight.
         projector: from pooled features to the embedding; None for the authors': dense layers of 8192, 8192 and 512
             without biases, the first two with batch normalization and ReLU. `keras.layers.Identity()` for none.
         local_weight: λ, 0 or more. The authors: 0.
@@ -76,7 +77,7 @@ class MMCR(SelfSupervisedModel):
         self.teacher = None if momentum is None else Teacher(schedule, statistics, name="teacher")
 
     def default_views(self):
-        return default_views(self.backbone, self.value_range, augment.byol)
+        return default_views(self.backbone, self.value_range, augment.barlow_twins)
 
     def build_heads(self, width):
         if self.projector is None:

@@ -8,6 +8,7 @@ import keras
 from keras_ssl import augment
 from keras_ssl.methods.barlow_twins import BarlowTwins
 from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.distill import Distill
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
@@ -55,6 +56,7 @@ NEAREST = {
     VICReg: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 512))})),
     SimSiam: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((32, 128))})),
     MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
+    Distill: ("SimCLR", Measured(8)),
 }
 
 
@@ -73,6 +75,10 @@ def small(method, known, run):
         keys = max(run.batch_size, min(4096, run.images // 4))
         rule = "the authors' 4096 for CIFAR-10, at most a quarter of the images"
         arguments["memory"] = Sourced(keys, "facebookresearch/moco, its demo for CIFAR-10", rule)
+    if known is Distill:
+        rule = "at most 2048, and a quarter of the images"
+        keys = max(run.batch_size, min(2048, run.images // 4))
+        arguments["memory"] = Sourced(keys, "not measured", rule)
     if known is Exemplar:
         arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:

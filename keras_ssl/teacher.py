@@ -4,6 +4,7 @@ An average is updated inside the training step, after the optimizer, once per op
 it: with `steps_per_execution=4` it is called once in four steps.
 """
 
+import copy
 import math
 
 import keras
@@ -334,4 +335,5 @@ class Frozen(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        config = copy.deepcopy(config)  # Keras writes into what it is given
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})

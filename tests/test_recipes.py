@@ -363,7 +363,7 @@ def test_replicas_step_by_the_same_rates_as_one_device(images):
 
 
 @pytest.mark.one_backend  # steps of every method are compared over the backends in the contract
-@pytest.mark.parametrize("method", METHODS + NOT_MEASURED, ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED], ids=lambda method: method.__name__)
 def test_every_method_trains_by_its_recipe(method, images):
     trained(method, images, "small")
 
@@ -464,7 +464,7 @@ def test_a_method_of_ones_own_has_a_default_and_its_child_its_parents():
     assert paper(MyBYOL, IMAGENET, 256).learning_rate == 0.2
 
 
-@pytest.mark.parametrize("method", METHODS + NOT_MEASURED, ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED], ids=lambda method: method.__name__)
 def test_each_figure_has_a_source_in_words_and_in_json(method):
     for source in ("small", "paper"):
         if (method, source) == (keras_ssl.Siamese, "paper"):
@@ -545,7 +545,7 @@ def test_the_guard_leaves_usual_rates_and_other_optimizers_alone():
             LARS(4.8),
         ):
             warn_of_rate(optimizer)
-        for method in METHODS + NOT_MEASURED:  # no recipe sets off the guard, at any batch
+        for method in [*METHODS, *NOT_MEASURED]:  # no recipe sets off the guard, at any batch
             for batch_size in (16, 128, 4096):
                 warn_of_rate(recipe(method, *SAMPLE, batch_size).optimizer)
 

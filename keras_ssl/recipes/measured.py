@@ -9,6 +9,7 @@ from keras_ssl import augment
 from keras_ssl.methods.barlow_twins import BarlowTwins
 from keras_ssl.methods.byol import BYOL
 from keras_ssl.methods.dino import DINO
+from keras_ssl.methods.distill import Distill
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
@@ -73,6 +74,7 @@ NEAREST = {
     TiCo: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128))})),
     LeJEPA: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
     MMCR: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
+    Distill: ("SimCLR", Measured(8)),
 }
 
 
@@ -94,6 +96,10 @@ def small(method, known, run):
     if known in (SwAV, DINO):
         epoch = max(1, run.images // run.batch_size)
         arguments["frozen_steps"] = Sourced(epoch, "its paper", "one epoch")
+    if known is Distill:
+        rule = "at most 2048, and a quarter of the images"
+        keys = max(run.batch_size, min(2048, run.images // 4))
+        arguments["memory"] = Sourced(keys, "not measured", rule)
     if known is Exemplar:
         arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:

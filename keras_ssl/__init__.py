@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
+    from keras_ssl.methods.mae import MAE
     from keras_ssl.methods.moco import MoCo
     from keras_ssl.methods.relative_patch import RelativePatch
     from keras_ssl.methods.rotation import Rotation
     from keras_ssl.methods.siamese import Siamese
     from keras_ssl.methods.simclr import SimCLR
+    from keras_ssl.methods.simmim import SimMIM
     from keras_ssl.methods.simsiam import SimSiam
     from keras_ssl.methods.triplet import Triplet
     from keras_ssl.methods.vicreg import VICReg
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BYOL",
+    "MAE",
     "BarlowTwins",
     "Distortion",
     "Exemplar",
@@ -55,6 +58,7 @@ __all__ = [
     "SelfSupervisedModel",
     "Siamese",
     "SimCLR",
+    "SimMIM",
     "SimSiam",
     "Triplet",
     "VICReg",

@@ -338,7 +338,7 @@ class SelfSupervisedModel(Trainer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+        return cls(**saving.arguments_of(config))
 
     def get_compile_config(self):
         return of_any_backend(keras.saving.serialize_keras_object(self._compiled_with)) if self.compiled else {}

@@ -102,7 +102,27 @@ def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, va
 _PATCHES = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}  # by the number of axes
 
 
-def transformer(x, depth, heads, name=None):
+def patch_decoder(grid, first, width, depth, heads, numbers, name="decoder", dtype=None):
+    """A light transformer from tokens, which get their places here, to the numbers of each patch.
+
+    Args:
+        grid: how many patches lie along each axis.
+        first: how many tokens come before those of the patches; they have no place, and nothing is made of them.
+        width, depth, heads: of the transformer.
+        numbers: of a patch.
+        name, dtype: as of any Keras model; the dtype policy of all layers.
+
+    Returns:
+        A functional Keras model from `(n, first + patches, width)` to `(n, patches, numbers)`.
+    """
+    found = np.pad(places(grid, width), [(0, 0), (first, 0), (0, 0)])
+    tokens = keras.Input(found.shape[1:], name="tokens", dtype=dtype and keras.dtype_policies.get(dtype).compute_dtype)
+    x = layers.Identity(dtype=dtype)(tokens)
+    x = transformer(ops.add(x, found), depth, heads, dtype=dtype)
+    return keras.Model(tokens, layers.Dense(numbers, dtype=dtype)(x[:, first:]), name=name)
+
+
+def transformer(x, depth, heads, name=None, dtype=None):
     """Blocks of attention and of two dense layers on tokens, each behind a normalization, and a last normalization.
 
     Args:
@@ -110,15 +130,16 @@ def transformer(x, depth, heads, name=None):
         depth: number of blocks.
         heads: of attention.
         name: of the last layer.
+        dtype: the dtype policy of the layers.
     """
     width = x.shape[-1]
     for number in range(depth):
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.MultiHeadAttention(heads, width // heads, name=f"attention_{number}")(y, y)
-        x = layers.Add()([x, y])
-        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
-        x = layers.Add(name=f"block_{number}")([x, layers.Dense(width)(y)])
-    return layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+        y = layers.LayerNormalization(epsilon=1e-6, dtype=dtype)(x)
+        y = layers.MultiHeadAttention(heads, width // heads, name=f"attention_{number}", dtype=dtype)(y, y)
+        x = layers.Add(dtype=dtype)([x, y])
+        y = layers.Dense(4 * width, "gelu", dtype=dtype)(layers.LayerNormalization(epsilon=1e-6, dtype=dtype)(x))
+        x = layers.Add(name=f"block_{number}", dtype=dtype)([x, layers.Dense(width, dtype=dtype)(y)])
+    return layers.LayerNormalization(epsilon=1e-6, name=name, dtype=dtype)(x)
 
 
 def places(grid, width):

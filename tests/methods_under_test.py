@@ -96,6 +96,25 @@ def moco():
     return keras_ssl.MoCo(tiny_backbone(), light_views(), projector=head(32, 16), memory=70, momentum=0.9)
 
 
+def tiny_vit(input_shape=(28, 28, 1), **options):
+    return keras_ssl.backbones.vit(input_shape, patch_size=7, width=16, depth=1, heads=2, **options)
+
+
+def one_light_view():
+    return augment.Views([augment.RandomHorizontalFlip()])
+
+
+SMALL_DECODER = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+
+
+def mae():
+    return keras_ssl.MAE(tiny_vit(), one_light_view(), **SMALL_DECODER)
+
+
+def simmim():
+    return keras_ssl.SimMIM(tiny_vit(), one_light_view())
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -124,6 +143,8 @@ METHODS = {
     "VICReg": vicreg,
     "SimSiam": simsiam,
     "MoCo": moco,
+    "MAE": mae,
+    "SimMIM": simmim,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

@@ -10,6 +10,7 @@ import pkgutil
 
 import keras
 from conftest import tiny_backbone
+from methods_under_test import SMALL_DECODER, tiny_vit
 
 import keras_ssl
 from keras_ssl import augment, distances, heads, losses, mining, names, optimizers, queue, teacher
@@ -63,11 +64,13 @@ METHODS = {
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
     "Jigsaw": lambda: keras_ssl.Jigsaw(tiny_backbone((None, None, 1)), grid=2),
+    "MAE": lambda: keras_ssl.MAE(tiny_vit(), mask_ratio=0.5, blocks=2, **SMALL_DECODER),
     "MoCo": lambda: keras_ssl.MoCo(tiny_backbone(), memory=16, momentum=0.9, temperature=0.3),
     "RelativePatch": lambda: keras_ssl.RelativePatch(tiny_backbone((None, None, 1)), seed=2),
     "Rotation": lambda: keras_ssl.Rotation(tiny_backbone(), value_range=(0, 1)),
     "Siamese": lambda: keras_ssl.Siamese(tiny_backbone(), distance=distances.cosine, margin=0.5),
     "SimCLR": lambda: keras_ssl.SimCLR(tiny_backbone(), temperature=0.2, contrast=losses.dclw),
+    "SimMIM": lambda: keras_ssl.SimMIM(tiny_vit(), mask_ratio=0.5, mask_size=14, blocks=1),
     "SimSiam": lambda: keras_ssl.SimSiam(tiny_backbone(), projector=heads.mlp([8, 4]), one_pass=True),
     "Triplet": lambda: keras_ssl.Triplet(tiny_backbone(), mining=mining.WithinMargin(0.0, 0.3), normalize=False),
     "VICReg": lambda: keras_ssl.VICReg(tiny_backbone(), projector=heads.mlp([8, 8]), covariance_weight=0.5),

@@ -10,6 +10,7 @@ from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, lab
 from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
 from keras_ssl.losses.pairs import contrastive, cosine, triplet
+from keras_ssl.losses.reconstruction import masked_absolute, masked_squared, mean_of_visible, normalized_patches
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.losses.vicreg import vicreg, vicreg_terms
 
@@ -33,8 +34,12 @@ __all__ = [
     "debiased_nt_xent",
     "info_nce",
     "labeled_nt_xent",
+    "masked_absolute",
+    "masked_squared",
+    "mean_of_visible",
     "multi_similarity",
     "normalized",
+    "normalized_patches",
     "nt_xent",
     "supcon",
     "triplet",

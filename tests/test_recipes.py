@@ -241,7 +241,8 @@ def benchmark():
 
 
 def test_the_benchmark_measures_every_method(benchmark):
-    assert {entry.method for entry in benchmark.ENTRIES.values()} >= {*names.METHODS}
+    # `Distill` needs a trained teacher, and has a benchmark of its own: benchmarks/distill.py.
+    assert {entry.method for entry in benchmark.ENTRIES.values()} >= {*names.METHODS} - {"Distill"}
 
 
 @pytest.mark.parametrize("name", ["BYOL", "Exemplar", "Jigsaw"])

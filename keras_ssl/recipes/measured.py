@@ -11,11 +11,13 @@ from keras_ssl.methods.byol import BYOL
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.mae import MAE
 from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.relative_patch import RelativePatch
 from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.simmim import SimMIM
 from keras_ssl.methods.simsiam import SimSiam
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.methods.vicreg import VICReg
@@ -55,6 +57,9 @@ NEAREST = {
     VICReg: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 512))})),
     SimSiam: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((32, 128))})),
     MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
+    # Of a small ViT: no method of the table has one.
+    MAE: (None, Measured(20, 1.5e-3, {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 4})),
+    SimMIM: (None, Measured(20, 1.5e-3)),
 }
 
 
@@ -66,8 +71,11 @@ def small(method, known, run):
         notes.append(f"{method.__name__} has no recipe here: nothing was measured with it.")
     elif known in NEAREST:
         nearest, measured = NEAREST[known]
-        source = f"not measured: after {nearest}'s, docs/methods.md"
-        notes.append(f"{known.__name__} was not measured here: rate and epochs are those measured with {nearest}.")
+        of = "guesses, for a small ViT" if nearest is None else f"those measured with {nearest}"
+        source = (
+            "not measured: docs/recipes.md" if nearest is None else f"not measured: after {nearest}'s, docs/methods.md"
+        )
+        notes.append(f"{known.__name__} was not measured here: rate and epochs are {of}.")
     arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
     if known is MoCo:
         keys = max(run.batch_size, min(4096, run.images // 4))

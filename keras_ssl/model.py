@@ -301,7 +301,7 @@ class SelfSupervisedModel(Trainer):
         whole = {"batch": batch, "rows": rows}
         if self.micro_batch_size is None:
             return embed(whole)
-        return micro_batches.embed(self, embed, whole, self.micro_batch_size)
+        return micro_batches.embed(self, steps.on_any_thread(embed), whole, self.micro_batch_size)
 
     def _views_of(self, batch, rows, training):
         rng = RowRNG(self.seed, rows).fold_in(self.step if training else steps.EVALUATION)

@@ -39,3 +39,20 @@ def step_of(model):
     """The `Step` of this model that this thread runs; None outside of one, and in a step of another model."""
     step = running()
     return step if step is not None and step.model is model else None
+
+
+def on_any_thread(function):
+    """The function, which runs within the step of the caller's thread on whichever thread it is called.
+
+    torch computes gradients of what lies on a GPU on a thread of its own, and with them what is computed once more.
+    """
+    step = running()
+
+    def run(*arguments):
+        outer, _running.step = running(), step
+        try:
+            return function(*arguments)
+        finally:
+            _running.step = outer
+
+    return run

@@ -4,6 +4,21 @@ dimensions that nobody gave. And sizes of views, which may be several."""
 import numpy as np
 
 
+class OrMore(int):
+    """A number that every number from it up is equal to: `view_counts = (OrMore(2),)` takes two views or more."""
+
+    def __eq__(self, other):
+        return int(self) <= other
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = int.__hash__
+
+    def __str__(self):
+        return f"{int(self)} or more"
+
+
 def check_rows(owner, **arrays):
     """Raises `ValueError` unless all are `(n, d)` of one shape, with a row and a column at least.
 

@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
-from keras_ssl.augment.layer import check_channels_last, checked_range, sides
+from keras_ssl.augment.layer import check_channels_last, checked_range
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
 from keras_ssl.data import adapter
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import of_any_backend, single_call
+from keras_ssl.one_pass import map_views as together
 from keras_ssl.regularizers import checked_regularizers, with_features
 from keras_ssl.training import step as steps
 from keras_ssl.training.trainer import Trainer
@@ -127,7 +128,7 @@ class SelfSupervisedModel(Trainer):
         """
 
     def frozen_layers(self):
-        """Layers with copies of the student's, whose variables no optimizer moves: each has a `freeze()`."""
+        """Layers of teachers, whose variables no optimizer moves and whose losses do not count: each has `freeze()`."""
         return []
 
     def collapse_losses(self, batch_size):
@@ -252,22 +253,21 @@ class SelfSupervisedModel(Trainer):
         """The backbone's features as the heads see them: `(n, width)`, a feature map by its mean, tokens by one."""
         if steps.running() is None:
             adapter.images_for_predict(images, self.value_range, "images")
-        features = backbones.pooled(self.backbone(images, training=training), self.backbone, self.pooling)
-        return steps.noted(self, features)
+        features = self.backbone(images, training=training)
+        return steps.noted(self, backbones.pooled(features, self.backbone, self.pooling, images.shape))
 
     def map_views(self, function, views, training, one_pass):
-        """`function(images, training)` of each view: a list, one per view.
+        """`function(images, training=…)` of each view: a list, one per view, in their order.
 
         Args:
-            one_pass: run the views as one batch, so that batch normalization sees all of them; else one after another.
-                The views of an image lie side by side, so that ghost batches and micro-batches hold all of them.
+            one_pass: run the views of one size as one batch, so that batch normalization sees all of them; else one
+                view after another. The views of an image lie side by side, so that ghost batches and micro-batches
+                hold all of them. Features of all sizes are of one: a head that shall see all views together is a
+                second call, `map_views(self.projector, features, training, one_pass)`.
         """
-        if not one_pass:
-            return [function(view, training) for view in views]
-        side_by_side = ops.reshape(ops.stack(views, axis=1), (-1, *sides(views[0], 1, None)))
-        embedded = function(side_by_side, training)
-        embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
-        return [embedded[:, number] for number in range(len(views))]
+        if one_pass:
+            return together(function, views, training)
+        return [function(view, training=training) for view in views]
 
     def project(self, images, training=None):
         """What the objective compares: the projection of the features, or, without a projector, the features."""
@@ -309,7 +309,7 @@ class SelfSupervisedModel(Trainer):
         whole = {"batch": batch, "rows": rows}
         if self.micro_batch_size is None:
             return embed(whole)
-        return micro_batches.embed(self, embed, whole, self.micro_batch_size)
+        return micro_batches.embed(self, steps.on_any_thread(embed), whole, self.micro_batch_size)
 
     def _views_of(self, batch, rows, training):
         rng = RowRNG(self.seed, rows).fold_in(self.step if training else steps.EVALUATION)
@@ -335,7 +335,7 @@ class SelfSupervisedModel(Trainer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+        return cls(**saving.arguments_of(config))
 
     def get_compile_config(self):
         return of_any_backend(keras.saving.serialize_keras_object(self._compiled_with)) if self.compiled else {}

@@ -1,5 +1,6 @@
 """What is saved with a model: its arguments, and the states of its random layers."""
 
+import copy
 import inspect
 
 import keras
@@ -37,6 +38,12 @@ def init_arguments(cls, base):
             kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
             names += [p.name for p in parameters if p.kind in kinds and p.name not in names]
     return names
+
+
+def arguments_of(config):
+    """The arguments that a config holds, made; it stays as it is, where Keras empties the config of a functional
+    model."""
+    return {name: keras.saving.deserialize_keras_object(value) for name, value in copy.deepcopy(config).items()}
 
 
 def check_arguments(model, base):

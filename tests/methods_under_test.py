@@ -4,6 +4,7 @@ A variant of a method is named after it: "SimCLR with memory".
 """
 
 import keras
+import numpy as np
 from conftest import tiny_backbone
 
 import keras_ssl
@@ -112,6 +113,25 @@ def moco():
     return keras_ssl.MoCo(tiny_backbone(), light_views(), projector=head(32, 16), memory=70, momentum=0.9)
 
 
+def tiny_vit(input_shape=(28, 28, 1), **options):
+    return keras_ssl.backbones.vit(input_shape, patch_size=7, width=16, depth=1, heads=2, **options)
+
+
+def one_light_view():
+    return augment.Views([augment.RandomHorizontalFlip()])
+
+
+SMALL_DECODER = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+
+
+def mae():
+    return keras_ssl.MAE(tiny_vit(), one_light_view(), **SMALL_DECODER)
+
+
+def simmim():
+    return keras_ssl.SimMIM(tiny_vit(), one_light_view())
+
+
 def nnclr():
     # With batch normalization: without, all embeddings begin at nearly one place, and which neighbor is the nearest
     # flips with the last bits of a cosine. 70 is no multiple of the 32 rows that a step of the check pushes.
@@ -144,6 +164,43 @@ def mmcr():
     return keras_ssl.MMCR(tiny_backbone(), three_views(), projector=head(32, 16), momentum=0.9, local_weight=0.01)
 
 
+def swav():
+    # The queue fills and is dealt along within the ten steps: it begins at step 2, and holds two batches and a bit.
+    return keras_ssl.SwAV(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=12,
+        memory=70,
+        frozen_steps=2,
+        memory_start=2,
+    )
+
+
+def dino():
+    # Schedules of their own length, and not the run's, which an interrupted run would have less of.
+    return keras_ssl.DINO(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=24,
+        warm_up_steps=8,
+        momentum=teacher.CosineMomentum(0.9, steps=10),
+        frozen_steps=2,
+    )
+
+
+def distill():
+    # A teacher of another kind, whose features are good without training: coarse pixels, mixed at random. Batch
+    # normalization would tell if it ran in training. 70 is no multiple of the 32 embeddings that a step pushes.
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
+    mixed = keras.layers.Dense(32, name="mixed")
+    teaching = keras.Sequential([keras.Input((28, 28, 1)), *layers, keras.layers.BatchNormalization(), mixed])
+    mixed.kernel.assign(np.random.default_rng(0).normal(size=mixed.kernel.shape) / 7)
+    views = augment.Views(light_views().branches[0])
+    return keras_ssl.Distill(tiny_backbone(), teaching, views, memory=70, teacher_temperature=0.05)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -173,11 +230,16 @@ METHODS = {
     "VICReg": vicreg,
     "SimSiam": simsiam,
     "MoCo": moco,
+    "MAE": mae,
+    "SimMIM": simmim,
     "NNCLR": nnclr,
     "MoCoV3": moco_v3,
     "TiCo": tico,
     "LeJEPA": lejepa,
     "MMCR": mmcr,
+    "SwAV": swav,
+    "DINO": dino,
+    "Distill": distill,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

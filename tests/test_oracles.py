@@ -137,6 +137,22 @@ def as_array(tensor):
 
 
 VICREG = {"lambda_param": 25.0, "mu_param": 25.0, "nu_param": 1.0}  # where a case does not say
+
+
+def lightly_swav(case):
+    """Codes of the two large crops, which the queue's scores are dealt along with; each other crop predicts them."""
+    defaults = {"temperature": 0.1, "sinkhorn_epsilon": 0.05, "sinkhorn_iterations": 3}
+    temperature, epsilon, iterations = (case.get(name, value) for name, value in defaults.items())
+
+    def value(high, low):
+        views = [*ops.unstack(high, axis=0), *(ops.unstack(low, axis=0) if case["low"].size else ())]
+        dealt = [ops.concatenate([view, ops.convert_to_tensor(past)]) for view, past in zip(views, case["queue"])]
+        codes = [losses.sinkhorn_knopp(scores, epsilon, iterations)[: case["n"]] for scores in dealt]
+        return mean(losses.swav(views, codes, temperature))
+
+    return value, {"high": case["high"], "low": case["low"]}
+
+
 ORACLES = {
     "byol_negcos": byol_negcos,
     "lightly_barlow": two_views(losses.barlow_twins, off_diagonal_weight="lambda_param"),
@@ -144,6 +160,7 @@ ORACLES = {
         lambda a, b: losses.vicreg(a, b, *(case.get(name, value) for name, value in VICREG.items())),
         {"z0": case["z0"], "z1": case["z1"]},
     ),
+    "lightly_swav": lightly_swav,
     "lightly_ntxent": two_views(losses.nt_xent, temperature="temperature"),
     "lightly_koleo": lambda case: ((lambda rows: mean(losses.koleo(rows))), {"x": case["x"]}),
     "lightly_mmcr": lightly_mmcr,

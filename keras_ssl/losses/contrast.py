@@ -8,7 +8,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl import masked
+from keras_ssl import backend, masked
 from keras_ssl.losses.nt_xent import align_views, by_chunks, check_temperature, normalized, other_keys
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.mining import pair_masks
@@ -61,7 +61,7 @@ def _decoupled(owner, a, b, temperature, keys, row_offset):
     """Each row's cosine to its positive, and the log-sum-exp over all but itself and that."""
     check_temperature(owner, temperature)
     queries, keys, self_index, positive_index, _ = align_views(owner, a, b, keys, row_offset, None, None)
-    logits = ops.matmul(queries, ops.transpose(keys)) / temperature
+    logits = backend.matmul(queries, ops.transpose(keys)) / temperature
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
     counted = other_keys(keys, ops.stack([self_index, positive_index], axis=1))
     return positive, masked.log_sum_exp(logits, counted)
@@ -126,7 +126,7 @@ def info_nce(queries, keys, negatives=None, temperature=0.1, valid=None, row_off
     check_one_a_row("info_nce", ("negatives", negatives), valid=valid)
     queries = normalized(queries)
     positive = ops.sum(queries * normalized(keys), axis=1)
-    others = ops.matmul(queries, ops.transpose(normalized(negatives))) / temperature
+    others = backend.matmul(queries, ops.transpose(normalized(negatives))) / temperature
     counted = ops.ones_like(others, dtype="bool")
     if valid is not None:
         counted = ops.logical_and(counted, ops.cast(valid, "bool")[None, :])
@@ -144,7 +144,7 @@ def _among_keys(queries, keys, temperature, valid, row_offset):
 
     def log_sum_of_others(queries, own, keys):
         return masked.log_sum_exp(
-            ops.matmul(queries, ops.transpose(keys)) / temperature, other_keys(keys, own[:, None])
+            backend.matmul(queries, ops.transpose(keys)) / temperature, other_keys(keys, own[:, None])
         )
 
     return ops.softplus(by_chunks(log_sum_of_others, "float32", queries, own, keys) - positive / temperature)
@@ -160,7 +160,7 @@ def finds_own_key(queries, keys, row_offset=0):
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
     def nearest(queries, own, keys):
-        return ops.cast(ops.argmax(ops.matmul(queries, ops.transpose(keys)), axis=1), "int32")
+        return ops.cast(ops.argmax(backend.matmul(queries, ops.transpose(keys)), axis=1), "int32")
 
     return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, own, keys), own), "float32")
 
@@ -241,7 +241,7 @@ def multi_similarity(
     """
     keys, key_labels = _keys_of("multi_similarity", embeddings, labels, keys, key_labels)
     positive, negative = pair_masks(labels, key_labels, row_offset)
-    similarity = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
+    similarity = backend.matmul(normalized(embeddings), ops.transpose(normalized(keys)))
     if epsilon is not None:
         least = masked.smallest(similarity, positive)[:, None]
         most = masked.largest(similarity, negative)[:, None]
@@ -277,7 +277,7 @@ def _among_all(owner, embeddings, labels, temperature, keys, key_labels, row_off
     if valid is not None:
         held = ops.cast(valid, "bool")[None, :]
         positive, negative = ops.logical_and(positive, held), ops.logical_and(negative, held)
-    logits = ops.matmul(normalized(embeddings), ops.transpose(normalized(keys))) / temperature
+    logits = backend.matmul(normalized(embeddings), ops.transpose(normalized(keys))) / temperature
     if pairwise:
         return -ops.softplus(masked.log_sum_exp(logits, negative)[:, None] - logits), positive
     return logits - masked.log_sum_exp(logits, ops.logical_or(positive, negative))[:, None], positive

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.losses.nt_xent import by_chunks, normalized, other_keys
 from keras_ssl.shapes import check_rows, check_width, shape_of
 
@@ -44,7 +45,7 @@ def koleo(rows, keys=None, row_offset=0, views=1):
         if not (isinstance(views, int) and views == 1):
             column = ops.arange(ops.shape(keys)[0], dtype="int32")
             counted = ops.logical_and(counted, ops.equal(ops.mod(column, views)[None, :], ops.mod(own, views)[:, None]))
-        similarity = ops.where(counted, ops.matmul(rows, ops.transpose(keys)), -float("inf"))
+        similarity = ops.where(counted, backend.matmul(rows, ops.transpose(keys)), -float("inf"))
         return ops.cast(ops.argmax(similarity, axis=1), "int32")
 
     neighbor = by_chunks(nearest, "int32", ops.stop_gradient(rows), own, ops.stop_gradient(keys))

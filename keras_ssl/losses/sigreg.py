@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.shapes import check_rows, shape_of
 
 
@@ -37,7 +38,7 @@ def sigreg(rows, directions, knots=17, limit=3.0):
     weights[[0, -1]] /= 2.0
     normal = np.exp(-np.square(t) / 2.0)
     t, normal, weights = (ops.convert_to_tensor(x, "float32") for x in (t, normal, weights * normal))
-    angles = ops.matmul(rows, directions)[:, :, None] * t
+    angles = backend.matmul(rows, directions)[:, :, None] * t
     real, imaginary = ops.mean(ops.cos(angles), axis=0), ops.mean(ops.sin(angles), axis=0)
     statistic = ops.sum((ops.square(real - normal) + ops.square(imaginary)) * weights, axis=1)
     return ops.cast(ops.shape(rows)[0], "float32") * ops.mean(statistic)

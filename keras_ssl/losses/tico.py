@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.losses.nt_xent import normalized
 from keras_ssl.shapes import check_rows
 
@@ -26,7 +27,7 @@ def tico_terms(queries, keys, covariance, covariance_weight=8.0):
     check_rows("tico_terms", queries=queries, keys=keys)
     queries, keys = normalized(queries), normalized(keys)
     covariance = ops.stop_gradient(ops.cast(covariance, "float32"))
-    along = ops.sum(ops.matmul(queries, covariance) * queries, axis=1)
+    along = ops.sum(backend.matmul(queries, covariance) * queries, axis=1)
     return 1.0 - ops.sum(queries * keys, axis=1), covariance_weight * along
 
 
@@ -40,7 +41,7 @@ def running_covariance(covariance, queries, decay=0.9):
     """
     check_decay("running_covariance", decay)
     queries = ops.stop_gradient(normalized(queries))
-    mean = ops.matmul(ops.transpose(queries), queries) / ops.cast(ops.shape(queries)[0], "float32")
+    mean = backend.matmul(ops.transpose(queries), queries) / ops.cast(ops.shape(queries)[0], "float32")
     return decay * ops.cast(covariance, "float32") + (1.0 - decay) * mean
 
 

@@ -99,7 +99,7 @@ class MMCR(SelfSupervisedModel):
 
     def key(self, images, training):
         backbone, projector = self.teacher.copies
-        features = pooled(backbone(images, training=training), backbone, self.pooling)
+        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
         return projector(features, training=training)
 
     def objective(self, outputs, batch):

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl import augment, distribute, heads, losses
+from keras_ssl import augment, backend, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
@@ -105,7 +105,7 @@ class NNCLR(SelfSupervisedModel):
     def neighbors(self, z):
         """The row of the queue that is nearest to each row, `(n, d)` at length 1; that row itself while it is empty."""
         rows, valid = self.queue.negatives()
-        similarity = ops.where(valid[None, :], ops.matmul(z, ops.transpose(rows)), -float("inf"))
+        similarity = ops.where(valid[None, :], backend.matmul(z, ops.transpose(rows)), -float("inf"))
         nearest = ops.take(rows, ops.argmax(similarity, axis=1), axis=0)
         return ops.where(ops.any(valid), nearest, z)
 

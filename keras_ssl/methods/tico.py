@@ -86,7 +86,7 @@ class TiCo(SelfSupervisedModel):
     def embed(self, views, training):
         query = self.project(views[0], training)
         backbone, projector = self.teacher.copies
-        features = pooled(backbone(views[1], training=training), backbone, self.pooling)
+        features = pooled(backbone(views[1], training=training), backbone, self.pooling, views[1].shape)
         return {"query": query, "key": ops.stop_gradient(projector(features, training=training))}
 
     def objective(self, outputs, batch):

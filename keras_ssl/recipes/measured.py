@@ -8,6 +8,8 @@ import keras
 from keras_ssl import augment
 from keras_ssl.methods.barlow_twins import BarlowTwins
 from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.dino import DINO
+from keras_ssl.methods.distill import Distill
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
@@ -21,6 +23,7 @@ from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.simsiam import SimSiam
+from keras_ssl.methods.swav import SwAV
 from keras_ssl.methods.tico import TiCo
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.methods.vicreg import VICReg
@@ -60,11 +63,18 @@ NEAREST = {
     VICReg: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 512))})),
     SimSiam: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((32, 128))})),
     MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
+    # Fewer prototypes than a batch has images, so that they can be dealt evenly.
+    SwAV: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "prototypes": 64})),
+    DINO: (
+        "BYOL",
+        Measured(6, 3e-3, {"projector": Head((512, 512, 128), False, "gelu"), "prototypes": 1024, "momentum": 0.99}),
+    ),
     NNCLR: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "predictor": Head((512, 128))})),
     MoCoV3: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((512, 128))})),
     TiCo: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128))})),
     LeJEPA: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
     MMCR: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
+    Distill: ("SimCLR", Measured(8)),
 }
 
 
@@ -83,6 +93,13 @@ def small(method, known, run):
         keys = max(run.batch_size, min(4096, run.images // 4))
         rule = "MoCo's 4096 for CIFAR-10, at most a quarter of the images"
         arguments["memory"] = Sourced(keys, "facebookresearch/moco, its demo for CIFAR-10", rule)
+    if known in (SwAV, DINO):
+        epoch = max(1, run.images // run.batch_size)
+        arguments["frozen_steps"] = Sourced(epoch, "its paper", "one epoch")
+    if known is Distill:
+        rule = "at most 2048, and a quarter of the images"
+        keys = max(run.batch_size, min(2048, run.images // 4))
+        arguments["memory"] = Sourced(keys, "not measured", rule)
     if known is Exemplar:
         arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:

@@ -44,6 +44,23 @@ def step_of(model):
     return step if step is not None and step.model is model else None
 
 
+def on_any_thread(function):
+    """The function, which runs within the step of the caller's thread on whichever thread it is called.
+
+    torch computes gradients of what lies on a GPU on a thread of its own, and with them what is computed once more.
+    """
+    step = running()
+
+    def run(*arguments):
+        outer, _running.step = running(), step
+        try:
+            return function(*arguments)
+        finally:
+            _running.step = outer
+
+    return run
+
+
 def noted(model, features):
     """The features that the model's backbone gave; in a step of this model they are kept for its regularizers."""
     step = step_of(model)

@@ -9,6 +9,7 @@ from methods_under_test import METHODS, head, light_views
 
 import keras_ssl
 from keras_ssl import augment, losses, prototypes, teacher
+from keras_ssl.training import step
 
 
 def as_array(x):
@@ -416,3 +417,55 @@ def test_swavs_queue_below_a_batch_is_refused(images):
     method.compile("sgd")
     with pytest.raises(ValueError, match=r"SwAV: `memory`: a queue of 7 .* smaller than the 8"):
         method.fit(images, batch_size=8, verbose=0)
+
+
+# Crops of several sizes.
+
+
+def crops():
+    """Two views of 28 pixels and four of 16, of few operations."""
+    flip = augment.RandomHorizontalFlip()
+    large, small = (
+        [augment.RandomResizedCrop(side, scale), flip] for side, scale in ((28, (0.6, 1)), (16, (0.2, 0.6)))
+    )
+    return augment.Views(large, large, *[small] * 4)
+
+
+BACKBONES = {
+    "vit": lambda: keras_ssl.backbones.vit((None, None, 1), patch_size=4, width=16, depth=1, heads=2),
+    "resnet8": lambda: keras_ssl.backbones.resnet8((None, None, 1), width=8),
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("kind", [keras_ssl.SwAV, keras_ssl.DINO])
+def test_large_and_small_crops_train(images, kind, backbone):
+    projector = keras_ssl.heads.mlp([16, 8], last_batch_norm=False)
+    method = kind(BACKBONES[backbone](), crops(), projector, 6)
+    method.build((None, 28, 28, 1))
+    sides = (28, 28, 16, 16, 16, 16)
+    with step.Step(method, training=True):
+        given = method.embed([keras.random.uniform((4, side, side, 1)) for side in sides], training=True)
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    assert shapes == (
+        {"embeddings": (4, 6, 8)} if kind is keras_ssl.SwAV else {"student": (4, 6, 8), "teacher": (4, 2, 8)}
+    )
+    history = fitted(images[:32], method, keras.optimizers.SGD(0.01))
+    assert np.isfinite(history["loss"][0])
+    assert method.predict(images[:3], verbose=0).shape[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [(keras_ssl.SwAV, {"memory": 20, "memory_start": 0}), (keras_ssl.DINO, {"warm_up_steps": 4})]
+)
+def test_micro_batches_of_large_and_small_crops_are_the_whole_batch(images, kind, more):
+    """The queue is full from the third step on."""
+    weights = []
+    for size in (None, 4):
+        keras.utils.set_random_seed(0)
+        method = kind(tiny_backbone((None, None, 1)), crops(), head(16, 8), 6, frozen_steps=1, **more)
+        method.build((None, 28, 28, 1))
+        fitted(images[:40], method, keras.optimizers.SGD(0.003, momentum=0.9), micro_batch_size=size)
+        weights.append([as_array(weight) for weight in method.weights])
+    for one, other in zip(*weights):
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -70,8 +70,8 @@ def _dino(run):
         least_batch=256,
         least_epochs=100,
         notes=(
-            "the paper's weight decay rises from 0.04 to 0.4 by a cosine, and leaves out biases and normalization; here "
-            "it stays where it begins, for all weights.",
+            "the paper's weight decay rises from 0.04 to 0.4 by a cosine, and leaves out biases and normalization; "
+            "here it stays where it begins, for all weights.",
             "these are for a ViT: ResNet-50 has the authors' SGD, a weight decay of 1e-4 and global crops of 14 to "
             "100 % (their README).",
         ),

@@ -9,7 +9,6 @@ from methods_under_test import METHODS, head, light_views
 
 import keras_ssl
 from keras_ssl import augment, losses, prototypes, teacher
-from keras_ssl.training import step
 
 
 def as_array(x):
@@ -422,13 +421,11 @@ def test_swavs_queue_below_a_batch_is_refused(images):
 # Crops of several sizes.
 
 
-def crops():
-    """Two views of 28 pixels and four of 16, of few operations."""
-    flip = augment.RandomHorizontalFlip()
-    large, small = (
-        [augment.RandomResizedCrop(side, scale), flip] for side, scale in ((28, (0.6, 1)), (16, (0.2, 0.6)))
-    )
-    return augment.Views(large, large, *[small] * 4)
+def crops(count):
+    """A batch of ready views: two of 28 pixels and four of 16. Policies are tested in test_multi_crop.py."""
+    generator = np.random.default_rng(0)
+    sides = (28, 28, 16, 16, 16, 16)
+    return tuple(generator.uniform(0, 255, (count, side, side, 1)).astype("float32") for side in sides)
 
 
 BACKBONES = {
@@ -441,16 +438,9 @@ BACKBONES = {
 @pytest.mark.parametrize("kind", [keras_ssl.SwAV, keras_ssl.DINO])
 def test_large_and_small_crops_train(images, kind, backbone):
     projector = keras_ssl.heads.mlp([16, 8], last_batch_norm=False)
-    method = kind(BACKBONES[backbone](), crops(), projector, 6)
-    method.build((None, 28, 28, 1))
-    sides = (28, 28, 16, 16, 16, 16)
-    with step.Step(method, training=True):
-        given = method.embed([keras.random.uniform((4, side, side, 1)) for side in sides], training=True)
-    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
-    assert shapes == (
-        {"embeddings": (4, 6, 8)} if kind is keras_ssl.SwAV else {"student": (4, 6, 8), "teacher": (4, 2, 8)}
-    )
-    history = fitted(images[:32], method, keras.optimizers.SGD(0.01))
+    method = kind(BACKBONES[backbone](), projector=projector, prototypes=6)
+    method.compile(keras.optimizers.SGD(0.01))
+    history = method.fit({"views": crops(16)}, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"][0])
     assert method.predict(images[:3], verbose=0).shape[0] == 3
 
@@ -458,14 +448,15 @@ def test_large_and_small_crops_train(images, kind, backbone):
 @pytest.mark.parametrize(
     ("kind", "more"), [(keras_ssl.SwAV, {"memory": 20, "memory_start": 0}), (keras_ssl.DINO, {"warm_up_steps": 4})]
 )
-def test_micro_batches_of_large_and_small_crops_are_the_whole_batch(images, kind, more):
-    """The queue is full from the third step on."""
+def test_micro_batches_of_large_and_small_crops_are_the_whole_batch(kind, more):
+    """SwAV's queue is full from the fourth step on."""
     weights = []
     for size in (None, 4):
         keras.utils.set_random_seed(0)
-        method = kind(tiny_backbone((None, None, 1)), crops(), head(16, 8), 6, frozen_steps=1, **more)
-        method.build((None, 28, 28, 1))
-        fitted(images[:40], method, keras.optimizers.SGD(0.003, momentum=0.9), micro_batch_size=size)
+        backbone = tiny_backbone((None, None, 1))
+        method = kind(backbone, projector=head(16, 8), prototypes=6, frozen_steps=1, **more)
+        method.compile(keras.optimizers.SGD(0.003, momentum=0.9), micro_batch_size=size)
+        method.fit({"views": crops(40)}, batch_size=8, shuffle=False, verbose=0)
         weights.append([as_array(weight) for weight in method.weights])
     for one, other in zip(*weights):
         np.testing.assert_allclose(one, other, atol=1e-5)

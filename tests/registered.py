@@ -12,7 +12,7 @@ import keras
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, losses, mining, names, optimizers, queue, teacher
+from keras_ssl import augment, distances, heads, lora, losses, mining, names, optimizers, queue, teacher
 
 
 def classes():
@@ -32,6 +32,10 @@ def modules_that_register():
             text = file.read()
         if "\n@keras.saving.register_keras_serializable(" in text or "\n@_serializable" in text:
             yield module.name
+
+
+def tiny_vit():
+    return keras_ssl.backbones.vit((8, 8, 1), width=8, depth=1, heads=2)
 
 
 def flips():
@@ -91,6 +95,7 @@ OTHERS = {
     "Frozen": lambda: teacher.Frozen(tiny_backbone(), value_range=(0, 1), image_shape=(28, 28, 1)),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),
+    "LoRA": lambda: lora.LoRA(tiny_vit(), 2, layers=("key",), alpha=4),
     "Queue": lambda: queue.Queue(4, labeled=True),
     "Teacher": lambda: teacher.Teacher(teacher.CosineMomentum(0.9), statistics="copy"),
     "WithinMargin": lambda: mining.WithinMargin(0.0, 0.2),

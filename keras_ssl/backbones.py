@@ -1,6 +1,7 @@
-"""Networks for small images, and what the library asks of a backbone: its input shape, its tokens, its features.
+"""What the library asks of a backbone: its input shape, its tokens, its features.
 
-A backbone is any Keras model: of this file, of `keras.applications`, of keras-hub, your own.
+A backbone is any Keras model: of `keras_ssl.networks`, whose functions are given here too, of `keras.applications`, of
+keras-hub, your own.
 """
 
 import math
@@ -8,130 +9,12 @@ import typing
 import warnings
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-
-def resnet18(input_shape, width=64, pooling=None, cifar_stem=True, value_range=(0, 255), name="resnet18"):
-    """ResNet-18.
-
-    Args:
-        input_shape: `(height, width, channels)`.
-        width: channels of the first stage; 64 is the paper's, 11 M parameters; 16 has 0.7 M.
-        pooling: None for the feature map `(n, height/8, width/8, 8·width)`, "avg" for its mean `(n, 8·width)`.
-        cifar_stem: a 3×3 convolution, as SimCLR's for CIFAR-10 (appendix B.9). False for ImageNet's: 7×7 with stride 2
-            and pooling; the map is then smaller by four.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-
-    Reference: He et al., "Deep Residual Learning for Image Recognition", 2016.
-    """
-    images, x = _images(input_shape, value_range)
-    if cifar_stem:
-        x = _convolution(x, width, 3, 1)
-    else:
-        x = layers.MaxPooling2D(3, 2, padding="same")(_convolution(x, width, 7, 2))
-    for stage in range(4):
-        x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
-        x = _block(x, width * 2**stage, stride=1)
-    return keras.Model(images, _output(x, pooling), name=name)
-
-
-def resnet8(input_shape, width=32, pooling=None, value_range=(0, 255), name="resnet8"):
-    """ResNet-8 with a stem of stride 2: 0.3 M parameters at width 32, for images of 28 to 64 pixels on a CPU.
-
-    Args:
-        input_shape: `(height, width, channels)`.
-        width: channels of the first of three stages.
-        pooling: None for the feature map `(n, height/8, width/8, 4·width)`, "avg" for its mean `(n, 4·width)`.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-    """
-    images, x = _images(input_shape, value_range)
-    x = _convolution(x, width, 3, 2)
-    for stage in range(3):
-        x = _block(x, width * 2**stage, stride=1 if stage == 0 else 2)
-    return keras.Model(images, _output(x, pooling), name=name)
-
-
-def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, value_range=(0, 255), name="vit"):
-    """A small vision transformer, for images of 28 to 96 pixels.
-
-    It has no class token, and the places of its patches are computed and not learned: so its weights fit images of any
-    size, `vit(other_shape).set_weights(model.get_weights())`.
-
-    Args:
-        input_shape: `(height, width, channels)`, sides that `patch_size` divides.
-        patch_size: side of a patch in pixels.
-        width: of a token; a multiple of 4 and of `heads`.
-        depth: number of blocks.
-        heads: of attention.
-        pooling: None for the tokens of the patches, row by row, `(n, patches, width)`; "avg" for their mean.
-        value_range: of the images; the first layer brings it to [−1, 1].
-
-    Returns:
-        A functional Keras model.
-
-    Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", 2021; places and mean as in Beyer et al., "Better
-    plain ViT baselines for ImageNet-1k", 2022.
-    """
-    rows, columns = (side // patch_size if side else 0 for side in input_shape[:2])
-    if (rows * patch_size, columns * patch_size) != tuple(input_shape[:2]) or not rows or not columns:
-        raise ValueError(
-            f"vit: sides of images must be multiples of patch_size={patch_size}; `input_shape` is {tuple(input_shape)}."
-        )
-    if width % 4 or width % heads:
-        raise ValueError(f"vit: `width` must be a multiple of 4 and of heads={heads}; it is {width!r}.")
-    images, x = _images(input_shape, value_range)
-    x = layers.Conv2D(width, patch_size, patch_size, name="patches")(x)
-    x = ops.add(layers.Reshape((rows * columns, width))(x), _places(rows, columns, width))
-    for number in range(depth):
-        y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.MultiHeadAttention(heads, width // heads, name=f"attention_{number}")(y, y)
-        x = layers.Add()([x, y])
-        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
-        x = layers.Add(name=f"block_{number}")([x, layers.Dense(width)(y)])
-    x = layers.LayerNormalization(epsilon=1e-6, name="tokens")(x)
-    if pooling not in (None, "avg"):
-        raise ValueError(f'`pooling` is None, for the tokens, or "avg"; it is {pooling!r}.')
-    return keras.Model(images, x if pooling is None else layers.GlobalAveragePooling1D()(x), name=name)
-
-
-def _places(rows, columns, width):
-    """float32 `(1, rows · columns, width)`: sines and cosines of each patch's row and column, at many wavelengths."""
-    frequencies = 10000.0 ** (-np.arange(width // 4) / (width // 4))
-    row, column = (place.reshape(-1, 1) * frequencies for place in np.mgrid[:rows, :columns].astype("float64"))
-    return np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=1).astype("float32")[None]
-
-
-def _images(input_shape, value_range):
-    low, high = value_range
-    images = keras.Input(input_shape, name="images")
-    return images, layers.Rescaling(2.0 / (high - low), offset=-(high + low) / (high - low))(images)
-
-
-def _convolution(x, filters, kernel, stride, activate=True):
-    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-    return layers.ReLU()(x) if activate else x
-
-
-def _block(x, filters, stride):
-    y = _convolution(x, filters, 3, stride)
-    y = _convolution(y, filters, 3, 1, activate=False)
-    if stride != 1 or x.shape[-1] != filters:
-        x = _convolution(x, filters, 1, stride, activate=False)
-    return layers.ReLU()(layers.Add()([x, y]))
-
-
-def _output(x, pooling):
-    if pooling not in (None, "avg"):
-        raise ValueError(f'`pooling` is None, for the feature map, or "avg"; it is {pooling!r}.')
-    return x if pooling is None else layers.GlobalAveragePooling2D()(x)
+from keras_ssl.networks import resnet8 as resnet8
+from keras_ssl.networks import resnet18 as resnet18
+from keras_ssl.networks import vit as vit
+from keras_ssl.shapes import by_size, sizes_in_words
 
 
 def backbone_of(model):
@@ -186,6 +69,41 @@ def _declared_shape(backbone):
         return None
 
 
+def check_sizes(backbone, shapes, what, way_out):
+    """Raises `ValueError` where a backbone of fixed size is to see images of another one.
+
+    Args:
+        backbone: a Keras model.
+        shapes: of the images, the batch first.
+        what: they are: the beginning of the message.
+        way_out: what else to do, beside taking a backbone of open size.
+    """
+    taken = input_shape(backbone)
+    if taken is None:
+        return
+    if all(not a or not b or a == b for shape in shapes for a, b in zip(taken[1:], shape[1:])):
+        patches = _patches(backbone)
+        if patches and any(side and side % patch for shape in shapes for side, patch in zip(shape[1:], patches)):
+            raise ValueError(
+                f"{what} {sizes_in_words(shapes)}, and the patches of {backbone.name} are of {patches}: give sizes of "
+                "whole patches."
+            )
+        return
+    if len(by_size(shapes)) > 1:
+        opened = (*(None for _ in taken[2:]), taken[-1])
+        way_out += (
+            f", or take a backbone of open size, made with input_shape={opened}: a network of convolutions, or "
+            "keras_ssl.backbones.vit (keras-hub's ViT and DINO have places for one size alone)"
+        )
+    raise ValueError(f"{what} {sizes_in_words(shapes)}, and {backbone.name} takes {taken[1:]}: {way_out}.")
+
+
+def _patches(backbone):
+    """The size of the patches that a `vit` cuts images into; None for other backbones."""
+    found = [layer for layer in getattr(backbone, "layers", ()) if layer.name == "patches"]
+    return next((layer.strides for layer in found if isinstance(layer, layers.Conv2D)), None)
+
+
 def image_shape(backbone, images=None):
     """The shape of the images that a backbone is used on, `(height, width, channels)`.
 
@@ -227,7 +145,7 @@ def value_range(model):
     """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
 
     A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those
-    of this file and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
+    of `keras_ssl.networks` and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
     """
     if hasattr(model, "value_range"):
         return model.value_range
@@ -307,7 +225,7 @@ class Tokens(typing.NamedTuple):
     columns: int
 
 
-def tokens(backbone, shape):
+def tokens(backbone, shape, images=None):
     """How the tokens of a backbone lie; None for what gives none, or where it can't be told.
 
     The patches are a grid that is as wide to its height as the images are. What comes before them is told by the model,
@@ -317,11 +235,14 @@ def tokens(backbone, shape):
     Args:
         backbone: a Keras model of images; one of series, which are of rank 3, has no tokens.
         shape: of what it gives.
+        images: the shape of the images that it was given, for a backbone of open size; None where it is not known.
     """
-    images = input_shape(backbone)
-    if len(shape) != 3 or images is None or len(images) != 4 or None in (*images[1:3], shape[1]):
+    own = input_shape(backbone)
+    if len(shape) != 3 or own is None or len(own) != 4 or shape[1] is None:
         return None
-    height, width = images[1:3]
+    height, width = (side or given for side, given in zip(own[1:3], (images or own)[1:3]))
+    if height is None or width is None:
+        return None
     for first in _firsts(backbone):
         rows = math.isqrt(max(0, shape[1] - first) * height // width)
         columns = rows * width // height
@@ -339,24 +260,29 @@ def _firsts(backbone):
     return (0, 1, 5)  # none, a class token, and four registers beside it as in DINOv2
 
 
-def token_map(backbone, features):
-    """Tokens of patches as a feature map `(n, rows, columns, width)`; what is no token as it is."""
-    layout = tokens(backbone, features.shape)
+def token_map(backbone, features, images=None):
+    """Tokens of patches as a feature map `(n, rows, columns, width)`; what is no token as it is.
+
+    Args:
+        images: the shape of the images, as of `tokens`.
+    """
+    layout = tokens(backbone, features.shape, images)
     if layout is None:
         return features
     return ops.reshape(features[:, layout.first :], (-1, layout.rows, layout.columns, features.shape[-1]))
 
 
-def check_pooling(backbone, shape, pooling):
+def check_pooling(backbone, shape, pooling, images=None):
     """Raises `ValueError` for a `pooling` that is none, or that the backbone can't have."""
     if pooling not in (None, "class", "mean"):
         raise ValueError(f'`pooling` is None, "class" or "mean"; it is {pooling!r}.')
-    layout = tokens(backbone, shape)
-    if pooling == "class" and not (layout and layout.first):
+    layout = tokens(backbone, shape, images)
+    open_size = len(shape) == 3 and shape[1] is None  # of which it is told once there are images
+    if pooling == "class" and not open_size and not (layout and layout.first):
         raise ValueError(f'`pooling` is "class", and {backbone.name} gives {tuple(shape)}, without a class token.')
 
 
-def pooled(features, backbone=None, pooling=None):
+def pooled(features, backbone=None, pooling=None, images=None):
     """`(n, width)`: features as they are, a feature map of any rank by its mean over all inner axes, tokens by one.
 
     Args:
@@ -364,8 +290,11 @@ def pooled(features, backbone=None, pooling=None):
         backbone: the Keras model; needed to know tokens.
         pooling: of tokens: "class" for the class token, "mean" for the mean of those of patches; None for the class
             token where there is one.
+        images: the shape of the images, as of `tokens`.
     """
-    layout = None if backbone is None else tokens(backbone, features.shape)
+    layout = None if backbone is None else tokens(backbone, features.shape, images)
+    if backbone is not None and pooling == "class":
+        check_pooling(backbone, features.shape, pooling, images)
     if layout and layout.first and pooling != "mean":
         return features[:, 0]
     if layout:

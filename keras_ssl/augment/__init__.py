@@ -2,9 +2,10 @@
 
 from keras_ssl.augment.blur import RandomGaussianBlur
 from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
+from keras_ssl.augment.crops import dino, multi_crop, small_gray_crops, swav
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.layer import RandomApply, RandomLayer
-from keras_ssl.augment.policies import barlow_twins, byol, moco, proxy, simclr, small_gray
+from keras_ssl.augment.policies import barlow_twins, byol, mae, moco, proxy, simclr, simmim, small_gray
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.signals import (
     RandomFrequencyMask,
@@ -41,11 +42,17 @@ __all__ = [
     "Views",
     "barlow_twins",
     "byol",
+    "dino",
+    "mae",
     "moco",
+    "multi_crop",
     "proxy",
     "series",
     "simclr",
+    "simmim",
     "small_gray",
+    "small_gray_crops",
     "spectrograms",
+    "swav",
     "volumes",
 ]

@@ -198,7 +198,7 @@ def table_to_json(table):
 def grid_of(backbone, shape):
     """2 where the feature map of images of `(height, width, channels)` has room; a class token stands alone."""
     features = backbone.compute_output_shape((1, *shape))
-    layout = keras_ssl.backbones.tokens(backbone, features)
+    layout = keras_ssl.backbones.tokens(backbone, features, (1, *shape))
     if layout:
         return 2 if layout.first == 0 and min(layout.rows, layout.columns) >= 2 else 1
     return 2 if len(features) == 4 and min(features[1:3]) >= 2 else 1

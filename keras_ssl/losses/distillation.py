@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_ssl import masked
+from keras_ssl import backend, masked
 from keras_ssl.losses.nt_xent import check_temperature, normalized
 from keras_ssl.shapes import check_one_a_row, check_rows, check_width
 
@@ -35,7 +35,7 @@ def distillation(student, teacher, keys, temperature=0.2, teacher_temperature=0.
     check_one_a_row("distillation", ("keys", keys), valid=valid)
     s, t, keys = normalized(student), ops.stop_gradient(normalized(teacher)), ops.stop_gradient(normalized(keys))
     near_s, near_t = (
-        ops.concatenate([ops.sum(rows * t, axis=1, keepdims=True), ops.matmul(rows, ops.transpose(keys))], axis=1)
+        ops.concatenate([ops.sum(rows * t, axis=1, keepdims=True), backend.matmul(rows, ops.transpose(keys))], axis=1)
         for rows in (s, t)
     )
     counted = ops.ones_like(keys[:, 0], dtype="bool") if valid is None else ops.cast(valid, "bool")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches
+from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches, regularizers
 from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.lazy import LazyArray, blocks
@@ -249,7 +249,7 @@ class Trainer(keras.Model):
             batch_dependent=self.batch_dependent,
             pair_labels=self.uses_pair_labels,
             view_counts=self.view_counts,
-            image_rank=len(shape) if (shape := backbones.input_shape(self.backbone)) else None,
+            backbone=self.backbone,
         )
 
     def _one_batch(self, x, y):
@@ -350,7 +350,9 @@ class Trainer(keras.Model):
     # The loss: the one place that reduces over rows and replicas.
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        terms, metrics = self.objective(y_pred, x)
+        outputs, more = regularizers.split(self, y_pred)
+        terms, metrics = self.objective(outputs, x)
+        terms = {**terms, **more}
         for kind, given, stated in (("terms", terms, self.terms), ("metric_names", metrics, self.metric_names)):
             if set(given) != set(stated):
                 raise ValueError(

@@ -116,11 +116,33 @@ def test_a_backbone_of_keras_hub_trains_is_saved_and_becomes_a_preset(preset, tm
         features(keras.models.load_model(tmp_path / "model.keras"), 3), features(model, 3), atol=1e-5
     )
     # The preset is plain: its kernels are merged.
-    backbone.merged().layers[-1].save_to_preset(str(tmp_path / "tuned"))
-    tuned = hub.backbone(str(tmp_path / "tuned"))
-    np.testing.assert_allclose(features(tuned, 3), features(backbone, 3), atol=1e-5)
-    backbone.layers[-1].save_to_preset(str(tmp_path / "same"))
-    np.testing.assert_allclose(features(hub.backbone(str(tmp_path / "same")), 3), features(backbone, 3), atol=1e-5)
+    for number, given in enumerate((backbone.merged(), backbone, model)):
+        hub.save_to_preset(given, tmp_path / f"tuned_{number}")
+        tuned = hub.backbone(str(tmp_path / f"tuned_{number}"))
+        np.testing.assert_allclose(features(tuned, 3), features(backbone, 3), atol=1e-5)
+
+
+def test_a_preset_has_the_rescaling_of_its_model(preset, tmp_path):
+    inner = hub.backbone(preset).layers[-1]
+    inputs = keras.Input((8, 8, 3))
+    other = keras.Model(inputs, inner(keras.layers.Rescaling(1 / 255, -0.5)(inputs)))
+    hub.save_to_preset(other, tmp_path / "tuned")
+    np.testing.assert_allclose(features(hub.backbone(str(tmp_path / "tuned")), 3), features(other, 3), atol=1e-5)
+    with pytest.raises(ValueError, match="0 backbones of keras-hub"):
+        hub.save_to_preset(vit(), tmp_path / "none")
+
+
+def test_mae_trains_a_dinov2_of_a_preset_with_lora(tmp_path):
+    models = pytest.importorskip("keras_hub").models
+    given = models.DINOV2Backbone(4, 2, 8, 2, 16, image_shape=(8, 8, 3), num_register_tokens=1)
+    given.save_to_preset(str(tmp_path / "preset"))
+    backbone = LoRA(hub.backbone(str(tmp_path / "preset")), 2)
+    assert keras_ssl.backbones.tokens(backbone, (None, 6, 8)).first == 2
+    before = features(backbone, 3)
+    model = keras_ssl.MAE(backbone, decoder_width=8, decoder_depth=1, decoder_heads=2)
+    model.compile(keras.optimizers.AdamW(1e-2))
+    model.fit(images(3), batch_size=8, epochs=2, verbose=0)
+    assert np.abs(features(backbone, 3) - before).max() > 1e-3
 
 
 @pytest.mark.parametrize(

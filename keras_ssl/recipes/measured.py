@@ -14,8 +14,8 @@ from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
 from keras_ssl.methods.lejepa import LeJEPA
-from keras_ssl.methods.mmcr import MMCR
 from keras_ssl.methods.mae import MAE
+from keras_ssl.methods.mmcr import MMCR
 from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.moco_v3 import MoCoV3
 from keras_ssl.methods.nnclr import NNCLR

@@ -99,9 +99,10 @@ def check_sizes(backbone, shapes, what, way_out):
 
 
 def _patches(backbone):
-    """The size of the patches that a `vit` cuts images into; None for other backbones."""
+    """The size of the patches that a `vit` cuts its input into; None for other backbones."""
     found = [layer for layer in getattr(backbone, "layers", ()) if layer.name == "patches"]
-    return next((layer.strides for layer in found if isinstance(layer, layers.Conv2D)), None)
+    kinds = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+    return next((layer.strides for layer in found if isinstance(layer, kinds)), None)
 
 
 def image_shape(backbone, images=None):

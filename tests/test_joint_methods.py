@@ -277,6 +277,26 @@ def test_lejepas_directions_are_of_the_step_and_those_of_evaluation_always_the_s
 
 
 @pytest.mark.parametrize("name", ["LeJEPA", "MMCR"])
+def test_views_of_several_sizes_train(name, images):
+    views = augment.Views(*[[augment.RandomResizedCrop(size)] for size in (24, 24, 20, 20, 20)])
+    method = getattr(keras_ssl, name)(tiny_backbone((None, None, 1)), views, head(6))
+    logs = trained(method, images).history.history
+    assert all(np.isfinite(values).all() for values in logs.values())
+    seen = method.views(images[:4].astype("float32"))
+    given = method.embed(seen, training=False)
+    assert tuple(given["z"].shape) == (4, 5, 6)
+    if name == "LeJEPA":
+        np.testing.assert_allclose(array(given["center"]), array(given["z"])[:, :2].mean(axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_mmcr_on_views_of_the_users_own_knows_no_collapse_loss_with_a_local_term(images):
+    series = keras.Sequential([keras.Input((10, 2)), keras.layers.Conv1D(8, 3), keras.layers.GlobalAveragePooling1D()])
+    for weight, known in ((0.0, 1), (0.1, 0)):
+        method = keras_ssl.MMCR(series, value_range=None, projector=head(6), local_weight=weight, momentum=None)
+        assert len(method.collapse_losses(16)) == known
+
+
+@pytest.mark.parametrize("name", ["LeJEPA", "MMCR"])
 def test_one_view_has_nothing_to_agree_with_and_is_refused(name, images):
     method = getattr(keras_ssl, name)(tiny_backbone(), augment.Views([augment.RandomHorizontalFlip()]), head(6))
     method.compile("sgd")

@@ -125,5 +125,7 @@ class MMCR(SelfSupervisedModel):
 
     def collapse_losses(self, batch_size):
         # A matrix of equal rows of length 1 has one singular value, √n.
-        local = 0.0 if not self.local_weight else self.local_weight * math.sqrt(len(self.views.branches))
+        if self.local_weight and self.views is None:  # of views of the user's own, nobody knows how many there are
+            return {}
+        local = self.local_weight * math.sqrt(len(self.views.branches)) if self.local_weight else 0.0
         return {"all images have one embedding: one direction is filled": local - math.sqrt(batch_size)}

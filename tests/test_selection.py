@@ -118,6 +118,7 @@ def test_little_memory_is_the_same():
         (lambda x: evaluate.select(x, 2, "random"), "'both', 'diverse', 'typical'; it is 'random'"),
         (lambda x: evaluate.select(x, 2, labeled=[60]), "from 0 to 59, or 60 booleans"),
         (lambda x: evaluate.select(x, 2, labeled=[True, False]), "from 0 to 59, or 60 booleans"),
+        (lambda x: evaluate.select(x[:, :0], 2), "with d of 1 or more"),
         (lambda x: evaluate.select(x * np.nan, 2), "select: `features` hold NaN"),
     ],
 )

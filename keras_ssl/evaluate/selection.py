@@ -42,6 +42,8 @@ def select(features, count, strategy="both", labeled=None, seed=0, max_bytes=2**
     2018, algorithm 1 (greedy k-center).
     """
     rows = unit_rows(check_features("select", "features", features))
+    if not rows.shape[1]:
+        raise ValueError(f"select: `features` must be (N, d) with d of 1 or more; their shape is {rows.shape}.")
     known = _mask(labeled, len(rows))
     count, free = _count(count), int(np.count_nonzero(~known))
     if count > free:

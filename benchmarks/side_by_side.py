@@ -20,6 +20,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent
+OURS = os.environ.get("PYTHONPATH")  # of the one who runs the script
 
 
 @dataclasses.dataclass
@@ -97,7 +98,7 @@ def measure(script, contenders, rounds=5, cores=(0,)):
                 **os.environ,
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 "OMP_NUM_THREADS": threads,
-                "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "benchmarks"))),
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "benchmarks"), OURS))),
                 **contender.environment,
             }
             task = json.dumps([contender.work, contender.options, list(cores or ())])

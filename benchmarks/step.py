@@ -5,7 +5,8 @@
 ResNet-18 with the stem for small images, of `--widths`, images of 32 px, AdamW. Batches hold ready views, so that the
 step alone is measured, as `fit` runs it by default: ours on TensorFlow, JAX and torch; the peer channels-last, with
 `torch.autocast` for bfloat16. Where there is an NVIDIA GPU, all run on it, one after another, and figures are of wall
-time. `--cost` measures ours alone against batch, size of the images, views and width: see `step_cost.py`.
+time. `--with_views` adds contenders of ours that make SimCLR's views of uint8 images within the step, as `fit(images)`
+does. `--cost` measures ours alone against batch, size of the images, views and width: see `step_cost.py`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def views_of(batch, size, views=2):
     return tuple(rng.integers(0, 256, (batch, size, size, 3)).astype("float32") for _ in range(views))
 
 
-def ours(width, bfloat16, batch, size, steps, **compile_options):
+def ours(width, bfloat16, batch, size, steps, with_views=False, **compile_options):
     """`fit` of one epoch with `steps` steps; the first calls of `serve_if_asked` trace and compile."""
     import keras
 
@@ -35,7 +36,8 @@ def ours(width, bfloat16, batch, size, steps, **compile_options):
     backbone = keras_ssl.backbones.resnet18((size, size, 3), width=width)
     model = keras_ssl.SimCLR(backbone)
     model.compile(keras.optimizers.AdamW(1e-3), **compile_options)
-    data = {"views": views_of(batch * steps, size)}
+    views = views_of(batch * steps, size)
+    data = views[0].astype("uint8") if with_views else {"views": views}
 
     def run():
         model.fit(data, batch_size=batch, epochs=1, verbose=0)
@@ -106,12 +108,15 @@ SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCAT
 WORK = {"ours": ours, "peer": peer}
 
 
-def contenders(options, peer_python, backends):
+def contenders(options, peer_python, backends, with_views=False):
     found = [side_by_side.Contender("torch + Lightly", "peer", options, peer_python)]
-    return found + [
-        side_by_side.Contender(f"ours, {name}", "ours", options, None, {"KERAS_BACKEND": name, **SHARED_GPU})
-        for name in backends
-    ]
+    for name in backends:
+        environment = {"KERAS_BACKEND": name, **SHARED_GPU}
+        found.append(side_by_side.Contender(f"ours, {name}", "ours", options, None, environment))
+        if with_views:
+            more = {**options, "with_views": True}
+            found.append(side_by_side.Contender(f"ours, {name}, with views", "ours", more, None, environment))
+    return found
 
 
 def main():
@@ -123,6 +128,7 @@ def main():
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--types", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
+    parser.add_argument("--with_views", action="store_true")
     parser.add_argument("--cost", action="store_true", help="see step_cost.py, which has options of its own")
     parser.add_argument("--steps", type=int, default=None, help="of a round; None for 16 at width 16, 2 at 64")
     parser.add_argument("--batch", type=int, default=128)
@@ -136,7 +142,7 @@ def main():
             work = {"width": width, "bfloat16": kind == "bfloat16", "batch": options.batch, "size": options.size}
             figures = side_by_side.measure(
                 __file__,
-                contenders({**work, "steps": steps}, options.peer_python, options.backends),
+                contenders({**work, "steps": steps}, options.peer_python, options.backends, options.with_views),
                 options.rounds,
                 cores=None if gpu else (options.core,),
             )

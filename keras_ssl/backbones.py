@@ -1,6 +1,7 @@
-"""What the library asks of a backbone: its input shape, its tokens, its features; and networks for small images.
+"""What the library asks of a backbone: its input shape, its tokens, its features.
 
-A backbone is any Keras model: of `keras_ssl.networks`, of `keras.applications`, of keras-hub, your own.
+A backbone is any Keras model: of `keras_ssl.networks`, whose functions are given here too, of `keras.applications`, of
+keras-hub, your own.
 """
 
 import math
@@ -10,7 +11,9 @@ import warnings
 import keras
 from keras import layers, ops
 
-from keras_ssl.networks import resnet8, resnet18, vit  # noqa: F401  (their public names are here)
+from keras_ssl.networks import resnet8 as resnet8
+from keras_ssl.networks import resnet18 as resnet18
+from keras_ssl.networks import vit as vit
 from keras_ssl.shapes import by_size, sizes_in_words
 
 
@@ -142,7 +145,7 @@ def value_range(model):
     """The range of the images that a model takes, as far as it says: `(lowest, highest)`, or None.
 
     A `SelfSupervisedModel` has one. Of a backbone it is told by a `keras.layers.Rescaling` at its beginning, as those
-    of this file and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
+    of `keras_ssl.networks` and several of `keras.applications` have, which brings 0 … 255 or 0 … 1 to −1 … 1 or 0 … 1.
     """
     if hasattr(model, "value_range"):
         return model.value_range

@@ -7,6 +7,7 @@ all distances between the rows of two arrays, through a matrix product where the
 import keras
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.shapes import check_rows, check_width
 
 # Below this share of |a|² + |b|² the difference of float32 products is nothing but rounding, and so is its direction.
@@ -78,11 +79,11 @@ def matrix(distance, a, b):
         return ops.cast(distance(a[:, None], b[None]), "float32")
     a, b = _float32(a, b)
     if distance is dot_product:
-        return ops.relu(1.0 - ops.matmul(a, ops.transpose(b)))
+        return ops.relu(1.0 - backend.matmul(a, ops.transpose(b)))
     if distance in (cosine, angular):
         a, b = normalized(a), normalized(b)
     if distance is cosine:
-        return 1.0 - ops.matmul(a, ops.transpose(b))
+        return 1.0 - backend.matmul(a, ops.transpose(b))
     if distance is angular:
         return _angle(_squared_matrix(a, b), _squared_matrix(a, -b))
     # Squares of what is below 1e-19 or above 1e19 are no float32 numbers: they are taken at the size of 1.
@@ -125,7 +126,7 @@ def _squared_matrix(a, b):
     center = ops.stop_gradient(ops.mean(b, axis=0, keepdims=True))
     a, b = a - center, b - center
     lengths = ops.sum(ops.square(a), axis=-1)[:, None] + ops.sum(ops.square(b), axis=-1)[None, :]
-    values = lengths - 2.0 * ops.matmul(a, ops.transpose(b))
+    values = lengths - 2.0 * backend.matmul(a, ops.transpose(b))
     return ops.where(values <= _ROUNDING * lengths, 0.0, values)
 
 

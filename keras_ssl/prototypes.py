@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.distances import normalized
 
 
@@ -51,7 +52,7 @@ class Prototypes(keras.layers.Layer):
         kernel = ops.where(frozen, ops.stop_gradient(kernel), kernel)
         if self.weight_norm:
             kernel = ops.transpose(normalized(ops.transpose(kernel)))
-        return ops.matmul(ops.cast(embeddings, "float32"), kernel)
+        return backend.matmul(ops.cast(embeddings, "float32"), kernel)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.count)

@@ -1,5 +1,6 @@
 """What is saved with a model: its arguments, and the states of its random layers."""
 
+import copy
 import inspect
 
 import keras
@@ -37,6 +38,24 @@ def init_arguments(cls, base):
             kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
             names += [p.name for p in parameters if p.kind in kinds and p.name not in names]
     return names
+
+
+def arguments_of(config):
+    """The arguments that a config holds, made; it stays as it is, where Keras empties the config of a functional
+    model."""
+    return {name: keras.saving.deserialize_keras_object(value) for name, value in copy.deepcopy(config).items()}
+
+
+def check_arguments(model, base):
+    """Refuses a class of which a saved model would lack arguments; `build` does so before anything is trained."""
+    if type(model).get_config is not base.get_config:
+        return
+    for name in init_arguments(type(model), base):
+        if not hasattr(model, name):
+            raise ValueError(
+                f"{type(model).__name__}: `{name}` is an argument of __init__ and no attribute, so it can't be saved: "
+                f"write self.{name} = {name} in __init__, or a get_config of the class."
+            )
 
 
 def seed_states(model):

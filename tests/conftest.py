@@ -55,8 +55,9 @@ def few_operations(request, monkeypatch):
         return augment.Views(*[[augment.RandomHorizontalFlip(value_range=value_range)] for _ in range(2)])
 
     policies = importlib.import_module("keras_ssl.augment.policies")
-    names = ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco")
-    for name in (*names, "swav", "dino"):
+    plain = ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco")
+    later = ("swav", "dino", "nnclr", "moco_v3", "tico", "lejepa", "mmcr")
+    for name in plain + later:
         monkeypatch.setattr(importlib.import_module(f"keras_ssl.methods.{name}"), "default_views", flips)
 
 
@@ -143,12 +144,18 @@ def value_and_gradients(function, *arrays):
         return float(value), [np.asarray(gradient) for gradient in gradients]
     import torch
 
-    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+    device = keras.ops.zeros(()).device  # where Keras puts its tensors
+    tensors = [torch.tensor(array, requires_grad=True, device=device) for array in arrays]
     value = function(*tensors)
     value.backward()
     # Where nothing depends on an input, torch has no gradient at all.
-    gradients = [np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy() for tensor in tensors]
+    gradients = [np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.cpu().numpy() for tensor in tensors]
     return float(value.detach()), gradients
+
+
+def numpy(tensor):
+    """An array of a tensor on whichever device."""
+    return keras.ops.convert_to_numpy(tensor)
 
 
 def compiled(function):

@@ -109,7 +109,8 @@ def rows_and_gradients(function, arrays, dtype):
     else:
         import torch
 
-        tensors = [torch.tensor(array, dtype=getattr(torch, dtype), requires_grad=True) for array in arrays]
+        options = {"dtype": getattr(torch, dtype), "device": ops.zeros(()).device, "requires_grad": True}
+        tensors = [torch.tensor(array, **options) for array in arrays]
         value, rows = total(*tensors)
         if value.requires_grad:
             value.backward()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import compiled
+from conftest import compiled, numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -95,7 +95,7 @@ def test_rows_of_a_replica_know_which_key_they_are():
     whole, _ = mining.pair_masks(y, y)
     for first in (0, 2):
         part, _ = mining.pair_masks(y[first : first + 2], y, first)
-        np.testing.assert_array_equal(part, ops.convert_to_numpy(whole)[first : first + 2])
+        np.testing.assert_array_equal(numpy(part), ops.convert_to_numpy(whole)[first : first + 2])
 
 
 @pytest.mark.parametrize("name", MINERS)
@@ -186,15 +186,15 @@ def test_harder_negatives_weigh_more():
         return w / w.mean()
 
     ours = losses.nt_xent(a, b, 0.2, weighting=mining.HardnessWeighted(2.0))
-    np.testing.assert_allclose(ours, nt_xent_by_hand(a, b, 0.2, weight), rtol=1e-4)
+    np.testing.assert_allclose(numpy(ours), nt_xent_by_hand(a, b, 0.2, weight), rtol=1e-4)
     plain = losses.nt_xent(a, b, 0.2, weighting=mining.HardnessWeighted(0.0))
-    np.testing.assert_allclose(plain, losses.nt_xent(a, b, 0.2), rtol=1e-5)
+    np.testing.assert_allclose(numpy(plain), numpy(losses.nt_xent(a, b, 0.2)), rtol=1e-5)
 
 
 def test_likely_false_negatives_are_left_out():
     a, b = embeddings()
     ours = losses.nt_xent(a, b, 0.2, weighting=mining.WithoutFalseNegatives(0.3, most=0.99))
-    np.testing.assert_allclose(ours, nt_xent_by_hand(a, b, 0.2, lambda s: (s < 0.3) * 1.0), rtol=1e-4)
+    np.testing.assert_allclose(numpy(ours), nt_xent_by_hand(a, b, 0.2, lambda s: (s < 0.3) * 1.0), rtol=1e-4)
 
 
 def test_no_more_than_a_share_of_the_negatives_is_left_out():
@@ -204,17 +204,17 @@ def test_no_more_than_a_share_of_the_negatives_is_left_out():
         return 1.0 * (s < max(s))
 
     ours = losses.nt_xent(a, b, 0.2, weighting=mining.WithoutFalseNegatives(-0.99, most=0.1))
-    np.testing.assert_allclose(ours, nt_xent_by_hand(a, b, 0.2, weight), rtol=1e-4)
+    np.testing.assert_allclose(numpy(ours), nt_xent_by_hand(a, b, 0.2, weight), rtol=1e-4)
     one = np.ones((8, 5), "float32")
     np.testing.assert_allclose(
-        losses.nt_xent(one, one, 0.2, weighting=mining.WithoutFalseNegatives()), np.log(15.0), rtol=1e-6
+        numpy(losses.nt_xent(one, one, 0.2, weighting=mining.WithoutFalseNegatives())), np.log(15.0), rtol=1e-6
     )
 
 
 def test_debiased_without_prior_is_nt_xent_and_with_one_its_formula():
     a, b = embeddings()
     np.testing.assert_allclose(
-        losses.debiased_nt_xent(a, b, 0.2, positive_prior=0.0), losses.nt_xent(a, b, 0.2), rtol=1e-4
+        numpy(losses.debiased_nt_xent(a, b, 0.2, positive_prior=0.0)), numpy(losses.nt_xent(a, b, 0.2)), rtol=1e-4
     )
     z = np.concatenate([a, b]).astype("float64")
     z /= np.linalg.norm(z, axis=1, keepdims=True)
@@ -224,4 +224,4 @@ def test_debiased_without_prior_is_nt_xent_and_with_one_its_formula():
         total = sum(e[i, k] for k in range(16) if k not in (i, j))
         others = max((total - 14 * 0.1 * e[i, j]) / 0.9, 14 * np.exp(-5.0))
         expected.append(-np.log(e[i, j] / (e[i, j] + others)))
-    np.testing.assert_allclose(losses.debiased_nt_xent(a, b, 0.2, positive_prior=0.1), expected, rtol=1e-4)
+    np.testing.assert_allclose(numpy(losses.debiased_nt_xent(a, b, 0.2, positive_prior=0.1)), expected, rtol=1e-4)

@@ -373,8 +373,8 @@ def test_patches_and_warps_compile(images):
 
     def run(images):
         rng = RowRNG(0, rows).fold_in("test")
-        corners = ops.reshape(rng.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + np.array(
-            [[0, 0], [1, 0], [1, 1], [0, 1]], "float32"
+        corners = ops.reshape(rng.uniform("corners", 8, -0.1, 0.1), (-1, 4, 2)) + ops.convert_to_tensor(
+            np.array([[0, 0], [1, 0], [1, 1], [0, 1]], "float32")
         )
         top = ops.floor(rng.uniform("top", 2) * 20)
         return warp(images, corners), *patches.cut(images, top, top, 8)

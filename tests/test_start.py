@@ -14,7 +14,7 @@ import pytest
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import names
+from keras_ssl import names, networks
 from keras_ssl.cli import quiet, run_folder
 from keras_ssl.recipes import select
 
@@ -125,10 +125,11 @@ def test_names_are_those_of_the_package():
     assert found == names.METHODS
     takes_images = {
         name
-        for name in public(keras_ssl.backbones, inspect.isfunction)
-        if "input_shape" in inspect.signature(getattr(keras_ssl.backbones, name)).parameters
+        for name in public(networks, inspect.isfunction)
+        if "input_shape" in inspect.signature(getattr(networks, name)).parameters
     }
     assert takes_images == set(names.BACKBONES)
+    assert all(getattr(keras_ssl.backbones, name) is getattr(networks, name) for name in takes_images)
     assert keras_ssl.data.NAMES == names.DATA_SETS
     assert set(select.SOURCES) == set(names.RECIPES)
     assert set(keras_ssl.evaluate.PROTOCOLS) == set(names.PROTOCOLS)
@@ -182,7 +183,8 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
     (tmp_path / "file.txt").write_text("")
     (tmp_path / "backbone.keras").write_text("")
     backbone = f"--backbone={tmp_path / 'backbone.keras'}"
-    commands = ("pretrain", "evaluate", "finetune", "embed", "search", "report", "methods", "compare", "inspect")
+    commands = ("pretrain", "evaluate", "finetune", "embed", "search", "select")
+    commands += ("report", "methods", "compare", "inspect")
     calls = [
         (0, ["--help"]),
         (0, ["--version"]),
@@ -193,8 +195,8 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
         *((1, [name, "--run=nowhere"]) for name in ("evaluate", "finetune", "embed", "report", "inspect")),
         *((1, [name, f"--run={run}"]) for name in ("evaluate", "finetune", "embed", "report")),
         *((1, [name, f"--run={tmp_path}"]) for name in ("evaluate", "finetune", "embed", "report", "inspect")),
-        *((1, [name, backbone]) for name in ("evaluate", "finetune", "embed")),
-        *((1, [name, backbone, "--data=nowhere"]) for name in ("evaluate", "finetune", "embed")),
+        *((1, [name, backbone]) for name in ("evaluate", "finetune", "embed", "select")),
+        *((1, [name, backbone, "--data=nowhere"]) for name in ("evaluate", "finetune", "embed", "select")),
         *((1, [name, "--data=nowhere"]) for name in ("pretrain", "compare", "inspect")),
         *((1, [name, "--backbone=nowhere.keras"]) for name in ("pretrain", "compare", "evaluate", "finetune", "embed")),
         (1, ["search", "--query=nowhere.png", f"--run={run}"]),
@@ -210,6 +212,7 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
         (1, ["methods", "--method=simclear"]),
         (1, ["finetune", backbone, "--protocol=magic"]),
         (1, ["embed", backbone, "--output=a.csv"]),
+        (1, ["select", backbone, "--data=fashion_mnist_sample", "--output=a.npz"]),
         (1, ["inspect"]),
     ]
     python(f"""

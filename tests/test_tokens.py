@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_ssl
-from keras_ssl import augment, backbones, evaluate
+from keras_ssl import augment, backbones, evaluate, networks
 
 
 def made_of_tokens(first=1, side=4, width=8, shape=(16, 16, 3)):
@@ -170,10 +170,43 @@ def test_a_vit_tells_patches_apart_by_their_places():
 
 
 @pytest.mark.parametrize(
+    ("shape", "longer", "patch_size", "patches", "of_longer"),
+    [
+        ((32, 3), (48, 3), 8, 4, 6),
+        ((8, 12, 2), (8, 16, 2), (2, 4), 12, 16),
+        ((8, 4, 12, 2), (8, 4, 4, 2), (2, 4, 4), 12, 4),
+    ],
+    ids=["series", "oblong patches", "volumes"],
+)
+def test_a_vit_takes_series_and_volumes(shape, longer, patch_size, patches, of_longer):
+    options = {"patch_size": patch_size, "width": 16, "depth": 1, "heads": 2, "value_range": None}
+    model = backbones.vit(shape, **options)
+    inputs = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    assert model(inputs).shape == (2, patches, 16)
+    other = backbones.vit(longer, **options)
+    other.set_weights(model.get_weights())
+    assert other(np.zeros((1, *longer), "float32")).shape == (1, of_longer, 16)
+    flat = ops.convert_to_numpy(model(np.zeros((1, *shape), "float32")))[0]
+    assert np.unique(flat.round(4), axis=0).shape[0] == patches, "each place is told from the others"
+
+
+def test_places_are_those_of_rows_and_columns():
+    found = networks.places((3, 5), 8)[0].reshape(3, 5, 4, 2)
+    rows, columns, frequencies = np.arange(3)[:, None], np.arange(5)[:, None], np.array([1.0, 0.01])
+    for part, angles in ((0, rows * frequencies), (2, columns * frequencies)):
+        angles = np.broadcast_to(angles[:, None] if part == 0 else angles[None], (3, 5, 2))
+        np.testing.assert_allclose(found[:, :, part], np.sin(angles), atol=1e-6)
+        np.testing.assert_allclose(found[:, :, part + 1], np.cos(angles), atol=1e-6)
+    np.testing.assert_array_equal(networks.places((2, 2, 2), 8)[0, :, 6:], 0.0)
+
+
+@pytest.mark.parametrize(
     ("shape", "options", "words"),
     [
+        ((32,), {}, "`input_shape` is"),
+        ((32, 32, 3), {"patch_size": (4, 4, 4)}, "multiples of patch_size"),
         ((30, 32, 3), {}, "multiples of patch_size=4"),
-        ((None, None, 3), {}, "multiples of patch_size=4"),
+        ((0, None, 3), {}, "multiples of patch_size=4"),
         ((32, 32, 3), {"width": 30}, "a multiple of 4 and of heads=4"),
         ((32, 32, 3), {"pooling": "max"}, "`pooling` is None"),
     ],

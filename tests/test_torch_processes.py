@@ -204,7 +204,7 @@ def test_a_copy_of_an_optimizer_sums_its_own_gradients(two):
     for one in (optimizer, other, keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0))):
         torch_processes.sum_gradients(one)
         weight = keras.Variable(np.zeros(2))
-        gradient = torch.tensor([1.0, 2.0]) * getattr(one, "initial_scale", 1.0)
+        gradient = keras.ops.convert_to_tensor([1.0, 2.0]) * getattr(one, "initial_scale", 1.0)
         one.apply([gradient], [weight])
         np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [-2.0, -4.0])
 

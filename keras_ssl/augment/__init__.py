@@ -5,7 +5,7 @@ from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSo
 from keras_ssl.augment.crops import dino, multi_crop, small_gray_crops, swav
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.layer import RandomApply, RandomLayer
-from keras_ssl.augment.policies import barlow_twins, byol, moco, proxy, simclr, small_gray
+from keras_ssl.augment.policies import barlow_twins, byol, mae, moco, proxy, simclr, simmim, small_gray
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.signals import (
     RandomFrequencyMask,
@@ -43,11 +43,13 @@ __all__ = [
     "barlow_twins",
     "byol",
     "dino",
+    "mae",
     "moco",
     "multi_crop",
     "proxy",
     "series",
     "simclr",
+    "simmim",
     "small_gray",
     "small_gray_crops",
     "spectrograms",

@@ -25,7 +25,7 @@ def gaussian_blur(images, kernel_size, sigma):
 def _gaussian(kernel_size, sigma):
     """float32 `(n, kernel_size)`, each row summing to 1."""
     reach = kernel_size // 2
-    offsets = np.arange(-reach, reach + 1, dtype="float32")
+    offsets = ops.arange(-reach, reach + 1, dtype="float32")
     taps = ops.exp(-0.5 * ops.square(offsets[None, :] / sigma[:, None]))
     return taps / ops.sum(taps, axis=1, keepdims=True)
 
@@ -81,7 +81,7 @@ def _blur_matrix(taps, length):
     layout = np.zeros((width, length, length), "float32")
     for tap in range(width):
         layout[tap, np.arange(length), source[:, tap]] = 1.0
-    return ops.reshape(ops.matmul(taps, layout.reshape(width, -1)), (-1, length, length))
+    return ops.reshape(backend.matmul(taps, layout.reshape(width, -1)), (-1, length, length))
 
 
 def _check_reach(kernel_size, length):
@@ -99,7 +99,7 @@ def _open_blur_matrix(taps, length):
     source = ops.mod(source, ops.maximum(2 * (length - 1), 1))
     source = ops.where(source >= length, 2 * (length - 1) - source, source)
     layout = ops.cast(ops.equal(ops.transpose(source)[:, :, None], place), "float32")
-    return ops.reshape(ops.matmul(taps, ops.reshape(layout, (width, -1))), (-1, length, length))
+    return ops.reshape(backend.matmul(taps, ops.reshape(layout, (width, -1))), (-1, length, length))
 
 
 @keras.saving.register_keras_serializable("keras_ssl")

@@ -103,10 +103,10 @@ def _mean_gray_of_planes(planes):
     # A product with ones, for it goes by vectors, and a mean adds number by number.
     channels, height, width = planes.shape
     weights = np.array([_LUMA] if channels == 3 else [[1.0 / channels] * channels], "float32")
-    means = ops.matmul(
+    means = backend.matmul(
         ops.reshape(planes, (channels, -1)), np.full((height * width, 1), 1.0 / (height * width), "float32")
     )
-    return ops.matmul(weights, means)[0, 0]
+    return backend.matmul(weights, means)[0, 0]
 
 
 def _gray_of_planes(planes):

@@ -32,9 +32,9 @@ def resample(images, rows, columns):
     channels = images.shape[-1]
     (new_height,), (new_width,) = sides(rows, 1, 2), sides(columns, 1, 2)
     # Channels ride along with the other side's pixels: a product with one or three columns would waste the machine.
-    images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
+    images = backend.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
     images = ops.transpose(ops.reshape(images, (-1, new_height, width, channels)), (0, 2, 1, 3))
-    images = ops.matmul(columns, ops.reshape(images, (-1, width, new_height * channels)))
+    images = backend.matmul(columns, ops.reshape(images, (-1, width, new_height * channels)))
     return ops.transpose(ops.reshape(images, (-1, new_width, new_height, channels)), (0, 2, 1, 3))
 
 
@@ -113,7 +113,7 @@ def _taps(start, extent, size, length, interpolation, antialias, mirrored):
     width = ops.maximum(scale, 1.0) if antialias else 1.0
     count = math.ceil(2 * reach * (max(length / size, 1.0) if antialias else 1.0))
     first = ops.floor(center - reach * width) + 1.0
-    pixel = first[:, None] + np.arange(count, dtype="float32")
+    pixel = first[:, None] + ops.arange(count, dtype="float32")
     distance = (pixel - center[:, None]) / width
     inside = ops.clip(pixel, 0.0, extent - 1.0)
     if interpolation == "bicubic" and not antialias:

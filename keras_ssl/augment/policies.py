@@ -134,6 +134,38 @@ def small_gray(size, value_range=(0, 255)):
     return Views(layers, layers)
 
 
+def mae(size, scale=(0.2, 1.0), value_range=(0, 255)):
+    """MAE's policy, one view: a crop of 20 to 100 % of the area, and a flip. What is hidden is what augments.
+
+    Args:
+        size: height and width of the view in pixels, or one number for both.
+        scale: smallest and largest area of the crop, as a fraction of the image.
+        value_range: of the images.
+
+    Returns:
+        `Views` of one view.
+
+    Reference: He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022, appendix A.1; the authors' code.
+    """
+    crop = RandomResizedCrop(size, scale, interpolation="bicubic", value_range=value_range)
+    return Views([crop, RandomHorizontalFlip(value_range=value_range)])
+
+
+def simmim(size, scale=(0.67, 1.0), value_range=(0, 255)):
+    """SimMIM's policy, one view: a crop of 67 to 100 % of the area, and a flip.
+
+    Args:
+        size, scale, value_range: as of `mae`.
+
+    Returns:
+        `Views` of one view.
+
+    Reference: Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", 2022, section 4.1; the authors' code.
+    """
+    crop = RandomResizedCrop(size, scale, value_range=value_range)
+    return Views([crop, RandomHorizontalFlip(value_range=value_range)])
+
+
 def proxy(value_range=(0, 255)):
     """One view for tasks that label themselves, of any size: flip, brightness and contrast up to ±0.4.
 
@@ -174,3 +206,20 @@ def default_views(backbone, value_range, policy=simclr):
     if channels == 1 and max(height, width) <= 64:
         return small_gray((height, width), value_range)
     return policy((height, width), channels, value_range=value_range)
+
+
+def one_view(backbone, value_range, policy):
+    """The view of a method of masks where it is given none: the policy's for images; other inputs as they are.
+
+    Args:
+        backbone: any Keras model.
+        value_range: of the images.
+        policy: `mae` or `simmim`.
+
+    Returns:
+        `Views` of one view; None where the size is open.
+    """
+    shape = getattr(backbone, "input_shape", None)
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        return None
+    return policy(shape[1:3], value_range=value_range) if len(shape) == 4 else Views([])

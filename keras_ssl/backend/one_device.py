@@ -39,6 +39,7 @@ __all__ = [
     "local_replicas",
     "loop_over_images",
     "loops_over_images",
+    "matmul",
     "mean_over_processes",
     "multiworker_row_order",
     "number_of_cores",
@@ -227,6 +228,11 @@ def checkpointed_loop(function, weights, carried, count):
         stacked.append(outputs)
         sums = summed if sums is None else [a + b for a, b in zip(sums, summed)]
     return [ops.stack(parts) for parts in zip(*stacked)], sums, carried
+
+
+def matmul(a, b):
+    """`keras.ops.matmul` of float32, in float32: a GPU's units for it may round the factors to ten bits."""
+    return ops.matmul(a, b)
 
 
 def can_fuse_batch_norm(layer, x):

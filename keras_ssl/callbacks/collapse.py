@@ -161,9 +161,10 @@ class CollapseMonitor(PeriodicCallback):
         super().on_epoch_end(epoch, logs)
 
     def _loss(self, logs):
-        """The method's own loss, so far: "loss" has the regularizers of the user's layers in it."""
-        terms = [float(logs[name]) for name in self.model.terms if name in (logs or {})]
-        return sum(terms) if terms and len(terms) == len(self.model.terms) else None
+        """The method's own loss, so far: "loss" has regularizers in it, the model's and those of the user's layers."""
+        names = set(self.model.terms) - {one.name for one in self.model.regularizers}
+        terms = [float(logs[name]) for name in names if name in (logs or {})]
+        return sum(terms) if terms and len(terms) == len(names) else None
 
     def _watch_loss(self, mean, batches):
         """Judges the mean loss since the last time; what Keras logs is the mean of the epoch so far."""

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.shapes import check_rows, shape_of
 
 # In the root of the variance, as the authors' batch normalization has it: a dimension that is the same for all images
@@ -66,7 +67,7 @@ def cross_correlation(a, b):
     if 1 in (shape_of(a)[0], shape_of(b)[0]):
         raise ValueError("barlow_twins: `a` and `b` hold one row, and a correlation is over images: give 2 or more.")
     a, b = _standardized(a), _standardized(b)
-    return ops.matmul(ops.transpose(a), b) / ops.cast(ops.shape(a)[0], "float32")
+    return backend.matmul(ops.transpose(a), b) / ops.cast(ops.shape(a)[0], "float32")
 
 
 def check_barlow_twins(owner, off_diagonal_weight, scale):

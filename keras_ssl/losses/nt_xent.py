@@ -52,7 +52,7 @@ def nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, negatives=None, vali
     positive = ops.sum(queries * ops.take(keys, positive_index, axis=0), axis=1)
 
     def log_sum_of_negatives(queries, places, keys, empty):
-        similarity = ops.matmul(queries, ops.transpose(keys))
+        similarity = backend.matmul(queries, ops.transpose(keys))
         logits, counted = similarity / temperature, other_keys(keys, places, empty)
         if weighting is not None:
             logits, counted = _weighted(weighting, ops.stop_gradient(similarity), logits, counted)
@@ -86,7 +86,7 @@ def contrastive_accuracy(a, b, keys=None, row_offset=0, negatives=None, valid=No
     queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
 
     def nearest(queries, self_index, keys, empty):
-        similarity = ops.matmul(queries, ops.transpose(keys))
+        similarity = backend.matmul(queries, ops.transpose(keys))
         counted = other_keys(keys, self_index[:, None], empty)
         return ops.cast(ops.argmax(ops.where(counted, similarity, -float("inf")), axis=1), "int32")
 

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_ssl import backend
 from keras_ssl.losses.barlow_twins import off_diagonal
 from keras_ssl.shapes import check_rows, shape_of
 
@@ -80,7 +81,7 @@ def check_vicreg(owner, invariance_weight, variance_weight, covariance_weight):
 
 def _variance_and_covariance(z):
     z = _centered(z)
-    matrix = ops.matmul(ops.transpose(z), z) / _degrees(z)
+    matrix = backend.matmul(ops.transpose(z), z) / _degrees(z)
     return (
         ops.mean(ops.relu(1.0 - _deviations(z))),
         ops.sum(ops.square(off_diagonal(matrix))) / ops.cast(ops.shape(z)[1], "float32"),

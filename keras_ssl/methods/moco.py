@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl import augment, distribute, heads, losses
+from keras_ssl import augment, backend, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
 from keras_ssl.backbones import pooled
 from keras_ssl.losses.nt_xent import check_temperature
@@ -102,7 +102,7 @@ class MoCo(SelfSupervisedModel):
         negatives, valid = self.queue.negatives()
         loss = losses.info_nce(query, key, negatives, self.temperature, valid)
         q, k = ops.stop_gradient(losses.normalized(query)), losses.normalized(key)
-        others = ops.where(valid[None, :], ops.matmul(q, ops.transpose(negatives)), -1.0)
+        others = ops.where(valid[None, :], backend.matmul(q, ops.transpose(negatives)), -1.0)
         found = ops.cast(ops.sum(q * k, axis=1) > ops.max(others, axis=1), "float32")
         return {"info_nce": loss}, {"contrastive_accuracy": found, "teacher_momentum": self.teacher.momentum()}
 

@@ -215,6 +215,29 @@ def groups(images, found, most=8, value_range=(0, 255)):
     return sheet.figure
 
 
+MOST_CHOSEN = 200  # more would be no picture that one looks at
+
+
+def chosen(images, value_range=(0, 255), across=10, width=10.0):
+    """Shows images with their numbers, from 1, row by row: those of `keras_ssl.evaluate.select`, in its order.
+
+    Args:
+        images: `(n, height, width, channels)`.
+        value_range: of the images.
+        across: images in a row.
+        width: in inches.
+    """
+    across = min(across, len(images))
+    step, side = _columns(width, across)
+    block = side * _aspect(images) + GAP
+    sheet = _Sheet(width, -(-len(images) // across) * block)
+    for number, image in enumerate(images):
+        left, top = number % across * step, number // across * block
+        sheet.picture(left, top, side, image, value_range)
+        sheet.number(left, top, number + 1)
+    return sheet.figure
+
+
 class _Sheet:
     """A figure on which pictures and words are put, in inches from the upper left.
 

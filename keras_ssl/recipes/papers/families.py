@@ -14,7 +14,10 @@ def linear(base, run, batch=256):
 
 
 def lars(run, paper, rate, decay, epochs, least_batch, least_epochs, end=0.0, options=None, notes=(), **more):
-    """Large batches: LARS, 10 epochs of warm-up, a cosine. `rate` is (base, source) at a batch of 256, `decay` and `epochs` are `Sourced`s."""
+    """Large batches: LARS, 10 epochs of warm-up, a cosine.
+
+    `rate` is (base, source) at a batch of 256, `decay` and `epochs` are `Sourced`s.
+    """
     value, rule = linear(rate[0], run)
     options = {"momentum": Sourced(0.9, CODE), "trust_coefficient": Sourced(1e-3, CODE), **(options or {})}
     if run.epochs is not None and run.epochs < 100:

@@ -48,6 +48,13 @@ def train(make, student, images, seconds=None, epochs=None):
     return epochs, time.process_time() - begun
 
 
+def standardized(network, images):
+    """The network with each of its features less its mean, divided by its deviation: those of ReLU have one sign."""
+    layer = keras.layers.Normalization(axis=-1)
+    layer.adapt(network.predict(images[:1_000], verbose=0))
+    return keras.Model(network.input, layer(network.output))
+
+
 def figures(backbone, data, seed):
     """The mean accuracies over draws of labels, on the 2×2 grid of features."""
     features = tuple(extract_features(backbone, split.images, grid=2) for split in (data.train, data.test))
@@ -69,6 +76,9 @@ def measure(seconds, seeds, teacher_epochs):
         "student, untrained": None,
         "student, SimCLR": keras_ssl.SimCLR,
         "student, Distill": lambda student: keras_ssl.Distill(student, large, memory=2048),
+        "student, Distill from standardized features": lambda student: keras_ssl.Distill(
+            student, standardized(large, images), memory=2048
+        ),
     }
     for seed in range(seeds):
         for name, make in makers.items():

@@ -247,3 +247,32 @@ def test_a_student_that_sees_nothing_has_the_loss_that_the_alarm_knows():
     found = losses.distillation(*(ops.convert_to_tensor(x) for x in (student, teacher, keys)), 0.2, 0.01)
     expected = make(memory=count, features_weight=0.0).collapse_losses(16)
     np.testing.assert_allclose(ops.convert_to_numpy(found), next(iter(expected.values())), rtol=1e-3)
+
+
+def test_its_paper_recipe_is_that_of_its_authors_code_and_the_small_one_says_that_it_was_not_measured():
+    paper = keras_ssl.recipes.recipe(keras_ssl.Distill, (224, 224, 3), 1_281_167, 256, source="paper")
+    assert (paper.learning_rate, paper.epochs) == (pytest.approx(0.03), 200)
+    optimizer = paper.optimizer
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
+    assert optimizer.weight_decay == pytest.approx(1e-3)  # 1e-4 / (1 − 0.9)
+    assert paper.arguments == {
+        "temperature": 0.2,
+        "teacher_temperature": 1e-4,
+        "memory": 65536,
+        "features_weight": 0.0,
+    }
+    small = keras_ssl.recipes.recipe(keras_ssl.Distill, (28, 28, 1), 10_000, 128)
+    assert (small.source, small.arguments) == ("small", {"memory": 2048})
+    assert any("not measured" in note for note in small.notes)
+    for made in (paper, small):
+        keras_ssl.Distill(tiny_backbone(), tiny_backbone(), views=made.views, **made.arguments)
+
+
+@pytest.mark.one_backend
+def test_the_command_asks_for_a_teacher_and_no_other_method_takes_one(tmp_path, capsys):
+    from keras_ssl import cli
+
+    keras_ssl.backbones.resnet8((28, 28, 1), width=8).save(tmp_path / "large.keras")
+    for given in (["--method=distill"], ["--method=simclr", f"--teacher={tmp_path / 'large.keras'}"]):
+        assert cli.main(["pretrain", f"--output={tmp_path / 'run'}", *given]) != 0
+        assert "has a teacher" in capsys.readouterr().err

@@ -204,7 +204,10 @@ def test_dino_is_that_of_its_paper():
     assert arguments["momentum"] == 0.996
     assert paper(keras_ssl.DINO, IMAGENET, 256).arguments["momentum"] == 0.9995
     assert paper(keras_ssl.DINO, IMAGENET, 1024, 50).arguments["warm_up_steps"] == 0.3
-    assert any("0.4 by a cosine" in note for note in made.notes)
+    (note,) = [note for note in made.notes if "0.4 by a cosine" in note]
+    code = note[note.index("keras_ssl.optimizers.Decayed") :].removesuffix(" has the paper's.")
+    decayed = eval(code, {"keras": keras, "keras_ssl": keras_ssl, "recipe": made})
+    assert rates(decayed.decay, [0, made.steps]) == pytest.approx([0.04, 0.4])
 
 
 @pytest.mark.parametrize(

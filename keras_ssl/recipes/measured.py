@@ -69,7 +69,16 @@ NEAREST = {
     SwAV: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "prototypes": 64})),
     DINO: (
         "BYOL",
-        Measured(6, 3e-3, {"projector": Head((512, 512, 128), False, "gelu"), "prototypes": 1024, "momentum": 0.99}),
+        Measured(
+            6,
+            3e-3,
+            {
+                "projector": Head((512, 512, 128), False, "gelu"),
+                "prototypes": 256,
+                "teacher_temperature": 0.04,
+                "momentum": 0.99,
+            },
+        ),
     ),
     NNCLR: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "predictor": Head((512, 128))})),
     MoCoV3: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((512, 128))})),

@@ -71,7 +71,8 @@ def _dino(run):
         least_epochs=100,
         notes=(
             "the paper's weight decay rises from 0.04 to 0.4 by a cosine, and leaves out biases and normalization; "
-            "here it stays where it begins, for all weights.",
+            "here it stays where it begins, for all weights. keras_ssl.optimizers.Decayed(recipe.optimizer, "
+            "weight_decay=keras.optimizers.schedules.CosineDecay(0.04, recipe.steps, alpha=10.0)) has the paper's.",
             "these are for a ViT: ResNet-50 has the authors' SGD, a weight decay of 1e-4 and global crops of 14 to "
             "100 % (their README).",
         ),

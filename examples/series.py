@@ -1,7 +1,10 @@
-"""SimCLR on series of sensors, without labels: kNN on its features, on raw series, and on an untrained backbone.
+"""SimCLR, BYOL, VICReg and MAE on series of sensors, without labels: kNN on their features, against raw series and
+untrained networks.
 
 python examples/series.py
 """
+
+import functools
 
 import keras
 import numpy as np
@@ -23,7 +26,7 @@ def sensors(rows, seed):
     return (series + 0.4 * rng.normal(size=series.shape)).astype("float32"), labels
 
 
-def encoder():
+def convolutions():
     return keras.Sequential(
         [
             keras.Input((96, 3)),
@@ -35,26 +38,48 @@ def encoder():
     )
 
 
-def main(epochs=10, rows=1500):
-    keras.utils.set_random_seed(0)
+def transformer():
+    """Tokens of 8 moments each: what MAE leaves out of."""
+    return keras_ssl.backbones.vit((96, 3), patch_size=8, width=64, depth=3, heads=4, value_range=None)
+
+
+def method(name):
+    """A model by the name of its method. The papers' heads are made for 2,048 features, and these have 64."""
+    views = {"views": keras_ssl.augment.series(96), "value_range": None}  # the series have no range
+    backbone = transformer() if name == "MAE" else convolutions()
+    if name == "SimCLR":
+        return keras_ssl.SimCLR(backbone, **views)
+    if name == "BYOL":
+        projector, predictor = (keras_ssl.heads.mlp([256, 64], last_batch_norm=False) for _ in range(2))
+        return keras_ssl.BYOL(backbone, projector=projector, predictor=predictor, momentum=0.97, **views)
+    if name == "VICReg":
+        return keras_ssl.VICReg(backbone, projector=keras_ssl.heads.mlp([256, 256]), **views)
+    decoder = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 4}
+    return keras_ssl.MAE(backbone, mask_ratio=0.5, normalize=False, value_range=None, **decoder)
+
+
+def main(epochs=10, rows=1500, methods=("SimCLR", "BYOL", "VICReg", "MAE")):
     (train, train_labels), (test, test_labels) = sensors(rows, seed=1), sensors(500, seed=2)
-    backbone = encoder()
 
     def accuracy(represent):
         return keras_ssl.evaluate.knn(represent(train), train_labels, represent(test), test_labels)
 
-    results = {
-        "raw series": accuracy(lambda x: x.reshape(len(x), -1)),
-        "untrained": accuracy(lambda x: keras_ssl.evaluate.extract_features(backbone, x)),
-    }
-    model = keras_ssl.SimCLR(backbone, views=keras_ssl.augment.series(96), value_range=None)
-    model.compile(optimizer=keras.optimizers.AdamW(2e-3))
-    model.fit(train, batch_size=250, epochs=epochs, verbose=2)
-    results["SimCLR"] = accuracy(lambda x: keras_ssl.evaluate.extract_features(backbone, x))
+    results = {"raw series": accuracy(lambda x: x.reshape(len(x), -1))}
+    for name in methods:
+        keras.utils.set_random_seed(0)
+        model = method(name)
+        before = "untrained transformer" if name == "MAE" else "untrained"
+        if before not in results:
+            results[before] = accuracy(functools.partial(keras_ssl.evaluate.extract_features, model))
+        model.compile(optimizer=keras.optimizers.AdamW(2e-3))
+        # Those begin slowly: BYOL's first target is an untrained network, and MAE sees some patches of each example.
+        passes = epochs * {"BYOL": 3, "MAE": 5}.get(name, 1)
+        model.fit(train, batch_size=250, epochs=passes, verbose=2)
+        results[name] = accuracy(functools.partial(keras_ssl.evaluate.extract_features, model))
 
     print(f"kNN accuracy on {len(test)} test series of six motions")
     for name, value in results.items():
-        print(f"  {name:12}  {value:.3f}")
+        print(f"  {name:21}  {value:.3f}")
     return results
 
 

@@ -1,7 +1,10 @@
-"""SimCLR on volumes, without labels: kNN accuracy on its features, against raw voxels and an untrained backbone.
+"""SimCLR, BYOL, VICReg and MAE on volumes, without labels: kNN on their features, against raw voxels and untrained
+networks.
 
 python examples/volumes.py
 """
+
+import functools
 
 import keras
 import numpy as np
@@ -27,7 +30,7 @@ def scans(rows, seed):
     return np.clip(volumes, 0.0, 255.0), labels
 
 
-def encoder():
+def convolutions():
     return keras.Sequential(
         [
             keras.Input((None, None, None, 1)),  # views are smaller than the volumes
@@ -40,26 +43,48 @@ def encoder():
     )
 
 
-def main(epochs=6, rows=500):
-    keras.utils.set_random_seed(0)
+def transformer():
+    """Tokens of 4×4×4 voxels: what MAE leaves out of."""
+    return keras_ssl.backbones.vit((16, 16, 16, 1), patch_size=4, width=48, depth=3, heads=4)
+
+
+def method(name):
+    """A model by the name of its method. The papers' heads are made for 2,048 features, and these have 32."""
+    views = keras_ssl.augment.volumes(13, value_range=(0, 255))
+    backbone = transformer() if name == "MAE" else convolutions()
+    if name == "SimCLR":
+        return keras_ssl.SimCLR(backbone, views)
+    if name == "BYOL":
+        projector, predictor = (keras_ssl.heads.mlp([128, 32], last_batch_norm=False) for _ in range(2))
+        return keras_ssl.BYOL(backbone, views, projector=projector, predictor=predictor, momentum=0.97)
+    if name == "VICReg":
+        return keras_ssl.VICReg(backbone, views, projector=keras_ssl.heads.mlp([128, 128]))
+    whole = keras_ssl.augment.Views([keras_ssl.augment.RandomFlip3D(value_range=(0, 255))])
+    return keras_ssl.MAE(backbone, whole, decoder_width=24, decoder_depth=1, decoder_heads=4)
+
+
+def main(epochs=6, rows=500, methods=("SimCLR", "BYOL", "VICReg", "MAE")):
     (train, train_labels), (test, test_labels) = scans(rows, seed=1), scans(300, seed=2)
-    backbone = encoder()
 
     def accuracy(represent):
         return keras_ssl.evaluate.knn(represent(train), train_labels, represent(test), test_labels, k=20)
 
-    results = {
-        "raw voxels": accuracy(lambda x: x.reshape(len(x), -1)),
-        "untrained": accuracy(lambda x: keras_ssl.evaluate.extract_features(backbone, x)),
-    }
-    model = keras_ssl.SimCLR(backbone, views=keras_ssl.augment.volumes(13, value_range=(0, 255)))
-    model.compile(optimizer=keras.optimizers.AdamW(2e-3))
-    model.fit(train, batch_size=100, epochs=epochs, verbose=2)
-    results["SimCLR"] = accuracy(lambda x: keras_ssl.evaluate.extract_features(backbone, x))
+    results = {"raw voxels": accuracy(lambda x: x.reshape(len(x), -1))}
+    for name in methods:
+        keras.utils.set_random_seed(0)
+        model = method(name)
+        before = "untrained transformer" if name == "MAE" else "untrained"
+        if before not in results:
+            results[before] = accuracy(functools.partial(keras_ssl.evaluate.extract_features, model))
+        model.compile(optimizer=keras.optimizers.AdamW(2e-3))
+        # Those begin slowly: BYOL's first target is an untrained network, and MAE sees some patches of each example.
+        passes = epochs * {"BYOL": 3, "MAE": 5}.get(name, 1)
+        model.fit(train, batch_size=100, epochs=passes, verbose=2)
+        results[name] = accuracy(functools.partial(keras_ssl.evaluate.extract_features, model))
 
     print(f"kNN accuracy on {len(test)} test volumes of four bodies")
     for name, value in results.items():
-        print(f"  {name:12}  {value:.3f}")
+        print(f"  {name:21}  {value:.3f}")
     return results
 
 

@@ -20,39 +20,57 @@ if TYPE_CHECKING:
         evaluate,
         heads,
         hub,
+        lora,
         losses,
         mining,
         optimizers,
+        progress,
+        prototypes,
         queue,
         recipes,
+        regularizers,
         report,
         teacher,
     )
     from keras_ssl.methods.barlow_twins import BarlowTwins
     from keras_ssl.methods.byol import BYOL
+    from keras_ssl.methods.dino import DINO
+    from keras_ssl.methods.distill import Distill
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
     from keras_ssl.methods.jigsaw import Jigsaw
+    from keras_ssl.methods.lejepa import LeJEPA
     from keras_ssl.methods.mae import MAE
+    from keras_ssl.methods.mmcr import MMCR
     from keras_ssl.methods.moco import MoCo
+    from keras_ssl.methods.moco_v3 import MoCoV3
+    from keras_ssl.methods.nnclr import NNCLR
     from keras_ssl.methods.relative_patch import RelativePatch
     from keras_ssl.methods.rotation import Rotation
     from keras_ssl.methods.siamese import Siamese
     from keras_ssl.methods.simclr import SimCLR
     from keras_ssl.methods.simmim import SimMIM
     from keras_ssl.methods.simsiam import SimSiam
+    from keras_ssl.methods.swav import SwAV
+    from keras_ssl.methods.tico import TiCo
     from keras_ssl.methods.triplet import Triplet
     from keras_ssl.methods.vicreg import VICReg
     from keras_ssl.model import SelfSupervisedModel
 
 __all__ = [
     "BYOL",
+    "DINO",
     "MAE",
+    "MMCR",
+    "NNCLR",
     "BarlowTwins",
+    "Distill",
     "Distortion",
     "Exemplar",
     "Jigsaw",
+    "LeJEPA",
     "MoCo",
+    "MoCoV3",
     "RelativePatch",
     "Rotation",
     "SelfSupervisedModel",
@@ -60,6 +78,8 @@ __all__ = [
     "SimCLR",
     "SimMIM",
     "SimSiam",
+    "SwAV",
+    "TiCo",
     "Triplet",
     "VICReg",
     "augment",
@@ -71,11 +91,15 @@ __all__ = [
     "evaluate",
     "heads",
     "hub",
+    "lora",
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
+    "regularizers",
     "report",
     "teacher",
 ]

@@ -14,6 +14,7 @@ from keras import layers, ops
 from keras_ssl.networks import resnet8 as resnet8
 from keras_ssl.networks import resnet18 as resnet18
 from keras_ssl.networks import vit as vit
+from keras_ssl.shapes import by_size, sizes_in_words
 
 
 def backbone_of(model):
@@ -66,6 +67,41 @@ def _declared_shape(backbone):
         return backbone.input_shape
     except (AttributeError, ValueError):  # a subclass, or not built
         return None
+
+
+def check_sizes(backbone, shapes, what, way_out):
+    """Raises `ValueError` where a backbone of fixed size is to see images of another one.
+
+    Args:
+        backbone: a Keras model.
+        shapes: of the images, the batch first.
+        what: they are: the beginning of the message.
+        way_out: what else to do, beside taking a backbone of open size.
+    """
+    taken = input_shape(backbone)
+    if taken is None:
+        return
+    if all(not a or not b or a == b for shape in shapes for a, b in zip(taken[1:], shape[1:])):
+        patches = _patches(backbone)
+        if patches and any(side and side % patch for shape in shapes for side, patch in zip(shape[1:], patches)):
+            raise ValueError(
+                f"{what} {sizes_in_words(shapes)}, and the patches of {backbone.name} are of {patches}: give sizes of "
+                "whole patches."
+            )
+        return
+    if len(by_size(shapes)) > 1:
+        opened = (*(None for _ in taken[2:]), taken[-1])
+        way_out += (
+            f", or take a backbone of open size, made with input_shape={opened}: a network of convolutions, or "
+            "keras_ssl.backbones.vit (keras-hub's ViT and DINO have places for one size alone)"
+        )
+    raise ValueError(f"{what} {sizes_in_words(shapes)}, and {backbone.name} takes {taken[1:]}: {way_out}.")
+
+
+def _patches(backbone):
+    """The size of the patches that a `vit` cuts images into; None for other backbones."""
+    found = [layer for layer in getattr(backbone, "layers", ()) if layer.name == "patches"]
+    return next((layer.strides for layer in found if isinstance(layer, layers.Conv2D)), None)
 
 
 def image_shape(backbone, images=None):
@@ -189,7 +225,7 @@ class Tokens(typing.NamedTuple):
     columns: int
 
 
-def tokens(backbone, shape):
+def tokens(backbone, shape, images=None):
     """How the tokens of a backbone lie; None for what gives none, or where it can't be told.
 
     The patches are a grid that is as wide to its height as the images are. What comes before them is told by the model,
@@ -199,11 +235,14 @@ def tokens(backbone, shape):
     Args:
         backbone: a Keras model of images; one of series, which are of rank 3, has no tokens.
         shape: of what it gives.
+        images: the shape of the images that it was given, for a backbone of open size; None where it is not known.
     """
-    images = input_shape(backbone)
-    if len(shape) != 3 or images is None or len(images) != 4 or None in (*images[1:3], shape[1]):
+    own = input_shape(backbone)
+    if len(shape) != 3 or own is None or len(own) != 4 or shape[1] is None:
         return None
-    height, width = images[1:3]
+    height, width = (side or given for side, given in zip(own[1:3], (images or own)[1:3]))
+    if height is None or width is None:
+        return None
     for first in _firsts(backbone):
         rows = math.isqrt(max(0, shape[1] - first) * height // width)
         columns = rows * width // height
@@ -221,24 +260,29 @@ def _firsts(backbone):
     return (0, 1, 5)  # none, a class token, and four registers beside it as in DINOv2
 
 
-def token_map(backbone, features):
-    """Tokens of patches as a feature map `(n, rows, columns, width)`; what is no token as it is."""
-    layout = tokens(backbone, features.shape)
+def token_map(backbone, features, images=None):
+    """Tokens of patches as a feature map `(n, rows, columns, width)`; what is no token as it is.
+
+    Args:
+        images: the shape of the images, as of `tokens`.
+    """
+    layout = tokens(backbone, features.shape, images)
     if layout is None:
         return features
     return ops.reshape(features[:, layout.first :], (-1, layout.rows, layout.columns, features.shape[-1]))
 
 
-def check_pooling(backbone, shape, pooling):
+def check_pooling(backbone, shape, pooling, images=None):
     """Raises `ValueError` for a `pooling` that is none, or that the backbone can't have."""
     if pooling not in (None, "class", "mean"):
         raise ValueError(f'`pooling` is None, "class" or "mean"; it is {pooling!r}.')
-    layout = tokens(backbone, shape)
-    if pooling == "class" and not (layout and layout.first):
+    layout = tokens(backbone, shape, images)
+    open_size = len(shape) == 3 and shape[1] is None  # of which it is told once there are images
+    if pooling == "class" and not open_size and not (layout and layout.first):
         raise ValueError(f'`pooling` is "class", and {backbone.name} gives {tuple(shape)}, without a class token.')
 
 
-def pooled(features, backbone=None, pooling=None):
+def pooled(features, backbone=None, pooling=None, images=None):
     """`(n, width)`: features as they are, a feature map of any rank by its mean over all inner axes, tokens by one.
 
     Args:
@@ -246,8 +290,11 @@ def pooled(features, backbone=None, pooling=None):
         backbone: the Keras model; needed to know tokens.
         pooling: of tokens: "class" for the class token, "mean" for the mean of those of patches; None for the class
             token where there is one.
+        images: the shape of the images, as of `tokens`.
     """
-    layout = None if backbone is None else tokens(backbone, features.shape)
+    layout = None if backbone is None else tokens(backbone, features.shape, images)
+    if backbone is not None and pooling == "class":
+        check_pooling(backbone, features.shape, pooling, images)
     if layout and layout.first and pooling != "mean":
         return features[:, 0]
     if layout:

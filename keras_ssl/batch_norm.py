@@ -14,6 +14,7 @@ change: call `compile` after it.
 import dataclasses
 import math
 import operator
+import threading
 import types
 import warnings
 
@@ -24,6 +25,23 @@ from keras_ssl import backend, distribute
 from keras_ssl.keras_compat import flatten_layers
 
 _MOST_GROUPS = 16  # that a step fuses by itself
+
+# Per thread, for TensorFlow's strategies run each replica's step on a thread of its own.
+_pass = threading.local()
+
+
+class SideBySide:
+    """Within it the rows that layers get are so many neighboring views of each image; elsewhere one."""
+
+    def __init__(self, views):
+        self.views = views
+
+    def __enter__(self):
+        self._outer = getattr(_pass, "views", 1)
+        _pass.views = self.views
+
+    def __exit__(self, *exception):
+        _pass.views = self._outer
 
 
 def use_global_statistics(model):
@@ -39,7 +57,7 @@ def use_global_statistics(model):
     return _change(model, everywhere=True) if not backend.REPLICAS_SHARE_A_STEP else []
 
 
-def use_ghost_batches(model, size):
+def use_ghost_batches(model, size=None, images=None):
     """Makes every `BatchNormalization` below `model` normalize groups of rows, each by its own statistics.
 
     A step's moving statistics move once, by the mean over all groups' means and variances, on all replicas. So the
@@ -51,29 +69,35 @@ def use_ghost_batches(model, size):
         size: rows of a group, 2 or more. Groups are consecutive rows of what the layer gets. A group never straddles
             replicas: in the step, a number of rows on a replica that `size` does not divide raises `ValueError` (where
             it is not known before the step runs, `tf.errors.InvalidArgumentError`).
+        images: instead of `size`: images of a group, 2 or more, with all of their views that run in one pass. Of 2 and
+            6 views of two sizes, groups are then of 2 · images and of 6 · images rows; a micro-batch normalizes the
+            same rows.
 
     Returns:
         The layers that were changed.
 
     Raises:
-        ValueError: where `size` is below 2, or a layer has `renorm=True`.
+        ValueError: where the number is below 2, both or none are given, or a layer has `renorm=True`.
 
     Reference: Hoffer et al., "Train longer, generalize better", 2017, algorithm 1, whose moving statistics take the
     groups of a step one after the other, where ours take their mean.
     """
+    if (size is None) == (images is None):
+        raise ValueError("use_ghost_batches: give `size`, rows of a group, or `images`, images of a group.")
+    name, what, size = ("size", "rows", size) if images is None else ("images", "images", images)
     try:
         size = operator.index(size)
     except TypeError:
-        raise TypeError(f"use_ghost_batches: `size` is a number of rows; it is {size!r}.") from None
+        raise TypeError(f"use_ghost_batches: `{name}` is a number of {what}; it is {size!r}.") from None
     if size < 2:
-        raise ValueError(f"use_ghost_batches: `size` must be 2 or more, for one row has no spread; it is {size}.")
+        raise ValueError(f"use_ghost_batches: `{name}` must be 2 or more, for one row has no spread; it is {size}.")
     renormed = [layer.name for layer in batch_norm_layers(model) if layer.renorm]
     if renormed:
         raise ValueError(
             f"use_ghost_batches: {_names(renormed)} of {model.name} have renorm=True, whose corrections are not "
             "defined for groups: make the layers without it."
         )
-    return _change(model, group=size)
+    return _change(model, group=size, of_images=images is not None)
 
 
 def use_fused(model):
@@ -231,6 +255,7 @@ class _Statistics:
 
     everywhere: bool = False
     group: int | None = None
+    of_images: bool = False  # whether `group` counts images, with their views of a pass, and not rows
     fused: bool = False
     most_groups: float = math.inf  # that are fused, each as an operation
 
@@ -240,7 +265,8 @@ class _Statistics:
             fused = self.fused and mask is None and backend.can_fuse_batch_norm(layer, inputs)
             if self.group:
                 _check_mask(layer, mask, "ghost batches")
-                return _by_group(layer, inputs, self.group, self.most_groups if fused else 0)
+                size = self.group * (getattr(_pass, "views", 1) if self.of_images else 1)
+                return _by_group(layer, inputs, size, self.most_groups if fused else 0)
             if self.everywhere and not layer.synchronized and distribute.replicas() > 1:
                 _check_mask(layer, mask, "global statistics")
                 return _by_everybody(layer, inputs)
@@ -290,7 +316,8 @@ def _whole_groups(layer, inputs, size):
     rows = inputs.shape[0]
     sentence = (
         "{rows} rows come to {name} on a replica, and ghost batches of size={size} don't divide them: choose another "
-        "batch size, or another `size` in keras_ssl.batch_norm.use_ghost_batches."
+        "batch size, or another `size` (or `images`, for views of several sizes) in "
+        "keras_ssl.batch_norm.use_ghost_batches."
     )
     if rows is not None:
         if rows % size:

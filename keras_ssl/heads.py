@@ -3,7 +3,16 @@
 import keras
 
 
-def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, last_scale=True, name=None, dtype=None):
+def mlp(
+    widths,
+    batch_norm=True,
+    last_batch_norm=True,
+    last_bias=True,
+    last_scale=True,
+    name=None,
+    dtype=None,
+    activation="relu",
+):
     """A perceptron: dense, batch normalization, ReLU, … and a last dense layer without ReLU.
 
     Args:
@@ -13,6 +22,7 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, last_scal
         last_bias: give the last dense layer a bias, where it is not normalized.
         last_scale: give the last batch normalization, where there is one, a scale and a shift that are trained.
         name, dtype: as of any Keras model; the dtype policy of all layers.
+        activation: in place of ReLU, by its name in Keras.
 
     Returns:
         `keras.Sequential` from `(n, any)` to `(n, widths[-1])`. Biases are left out where batch normalization would
@@ -31,7 +41,8 @@ def mlp(widths, batch_norm=True, last_batch_norm=True, last_bias=True, last_scal
                 keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=affine, scale=affine, dtype=dtype)
             )
         if not last:
-            layers.append(keras.layers.ReLU(dtype=dtype))
+            relu = keras.layers.ReLU(dtype=dtype)
+            layers.append(relu if activation == "relu" else keras.layers.Activation(activation, dtype=dtype))
     return keras.Sequential(layers, name=name)
 
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_ssl.backbones import of_one_array
+from keras_ssl.keras_compat import flatten_layers
 
 
 def backbone(preset, image_shape=None):
@@ -35,6 +36,29 @@ def backbone(preset, image_shape=None):
         raise ValueError(f"keras-hub's {preset} is no backbone of images: it takes {shape}.")
     images = keras.Input(shape[1:], name="images")
     return keras.Model(images, inner(_rescaling(keras_hub, preset, inner)(images)), name=inner.name)
+
+
+def save_to_preset(model, folder):
+    """Writes keras-hub's backbone within a model as a preset, which `backbone` loads, and keras-hub's own functions.
+
+    Args:
+        model: what `backbone` gave, `merged()` of it with LoRA, or a method that trained it. LoRA's matrices are added
+            to the kernels.
+        folder: where the preset is written, with the rescaling that stands in front of the backbone.
+    """
+    import keras_hub
+
+    model = getattr(model, "backbone", model)
+    found = [layer for layer in flatten_layers(model) if isinstance(layer, keras_hub.models.Backbone)]
+    if len(found) != 1:
+        raise ValueError(
+            f"hub.save_to_preset: {model.name} has {len(found)} backbones of keras-hub within, and not one."
+        )
+    found[0].save_to_preset(str(folder))
+    for layer in getattr(model, "layers", ())[:3]:
+        if isinstance(layer, keras.layers.Rescaling):
+            converter = keras_hub.layers.ImageConverter(scale=layer.scale, offset=layer.offset)
+            converter.save_to_preset(str(folder))
 
 
 def _rescaling(keras_hub, preset, inner):

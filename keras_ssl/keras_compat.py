@@ -14,6 +14,14 @@ def flatten_layers(layer):
     return list(layer._flatten_layers())
 
 
+def sublayers(layer):
+    """The layers directly below a layer, in the order in which they were made.
+
+    `Model.layers` is public; a plain layer that holds layers has nothing like it.
+    """
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
 def variable_index(optimizer, variable):
     """The place of a variable among those that an optimizer was built with.
 

@@ -90,8 +90,8 @@ def check_batch_norm(model, size):
         raise ValueError(
             f"`micro_batch_size` on {backend.shards()} JAX devices: batch normalization ({layers[0].name} and "
             f"{len(layers) - 1} more layers) would see {backend.shards()} micro-batches together, and on one "
-            f"device one. Call keras_ssl.batch_norm.use_ghost_batches(model, {size}) before compile (for methods with "
-            f"one_pass=True times the number of views), or use another normalization."
+            f"device one. Call keras_ssl.batch_norm.use_ghost_batches(model, images={size}) before compile, or use "
+            "another normalization."
         )
 
 

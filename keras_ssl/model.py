@@ -4,12 +4,14 @@ import keras
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
-from keras_ssl.augment.layer import check_channels_last, checked_range, sides
+from keras_ssl.augment.layer import check_channels_last, checked_range
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
 from keras_ssl.data import adapter
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import of_any_backend, single_call
+from keras_ssl.one_pass import map_views as together
+from keras_ssl.regularizers import checked_regularizers, with_features
 from keras_ssl.training import step as steps
 from keras_ssl.training.trainer import Trainer
 
@@ -36,6 +38,7 @@ class SelfSupervisedModel(Trainer):
         value_range: lowest and highest value of the images; None for inputs without a range, such as series, which are
             then only checked to be finite. It is kept as (−∞, ∞).
         seed: integer, of the views and of the order of the images.
+        regularizers: terms beside the method's own, such as `keras_ssl.regularizers.KoLeo(0.1)`: one or a list.
         pooling: of a ViT's tokens `(n, tokens, width)`: "class", "mean", or None for the class token if there is one.
         **kwargs: `name`, and `dtype`, the backbone's unless given.
     """
@@ -63,7 +66,7 @@ class SelfSupervisedModel(Trainer):
     )
     """What usually helps where nothing is learned: a sentence, for the alarm."""
 
-    def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, pooling=None, **kwargs):
+    def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, pooling=None, regularizers=(), **kwargs):
         backbone = backbones.checked(backbone)
         kwargs.setdefault("dtype", backbone.dtype_policy)
         # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
@@ -72,6 +75,8 @@ class SelfSupervisedModel(Trainer):
         self.value_range = checked_range(self, value_range, required=False)
         self.seed = int(seed)
         self.pooling = pooling
+        self.regularizers = checked_regularizers(self, regularizers)
+        self.terms = (*self.terms, *(one.name for one in self.regularizers))
         self.projector = None  # a method's head between the features and what its objective compares
         self.views = self.default_views() if views is None else as_views(views, self.view_counts)
         if self.views is not None:
@@ -123,7 +128,7 @@ class SelfSupervisedModel(Trainer):
         """
 
     def frozen_layers(self):
-        """Layers with copies of the student's, whose variables no optimizer moves: each has a `freeze()`."""
+        """Layers of teachers, whose variables no optimizer moves and whose losses do not count: each has `freeze()`."""
         return []
 
     def collapse_losses(self, batch_size):
@@ -161,7 +166,7 @@ class SelfSupervisedModel(Trainer):
         check_channels_last(type(self).__name__)
         if self.built:
             return self._check_rebuilt(image_shape(input_shape))
-        self._check_arguments()
+        saving.check_arguments(self, SelfSupervisedModel)
         shape = image_shape(input_shape) or backbones.input_shape(self.backbone)
         if not self.backbone.built:
             self.backbone.build(shape)
@@ -248,34 +253,35 @@ class SelfSupervisedModel(Trainer):
         """The backbone's features as the heads see them: `(n, width)`, a feature map by its mean, tokens by one."""
         if steps.running() is None:
             adapter.images_for_predict(images, self.value_range, "images")
-        return backbones.pooled(self.backbone(images, training=training), self.backbone, self.pooling)
+        features = self.backbone(images, training=training)
+        return steps.noted(self, backbones.pooled(features, self.backbone, self.pooling, images.shape))
 
     def map_views(self, function, views, training, one_pass):
-        """`function(images, training)` of each view: a list, one per view.
+        """`function(images, training=…)` of each view: a list, one per view, in their order.
 
         Args:
-            one_pass: run the views as one batch, so that batch normalization sees all of them; else one after another.
-                The views of an image lie side by side, so that ghost batches and micro-batches hold all of them.
+            one_pass: run the views of one size as one batch, so that batch normalization sees all of them; else one
+                view after another. The views of an image lie side by side, so that ghost batches and micro-batches
+                hold all of them. Features of all sizes are of one: a head that shall see all views together is a
+                second call, `map_views(self.projector, features, training, one_pass)`.
         """
-        if not one_pass:
-            return [function(view, training) for view in views]
-        side_by_side = ops.reshape(ops.stack(views, axis=1), (-1, *sides(views[0], 1, None)))
-        embedded = function(side_by_side, training)
-        embedded = ops.reshape(embedded, (-1, len(views), *embedded.shape[1:]))
-        return [embedded[:, number] for number in range(len(views))]
+        if one_pass:
+            return together(function, views, training)
+        return [function(view, training=training) for view in views]
 
     def project(self, images, training=None):
         """What the objective compares: the projection of the features, or, without a projector, the features."""
         features = self.features(images, training=training)
         return features if self.projector is None else self.projector(features, training=training)
 
-    def rng(self, purpose):
+    def rng(self, purpose, rows=None):
         """The `RowRNG` of the rows that are being embedded, for what a method draws beside its views.
 
         Args:
             purpose: string; draws of another purpose are independent of these.
+            rows: int32 `(n,)`, for n draws of the whole batch, the same on all replicas: numbers of what is drawn.
         """
-        return steps.running().rng.fold_in(purpose)
+        return steps.running().rng.fold_in(purpose) if rows is None else steps.batch_rng(rows).fold_in(purpose)
 
     def resize_to_backbone(self, patches):
         """Patches in the size that the backbone takes: resized where that is fixed, else as they are.
@@ -296,7 +302,9 @@ class SelfSupervisedModel(Trainer):
         rows = distribute.row_offset(count) + ops.arange(count, dtype="int32")
 
         def embed(part):
-            return self.embed(self._views_of(part["batch"], part["rows"], training), training=training)
+            steps.running().features = []
+            outputs = self.embed(self._views_of(part["batch"], part["rows"], training), training=training)
+            return with_features(self, outputs, steps.running().features, part["rows"])
 
         whole = {"batch": batch, "rows": rows}
         if self.micro_batch_size is None:
@@ -318,20 +326,9 @@ class SelfSupervisedModel(Trainer):
 
     # Saving.
 
-    def _check_arguments(self):
-        """Refuses a class of which a saved model would lack arguments; `build` does so before anything is trained."""
-        if type(self).get_config is not SelfSupervisedModel.get_config:
-            return
-        for name in saving.init_arguments(type(self), SelfSupervisedModel):
-            if not hasattr(self, name):
-                raise ValueError(
-                    f"{type(self).__name__}: `{name}` is an argument of __init__ and no attribute, so it can't be "
-                    f"saved: write self.{name} = {name} in __init__, or a get_config of the class."
-                )
-
     def get_config(self):
         config = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
-        self._check_arguments()
+        saving.check_arguments(self, SelfSupervisedModel)
         for name in saving.init_arguments(type(self), SelfSupervisedModel):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config

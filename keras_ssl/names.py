@@ -7,17 +7,25 @@ what they name is imported when it is used. A test holds that this table and the
 METHODS = {
     "BYOL": "keras_ssl.methods.byol",
     "BarlowTwins": "keras_ssl.methods.barlow_twins",
+    "DINO": "keras_ssl.methods.dino",
+    "Distill": "keras_ssl.methods.distill",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
     "Jigsaw": "keras_ssl.methods.jigsaw",
     "MAE": "keras_ssl.methods.mae",
+    "LeJEPA": "keras_ssl.methods.lejepa",
+    "MMCR": "keras_ssl.methods.mmcr",
     "MoCo": "keras_ssl.methods.moco",
+    "MoCoV3": "keras_ssl.methods.moco_v3",
+    "NNCLR": "keras_ssl.methods.nnclr",
     "RelativePatch": "keras_ssl.methods.relative_patch",
     "Rotation": "keras_ssl.methods.rotation",
     "Siamese": "keras_ssl.methods.siamese",
     "SimCLR": "keras_ssl.methods.simclr",
     "SimMIM": "keras_ssl.methods.simmim",
     "SimSiam": "keras_ssl.methods.simsiam",
+    "TiCo": "keras_ssl.methods.tico",
+    "SwAV": "keras_ssl.methods.swav",
     "Triplet": "keras_ssl.methods.triplet",
     "VICReg": "keras_ssl.methods.vicreg",
 }
@@ -34,11 +42,15 @@ MODULES = (
     "evaluate",
     "heads",
     "hub",
+    "lora",
     "losses",
     "mining",
     "optimizers",
+    "progress",
+    "prototypes",
     "queue",
     "recipes",
+    "regularizers",
     "report",
     "teacher",
 )
@@ -49,10 +61,14 @@ REGISTERED = (
     *sorted(set(METHODS.values())),
     "keras_ssl.augment",
     "keras_ssl.distances",
+    "keras_ssl.lora",
     "keras_ssl.losses",
     "keras_ssl.mining",
     "keras_ssl.optimizers",
+    "keras_ssl.progress",
+    "keras_ssl.prototypes",
     "keras_ssl.queue",
+    "keras_ssl.regularizers",
     "keras_ssl.teacher",
 )
 
@@ -68,4 +84,5 @@ DATA_SETS = (  # that `data.load` takes
 RESIZABLE = ("clothes_sample",)  # those of them that `image_size` resizes
 RESIZE = ("crop", "squash", "pad")  # how `data.load` brings pictures of another shape to a size; the first by default
 RECIPES = ("auto", "small", "paper")
+STRATEGIES = ("both", "diverse", "typical")  # of `evaluate.select`; the first by default
 PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

@@ -57,11 +57,13 @@ def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, va
     """A small vision transformer, for images of 28 to 96 pixels, for series and for volumes.
 
     It has no class token, and the places of its patches are computed and not learned: so its weights fit inputs of any
-    size, `vit(other_shape).set_weights(model.get_weights())`.
+    size, `vit(other_shape).set_weights(model.get_weights())`. One of open size, `vit((None, None, 3))`, takes images of
+    all sizes: views of several sizes, multiples of the patch (of others the edge would be left out, and training on
+    them is refused). A patch's place is counted in patches, from the upper left of its view.
 
     Args:
         input_shape: `(height, width, channels)` of images, `(time, channels)` of series, `(depth, height, width,
-            channels)` of volumes; sides that `patch_size` divides.
+            channels)` of volumes; sides that `patch_size` divides, or None for open ones.
         patch_size: side of a patch in pixels, steps or voxels: one number for all sides, or one for each.
         width: of a token; a multiple of 4 and of `heads`.
         depth: number of blocks.
@@ -83,7 +85,7 @@ def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, va
             f"is {tuple(input_shape)}."
         )
     patch = (patch_size,) * axes if isinstance(patch_size, int) else tuple(patch_size)
-    if len(patch) != axes or not all(side and side % of == 0 for side, of in zip(sides, patch)):
+    if len(patch) != axes or not all(side is None or (side and side % of == 0) for side, of in zip(sides, patch)):
         raise ValueError(
             f"vit: sides of images must be multiples of patch_size={patch_size}; `input_shape` is {tuple(input_shape)}."
         )
@@ -91,10 +93,8 @@ def vit(input_shape, patch_size=4, width=128, depth=6, heads=4, pooling=None, va
         raise ValueError(f"vit: `width` must be a multiple of 4 and of heads={heads}; it is {width!r}.")
     if pooling not in (None, "avg"):
         raise ValueError(f'`pooling` is None, for the tokens, or "avg"; it is {pooling!r}.')
-    grid = tuple(side // of for side, of in zip(sides, patch))
     images, x = _images(input_shape, value_range)
-    x = _PATCHES[axes](width, patch, patch, name="patches")(x)
-    x = ops.add(layers.Reshape((math.prod(grid), width))(x), places(grid, width))
+    x = _with_places(_PATCHES[axes](width, patch, patch, name="patches")(x))
     x = transformer(layers.Identity(name="placed")(x), depth, heads, name="tokens")
     return keras.Model(images, x if pooling is None else layers.GlobalAveragePooling1D()(x), name=name)
 
@@ -149,11 +149,31 @@ def places(grid, width):
         grid: how many patches lie along each axis.
         width: of a token. What 2 × axes does not divide of it is left 0.
     """
-    waves = width // (2 * len(grid))
+    counted = [place.reshape(-1, 1) for place in np.indices(grid).astype("float64")]
+    return _waves(np, counted, width).astype("float32")[None]
+
+
+def _with_places(patches):
+    """A map of patches `(n, …, width)` as tokens `(n, patches, width)`, their places added."""
+    *grid, width = patches.shape[1:]
+    if all(grid):
+        return ops.add(layers.Reshape((math.prod(grid), width))(patches), places(grid, width))
+    # Counted in the graph, of what comes: the file stays plain Keras.
+    ones = ops.cast(ops.ones_like(ops.sum(patches, axis=(0, -1), keepdims=True)), "float32")
+    counted = [ops.subtract(ops.cumsum(ones, axis=axis + 1), 1.0) for axis in range(len(grid))]
+    return layers.Reshape((-1, width))(ops.add(patches, ops.cast(_waves(ops, counted, width), patches.dtype)))
+
+
+def _waves(maths, counted, width):
+    """`(…, width)`: sines and cosines of places along each axis, each `(…, 1)`, at many wavelengths."""
+    waves = width // (2 * len(counted))
     frequencies = 10000.0 ** (-np.arange(waves) / waves)
-    angles = [place.reshape(-1, 1) * frequencies for place in np.indices(grid).astype("float64")]
-    found = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
-    return np.pad(found, [(0, 0), (0, width - found.shape[1])]).astype("float32")[None]
+    if maths is ops:
+        frequencies = frequencies.astype("float32")
+    turns = [maths.multiply(place, frequencies) for place in counted]
+    found = maths.concatenate([wave(turn) for turn in turns for wave in (maths.sin, maths.cos)], axis=-1)
+    rest = [(0, 0)] * (len(found.shape) - 1) + [(0, width - found.shape[-1])]
+    return maths.pad(found, rest) if rest[-1][1] else found
 
 
 def _images(input_shape, value_range):

@@ -46,6 +46,18 @@ def arguments_of(config):
     return {name: keras.saving.deserialize_keras_object(value) for name, value in copy.deepcopy(config).items()}
 
 
+def check_arguments(model, base):
+    """Refuses a class of which a saved model would lack arguments; `build` does so before anything is trained."""
+    if type(model).get_config is not base.get_config:
+        return
+    for name in init_arguments(type(model), base):
+        if not hasattr(model, name):
+            raise ValueError(
+                f"{type(model).__name__}: `{name}` is an argument of __init__ and no attribute, so it can't be saved: "
+                f"write self.{name} = {name} in __init__, or a get_config of the class."
+            )
+
+
 def seed_states(model):
     """The states of all seed generators below a model: they are in `variables`, and Keras saves `weights` alone."""
     weights = {id(weight) for weight in model.weights}

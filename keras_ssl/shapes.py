@@ -1,7 +1,22 @@
 """Shapes of embeddings. What does not go together is refused by name: a framework would broadcast it, or speak of
-dimensions that nobody gave."""
+dimensions that nobody gave. And sizes of views, which may be several."""
 
 import numpy as np
+
+
+class OrMore(int):
+    """A number that every number from it up is equal to: `view_counts = (OrMore(2),)` takes two views or more."""
+
+    def __eq__(self, other):
+        return int(self) <= other
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = int.__hash__
+
+    def __str__(self):
+        return f"{int(self)} or more"
 
 
 def check_rows(owner, **arrays):
@@ -88,3 +103,31 @@ def _named(shapes):
 
 def _listed(shapes):
     return "it" if len(shapes) == 1 else "they"
+
+
+def by_size(shapes):
+    """The numbers of the views that are of one size.
+
+    Args:
+        shapes: of the views, `(n, …, channels)` each.
+
+    Returns:
+        A list of lists of numbers, one for each size: sizes in the order in which they come first.
+    """
+    groups = {}
+    for number, shape in enumerate(shapes):
+        groups.setdefault(tuple(shape[1:]), []).append(number)
+    return list(groups.values())
+
+
+def pair(shapes):
+    """The numbers of the first two views that are of one size; of the first alone, where no two are."""
+    return next((numbers[:2] for numbers in by_size(shapes) if len(numbers) > 1), [0])
+
+
+def sizes_in_words(shapes):
+    """Sizes of views for a message: one alone as it is, several as `2 × (224, 224, 3), 6 × (96, 96, 3)`."""
+    groups = by_size(shapes)
+    if len(groups) == 1:
+        return str(tuple(shapes[0][1:]))
+    return ", ".join(f"{len(numbers)} × {tuple(shapes[numbers[0]][1:])}" for numbers in groups)

@@ -1,15 +1,17 @@
-"""The teacher: an exponential moving average of the student, and the schedule of its momentum.
+"""Teachers: an exponential moving average of the student with the schedule of its momentum, or a model that is frozen.
 
-The update runs inside the training step, after the optimizer, once per optimizer step. A callback could not do it: with
-`steps_per_execution=4` it is called once in four steps.
+An average is updated inside the training step, after the optimizer, once per optimizer step. A callback could not do
+it: with `steps_per_execution=4` it is called once in four steps.
 """
 
+import copy
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ssl import batch_norm
+from keras_ssl import backbones, batch_norm
 from keras_ssl.clone import clone, trainable_flags
 from keras_ssl.saving import check_function
 
@@ -220,3 +222,118 @@ class Teacher(keras.layers.Layer):
 
 def _is_float(weight):
     return "float" in keras.backend.standardize_dtype(weight.dtype)
+
+
+@keras.saving.register_keras_serializable("keras_ssl")
+class Frozen(keras.layers.Layer):
+    """A model that teaches and does not learn, with what it expects of its images.
+
+    The views of a student are brought to the teacher's range, size and channels: linearly to its value range, by
+    bilinear interpolation to its size, and one channel is repeated where it takes three. Other preprocessing belongs
+    in the model: `keras.Sequential([Normalization(…), teacher])`. It runs in inference: batch normalization by its
+    moving statistics, no dropout. Its variables are frozen for good, in the model that is given as well.
+
+    Args:
+        model: any Keras model from images to features, a feature map or tokens, or a trained `SelfSupervisedModel`,
+            of which the backbone is taken.
+        value_range: lowest and highest value of the images that it takes; None for what it says itself (by a
+            `Rescaling` at its beginning, or as a `SelfSupervisedModel`), or else the student's.
+        image_shape: `(height, width, channels)`; None for its own, and where that is open the student's.
+        pooling: of a ViT's tokens: "class", "mean", or None for the class token if there is one.
+    """
+
+    def __init__(self, model, value_range=None, image_shape=None, pooling=None, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        if not isinstance(model, keras.layers.Layer):
+            raise TypeError(f"Frozen: `model` must be a Keras model; it is a {type(model).__name__}.")
+        self.value_range = backbones.value_range(model) if value_range is None else tuple(value_range)
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"Frozen: `value_range` is (lowest, highest); it is {value_range!r}.")
+        self.model = backbones.checked(backbones.backbone_of(model))
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self.pooling = pooling
+
+    def prepare(self, student, value_range):
+        """Makes it ready for the views of a student, and freezes it.
+
+        Args:
+            student: the backbone that will learn.
+            value_range: of the student's images.
+
+        Returns:
+            The width of the pooled features.
+
+        Raises:
+            ValueError: what it takes can't be made of the student's images, or it shares variables with the student.
+        """
+        self._given_range = value_range
+        given = backbones.input_shape(student)
+        own = self.image_shape or (backbones.input_shape(self.model) or (None,))[1:] or (given or (None,))[1:]
+        if not own:
+            raise ValueError(
+                "Frozen: the shape of the teacher's images is not known: give image_shape=(height, width, channels)."
+            )
+        if given is not None:
+            own = tuple(side or other for side, other in zip(own, given[1:])) if len(own) == len(given) - 1 else own
+            self._check_shapes(tuple(given[1:]), tuple(own))
+        self.takes = tuple(own)
+        if not self.model.built:
+            self.model.build((None, *self.takes))
+        if shared := {id(variable) for variable in self.model.variables} & {id(v) for v in student.variables}:
+            raise ValueError(
+                f"Distill: teacher and student share {len(shared)} variables, and the teacher is frozen: give the "
+                "student layers of its own, such as keras_ssl.clone.clone(backbone)."
+            )
+        if self.value_range not in (None, value_range) and not np.isfinite([*self.value_range, *value_range]).all():
+            raise ValueError(
+                f"Distill: the teacher takes images within {self.value_range}, and the student's lie within "
+                f"{value_range}: give Distill a `value_range` with ends."
+            )
+        features = self.model.compute_output_spec(keras.KerasTensor((None, *self.takes), "float32"))
+        backbones.check_pooling(self.model, tuple(features.shape), self.pooling)
+        self.built = True
+        self.freeze()
+        return features.shape[-1]
+
+    def _check_shapes(self, given, own):
+        images = len(given) == 3 and len(own) == 3
+        channels = given[-1] == own[-1] or (images and (given[-1], own[-1]) == (1, 3))
+        if len(given) != len(own) or not channels or (not images and given != own):
+            raise ValueError(
+                f"Distill: the teacher {self.model.name} takes {own} and the student's views are {given}: only height "
+                "and width are resized, and one channel is repeated. Put what makes the one of the other in front of "
+                "the teacher, in a keras.Sequential."
+            )
+
+    def freeze(self):
+        """Excludes its variables from training. Call it again after `trainable` is set on a layer above."""
+        for variable in self.model.variables:
+            variable.trainable = False
+
+    def call(self, images):
+        """`(pooled features, a feature map or None)` of a student's views, through which no gradient goes."""
+        images = ops.cast(images, "float32")
+        if len(self.takes) == 3:
+            images = self._as_taken(images)
+        features = ops.stop_gradient(ops.cast(self.model(images, training=False), "float32"))
+        places = backbones.token_map(self.model, features)
+        return backbones.pooled(features, self.model, self.pooling), places if len(places.shape) == 4 else None
+
+    def _as_taken(self, images):
+        (low, high), (first, last) = self._given_range, self.value_range or self._given_range
+        if (low, high) != (first, last):
+            images = (images - low) * ((last - first) / (high - low)) + first
+        if images.shape[-1] != self.takes[-1]:
+            images = ops.repeat(images, self.takes[-1], axis=-1)
+        if tuple(images.shape[1:3]) != tuple(self.takes[:2]) and None not in self.takes[:2]:
+            images = ops.image.resize(images, self.takes[:2], antialias=True)
+        return images
+
+    def get_config(self):
+        config = {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
+        return {**config, **{name: getattr(self, name) for name in ("value_range", "image_shape", "pooling")}}
+
+    @classmethod
+    def from_config(cls, config):
+        config = copy.deepcopy(config)  # Keras writes into what it is given
+        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})

@@ -55,7 +55,9 @@ def few_operations(request, monkeypatch):
         return augment.Views(*[[augment.RandomHorizontalFlip(value_range=value_range)] for _ in range(2)])
 
     policies = importlib.import_module("keras_ssl.augment.policies")
-    for name in ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco"):
+    plain = ("siamese", "byol", "simclr", "exemplar", "triplet", "barlow_twins", "vicreg", "simsiam", "moco")
+    later = ("swav", "dino", "nnclr", "moco_v3", "tico", "lejepa", "mmcr")
+    for name in plain + later:
         monkeypatch.setattr(importlib.import_module(f"keras_ssl.methods.{name}"), "default_views", flips)
 
 

@@ -4,10 +4,11 @@ A variant of a method is named after it: "SimCLR with memory".
 """
 
 import keras
+import numpy as np
 from conftest import tiny_backbone
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, mining, teacher
+from keras_ssl import augment, distances, heads, mining, regularizers, teacher
 
 
 def simclr():
@@ -20,6 +21,12 @@ def simclr_with_memory():
     # moving statistics have settled, and the check looks at the loss before and after.
     projector = heads.mlp([32, 32], batch_norm=False, last_batch_norm=False)
     return keras_ssl.SimCLR(tiny_backbone(), light_views(), projector=projector, temperature=0.2, memory=150)
+
+
+def simclr_with_koleo():
+    return keras_ssl.SimCLR(
+        tiny_backbone(), light_views(), projector=head(32, 16), temperature=0.2, regularizers=regularizers.KoLeo(0.1)
+    )
 
 
 def barlow_twins():
@@ -40,6 +47,10 @@ def light_views():
     what a method is checked for."""
     layers = [augment.RandomHorizontalFlip(), augment.RandomColorJitter(brightness=0.4)]
     return augment.Views(layers, layers)
+
+
+def three_views():
+    return augment.Views(*light_views().branches, light_views().branches[0])
 
 
 def siamese():
@@ -70,6 +81,12 @@ def byol():
     return keras_ssl.BYOL(
         tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(32, 16), momentum=momentum
     )
+
+
+def spreading_head(*widths):
+    """Smooth, with batch normalization, which spreads the embeddings of the tiny network over their dimensions."""
+    layers = [keras.layers.Dense(widths[0], use_bias=False), keras.layers.BatchNormalization(momentum=0.9)]
+    return keras.Sequential([*layers, keras.layers.Activation("gelu"), keras.layers.Dense(widths[1], use_bias=False)])
 
 
 def vicreg():
@@ -115,6 +132,75 @@ def simmim():
     return keras_ssl.SimMIM(tiny_vit(), one_light_view())
 
 
+def nnclr():
+    # With batch normalization: without, all embeddings begin at nearly one place, and which neighbor is the nearest
+    # flips with the last bits of a cosine. 70 is no multiple of the 32 rows that a step of the check pushes.
+    return keras_ssl.NNCLR(
+        tiny_backbone(), light_views(), projector=spreading_head(32, 16), predictor=head(32, 16), memory=70
+    )
+
+
+def moco_v3():
+    momentum = teacher.CosineMomentum(0.9, steps=10)
+    return keras_ssl.MoCoV3(
+        tiny_backbone(), light_views(), projector=head(32, 16), predictor=head(32, 16), momentum=momentum
+    )
+
+
+def tico():
+    momentum = teacher.CosineMomentum(0.9, steps=10)
+    # A decay of 0.5: with the paper's 0.9 the running mean, which begins at zero, is not half full when the check
+    # `learns` looks at the loss for the first time, after five steps, and the loss grows as it fills.
+    return keras_ssl.TiCo(
+        tiny_backbone(), light_views(), projector=spreading_head(32, 16), decay=0.5, momentum=momentum
+    )
+
+
+def lejepa():
+    return keras_ssl.LeJEPA(tiny_backbone(), three_views(), projector=head(32, 16), directions=32)
+
+
+def mmcr():
+    return keras_ssl.MMCR(tiny_backbone(), three_views(), projector=head(32, 16), momentum=0.9, local_weight=0.01)
+
+
+def swav():
+    # The queue fills and is dealt along within the ten steps: it begins at step 2, and holds two batches and a bit.
+    return keras_ssl.SwAV(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=12,
+        memory=70,
+        frozen_steps=2,
+        memory_start=2,
+    )
+
+
+def dino():
+    # Schedules of their own length, and not the run's, which an interrupted run would have less of.
+    return keras_ssl.DINO(
+        tiny_backbone(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=24,
+        warm_up_steps=8,
+        momentum=teacher.CosineMomentum(0.9, steps=10),
+        frozen_steps=2,
+    )
+
+
+def distill():
+    # A teacher of another kind, whose features are good without training: coarse pixels, mixed at random. Batch
+    # normalization would tell if it ran in training. 70 is no multiple of the 32 embeddings that a step pushes.
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
+    mixed = keras.layers.Dense(32, name="mixed")
+    teaching = keras.Sequential([keras.Input((28, 28, 1)), *layers, keras.layers.BatchNormalization(), mixed])
+    mixed.kernel.assign(np.random.default_rng(0).normal(size=mixed.kernel.shape) / 7)
+    views = augment.Views(light_views().branches[0])
+    return keras_ssl.Distill(tiny_backbone(), teaching, views, memory=70, teacher_temperature=0.05)
+
+
 def rotation():
     return keras_ssl.Rotation(tiny_backbone())
 
@@ -138,6 +224,7 @@ def jigsaw():
 METHODS = {
     "SimCLR": simclr,
     "SimCLR with memory": simclr_with_memory,
+    "SimCLR with KoLeo": simclr_with_koleo,
     "BarlowTwins": barlow_twins,
     "BYOL": byol,
     "VICReg": vicreg,
@@ -145,6 +232,14 @@ METHODS = {
     "MoCo": moco,
     "MAE": mae,
     "SimMIM": simmim,
+    "NNCLR": nnclr,
+    "MoCoV3": moco_v3,
+    "TiCo": tico,
+    "LeJEPA": lejepa,
+    "MMCR": mmcr,
+    "SwAV": swav,
+    "DINO": dino,
+    "Distill": distill,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,
     "Triplet": triplet,

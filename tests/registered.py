@@ -13,7 +13,21 @@ from conftest import tiny_backbone
 from methods_under_test import SMALL_DECODER, tiny_vit
 
 import keras_ssl
-from keras_ssl import augment, distances, heads, losses, mining, names, optimizers, queue, teacher
+from keras_ssl import (
+    augment,
+    distances,
+    heads,
+    lora,
+    losses,
+    mining,
+    names,
+    optimizers,
+    progress,
+    prototypes,
+    queue,
+    regularizers,
+    teacher,
+)
 
 
 def classes():
@@ -61,17 +75,29 @@ LAYERS = {
 METHODS = {
     "BYOL": lambda: keras_ssl.BYOL(tiny_backbone(), momentum=0.9, projector=heads.mlp([8, 4]), one_pass=True),
     "BarlowTwins": lambda: keras_ssl.BarlowTwins(tiny_backbone(), projector=heads.mlp([8, 8]), scale=0.5),
+    "DINO": lambda: keras_ssl.DINO(
+        tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, teacher_temperature=0.05
+    ),
+    "Distill": lambda: keras_ssl.Distill(
+        tiny_backbone(), teacher.Frozen(tiny_backbone(), value_range=(0, 1)), memory=16, features_weight=0.5
+    ),
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
     "Jigsaw": lambda: keras_ssl.Jigsaw(tiny_backbone((None, None, 1)), grid=2),
     "MAE": lambda: keras_ssl.MAE(tiny_vit(), mask_ratio=0.5, blocks=2, **SMALL_DECODER),
+    "LeJEPA": lambda: keras_ssl.LeJEPA(tiny_backbone(), projector=heads.mlp([8, 4]), directions=8, limit=4.0),
+    "MMCR": lambda: keras_ssl.MMCR(tiny_backbone(), projector=heads.mlp([8, 4]), local_weight=0.1, momentum=0.9),
     "MoCo": lambda: keras_ssl.MoCo(tiny_backbone(), memory=16, momentum=0.9, temperature=0.3),
+    "MoCoV3": lambda: keras_ssl.MoCoV3(tiny_backbone(), projector=heads.mlp([8, 4]), temperature=0.3, one_pass=True),
+    "NNCLR": lambda: keras_ssl.NNCLR(tiny_backbone(), projector=heads.mlp([8, 4]), memory=16, temperature=0.3),
     "RelativePatch": lambda: keras_ssl.RelativePatch(tiny_backbone((None, None, 1)), seed=2),
     "Rotation": lambda: keras_ssl.Rotation(tiny_backbone(), value_range=(0, 1)),
     "Siamese": lambda: keras_ssl.Siamese(tiny_backbone(), distance=distances.cosine, margin=0.5),
     "SimCLR": lambda: keras_ssl.SimCLR(tiny_backbone(), temperature=0.2, contrast=losses.dclw),
     "SimMIM": lambda: keras_ssl.SimMIM(tiny_vit(), mask_ratio=0.5, mask_size=14, blocks=1),
     "SimSiam": lambda: keras_ssl.SimSiam(tiny_backbone(), projector=heads.mlp([8, 4]), one_pass=True),
+    "TiCo": lambda: keras_ssl.TiCo(tiny_backbone(), projector=heads.mlp([8, 4]), covariance_weight=4.0, decay=0.8),
+    "SwAV": lambda: keras_ssl.SwAV(tiny_backbone(), projector=heads.mlp([8, 4]), prototypes=8, memory=16),
     "Triplet": lambda: keras_ssl.Triplet(tiny_backbone(), mining=mining.WithinMargin(0.0, 0.3), normalize=False),
     "VICReg": lambda: keras_ssl.VICReg(tiny_backbone(), projector=heads.mlp([8, 8]), covariance_weight=0.5),
 }
@@ -84,11 +110,18 @@ LOSSES = {
     "TripletSemiHard": lambda: losses.TripletSemiHard(margin=0.3, distance=distances.squared),
 }
 OTHERS = {
+    "Center": lambda: prototypes.Center(0.8),
     "ConstantMomentum": lambda: teacher.ConstantMomentum(0.7),
     "CosineMomentum": lambda: teacher.CosineMomentum(0.9, steps=70),
+    "Decayed": lambda: optimizers.Decayed(keras.optimizers.SGD(0.2, momentum=0.8), 0.7, exclude=2, rates=[1.0, 0.7]),
     "DistanceWeighted": lambda: mining.DistanceWeighted(16, nearest=0.4),
+    "Frozen": lambda: teacher.Frozen(tiny_backbone(), value_range=(0, 1), image_shape=(28, 28, 1)),
     "HardnessWeighted": lambda: mining.HardnessWeighted(3.0),
+    "KoLeo": lambda: regularizers.KoLeo(0.3, name="spread_out"),
     "LARS": lambda: optimizers.LARS(0.2, momentum=0.8, nesterov=True),
+    "LoRA": lambda: lora.LoRA(tiny_vit(), 2, layers=("key",), alpha=4),
+    "Progress": lambda: progress.Progress(name="other"),
+    "Prototypes": lambda: prototypes.Prototypes(5, weight_norm=True),
     "Queue": lambda: queue.Queue(4, labeled=True),
     "Teacher": lambda: teacher.Teacher(teacher.CosineMomentum(0.9), statistics="copy"),
     "WithinMargin": lambda: mining.WithinMargin(0.0, 0.2),

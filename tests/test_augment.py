@@ -304,12 +304,6 @@ def test_a_view_must_be_lists_of_layers():
         augment.Views(augment.RandomHorizontalFlip(), augment.RandomHorizontalFlip())
 
 
-def test_views_of_different_sizes_are_refused():
-    views = augment.Views([augment.RandomResizedCrop(24)], [augment.RandomResizedCrop(16)])
-    with pytest.raises(ValueError, match="one shape"):
-        views.build((None, 32, 32, 3))
-
-
 def test_policies_follow_their_papers():
     def names(views):
         return [type(layer).__name__ for layer in views.branches[0]]

@@ -1,5 +1,6 @@
 """The commands after `pretrain`: what each makes of a run, what it refuses, and how a run is stopped and resumed."""
 
+import csv
 import json
 import os
 import shutil
@@ -105,6 +106,36 @@ def test_search_finds_planted_copies(folder, photos, capsys, tmp_path):
     told = asked(capsys, "search", f"--run={folder}", f"--data={twice}", "--copies=0.99999")
     groups = [{os.path.basename(path) for path in group} for group in told["groups"]]
     assert {"5.png", "five_again.png"} in groups
+
+
+def test_select_writes_a_table_to_fill_in_which_finetune_takes(folder, photos, capsys, tmp_path):
+    flat, table, filled = tmp_path / "flat", tmp_path / "labels.csv", tmp_path / "filled.csv"
+    for file in photos.glob("*/*"):
+        (flat / "train").mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, flat / "train" / f"{file.parent.name}-{file.name}")
+    table.write_text("file,label\ntrain/boots-3.png,boots\ntrain/trousers-7.png,trousers\n")
+    flags = [f"--data={flat}", f"--labels={table}", "--count=12", f"--output={filled}"]
+    told = asked(capsys, "select", f"--run={folder}", *flags, f"--picture={tmp_path / 'chosen.png'}")
+    rows = list(csv.reader(filled.read_text().splitlines()))
+    assert rows[:3] == [["file", "label"], ["train/boots-3.png", "boots"], ["train/trousers-7.png", "trousers"]]
+    chosen = [name for name, _ in rows[3:]]
+    assert chosen == [one["image"] for one in told["chosen"]]
+    assert len({*chosen}) == 12
+    assert not {*chosen} & {"train/boots-3.png", "train/trousers-7.png"}
+    assert (told["labeled"], {label for _, label in rows[3:]}) == (2, {""})
+    with Image.open(tmp_path / "chosen.png") as picture:
+        assert picture.size[0] > 100
+    # Empty cells are no labels; filled in, they are.
+    assert keras_ssl.data.load(flat, labels=filled).train.has_label.sum() == 2
+    filled.write_text("".join(f"{name},{label or name[6:].split('-')[0]}\n" for name, label in rows))
+    assert keras_ssl.data.load(flat, labels=filled).train.has_label.sum() == 14
+
+
+def test_select_chooses_among_all_where_labels_are_to_be_ignored(folder, capsys, tmp_path):
+    flags = ["--count=5", "--strategy=diverse", "--ignore_labels", f"--output={tmp_path / 'a.csv'}"]
+    told = asked(capsys, "select", f"--run={folder}", *flags)
+    assert (told["labeled"], len(told["chosen"])) == (0, 5)
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 6
 
 
 @pytest.mark.slow
@@ -350,6 +381,9 @@ def test_tensorboard_gets_the_probes_figures(photos, tmp_path):
         (["search", "--run={run}", "--query={broken}"], "can't be read as an image"),
         (["search", "--run={run}", "--query={photos}/boots/3.png", "--k=91"], "--k=90"),
         (["search", "--run={run}", "--copies=0.9", "--output={tmp}/x.foo"], ".png"),
+        (["select", "--run={run}", "--output={tmp}/t.csv"], "--ignore_labels"),
+        (["select", "--run={run}", "--ignore_labels", "--count=91", "--output={tmp}/t.csv"], "--count=90"),
+        (["select", "--run={run}", "--output={tmp}/t.txt"], ".csv"),
         (["inspect", "--run={run}", "--image_size=16"], "--image_size"),
         (["finetune", "--run={run}", "--labels_fraction=0", "--output={tmp}/c.keras"], "fraction"),
         (["report"], "--run"),

@@ -55,7 +55,18 @@ def test_an_example_differs_from_the_defaults(name):
     """An argument that is lost would not be seen where it is the default."""
     original = registered.EXAMPLES[name]()
     config = keras.saving.serialize_keras_object(original)["config"]
-    required = {"layers", "size", "branches", "kernel_size", "length", "schedule", "value", "width", "backbone"}
+    required = {
+        "layers",
+        "size",
+        "branches",
+        "kernel_size",
+        "length",
+        "schedule",
+        "value",
+        "width",
+        "backbone",
+        "teacher",
+    }
     kept = {key: value for key, value in original.get_config().items() if key in required}
     if name in ("HardnessWeighted", "NPairs"):
         return  # one argument

@@ -39,6 +39,12 @@ FUNCTIONS = {
     "near_copies": (evaluate.near_copies, FEATURES),
     "near_copies' numbers": (lambda threshold: evaluate.near_copies(EYE, threshold=threshold), NUMBERS),
     "without_copies": (evaluate.without_copies, FEATURES),
+    "select": (
+        lambda features, strategy: evaluate.select(features, 2, strategy),
+        FEATURES,
+        st.sampled_from(["both", "diverse", "typical", "Both", 1]),
+    ),
+    "select's numbers": (lambda count, labeled: evaluate.select(EYE, count, labeled=labeled), NUMBERS, LABELS),
     "draw_labels": (evaluate.draw_labels, LABELS, NUMBERS, st.integers(0, 3)),
     "rank_correlation": (evaluate.rank_correlation, LABELS, LABELS),
     "loss_correlation": (

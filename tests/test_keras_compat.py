@@ -30,6 +30,19 @@ def test_flatten_layers_goes_to_any_depth():
     assert {id(layer) for layer in holder.inner.layers} <= {id(layer) for layer in found}
 
 
+def test_sublayers_are_those_directly_below_in_the_order_in_which_they_were_made():
+    class Holder(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.last, self.blocks = keras.layers.Dense(1), []
+            for _ in range(2):
+                self.blocks.append(small())
+            self.end = keras.layers.Dense(2)
+
+    holder = Holder()
+    assert keras_compat.sublayers(holder) == [holder.last, *holder.blocks, holder.end]
+
+
 def test_an_optimizer_knows_the_place_of_a_variable():
     model = small()
     optimizer = keras.optimizers.SGD(0.1)

@@ -11,6 +11,7 @@ from conftest import golden, value_and_gradients
 from keras import ops
 
 from keras_ssl import distances, distribute, losses, mining, optimizers
+from keras_ssl.losses.tico import running_covariance
 from keras_ssl.queue import Queue
 from keras_ssl.teacher import CosineMomentum
 
@@ -120,11 +121,38 @@ def pml_triplet_miners(case, embeddings, labels):
     return mean(losses.weighted_mean_rows(cost, mined.weight, True))
 
 
+def lightly_mmcr(case):
+    """Lightly's loss of rows as they are; `losses.mmcr` brings them to length 1 first (`test_joint_methods.py`)."""
+
+    def value(online):
+        views = ops.concatenate([online, ops.convert_to_tensor(case["momentum"])], axis=1)
+        local = mean(losses.nuclear_norm(views))
+        return case["lmda"] * local - losses.nuclear_norm(ops.mean(views, axis=1))
+
+    return value, {"online": case["online"]}
+
+
 def as_array(tensor):
     return ops.convert_to_numpy(ops.stop_gradient(tensor))
 
 
 VICREG = {"lambda_param": 25.0, "mu_param": 25.0, "nu_param": 1.0}  # where a case does not say
+
+
+def lightly_swav(case):
+    """Codes of the two large crops, which the queue's scores are dealt along with; each other crop predicts them."""
+    defaults = {"temperature": 0.1, "sinkhorn_epsilon": 0.05, "sinkhorn_iterations": 3}
+    temperature, epsilon, iterations = (case.get(name, value) for name, value in defaults.items())
+
+    def value(high, low):
+        views = [*ops.unstack(high, axis=0), *(ops.unstack(low, axis=0) if case["low"].size else ())]
+        dealt = [ops.concatenate([view, ops.convert_to_tensor(past)]) for view, past in zip(views, case["queue"])]
+        codes = [losses.sinkhorn_knopp(scores, epsilon, iterations)[: case["n"]] for scores in dealt]
+        return mean(losses.swav(views, codes, temperature))
+
+    return value, {"high": case["high"], "low": case["low"]}
+
+
 ORACLES = {
     "byol_negcos": byol_negcos,
     "lightly_barlow": two_views(losses.barlow_twins, off_diagonal_weight="lambda_param"),
@@ -132,7 +160,10 @@ ORACLES = {
         lambda a, b: losses.vicreg(a, b, *(case.get(name, value) for name, value in VICREG.items())),
         {"z0": case["z0"], "z1": case["z1"]},
     ),
+    "lightly_swav": lightly_swav,
     "lightly_ntxent": two_views(losses.nt_xent, temperature="temperature"),
+    "lightly_koleo": lambda case: ((lambda rows: mean(losses.koleo(rows))), {"x": case["x"]}),
+    "lightly_mmcr": lightly_mmcr,
     "lightly_dcl": two_views(losses.dcl, temperature="temperature"),
     "lightly_dclw": two_views(losses.dclw, temperature="temperature", sigma="sigma"),
     "pml_contrastive": on_labels(pml_contrastive),
@@ -292,6 +323,21 @@ def test_a_queue_with_labels_is_cross_batch_memory(number):
         queue.push(z, labels=labels)
 
 
+@pytest.mark.parametrize("case", golden("lightly_tico"))
+def test_tico_and_its_running_covariance_are_lightlys(case):
+    covariance = np.zeros(case["C"][0].shape, "float32")
+    for step in range(4):
+        queries, keys = case["z0"][step], case["z1"][step]
+        covariance = as_array(running_covariance(covariance, queries, case["beta"]))
+        np.testing.assert_allclose(covariance, case["C"][step], rtol=1e-5, atol=1e-7)
+        value, gradients = value_and_gradients(
+            lambda q, k, c=covariance: mean(sum(losses.tico_terms(q, k, c, case["rho"]))), queries, keys
+        )
+        assert value == pytest.approx(float(case["loss"][step]), rel=1e-5)
+        for gradient, name in zip(gradients, ("grad_z0", "grad_z1")):
+            assert_close(gradient, case[name][step])
+
+
 @pytest.mark.parametrize("case", golden("lightly_lars"), ids=lambda case: f"lr{case['lr']}")
 def test_lars_follows_lightlys_weights(case):
     w, b = (keras.Variable(case[name]) for name in ("w0", "b0"))
@@ -340,6 +386,7 @@ def test_every_golden_file_of_a_loss_is_matched():
 
     elsewhere = {"lightly_knn", "lightly_hypersphere", "metrics_rank", "torchvision_color", "torchvision_resized_crop"}
     here = {"lightly_ntxent_memory_bank", "pml_cross_batch_memory", "lightly_lars", "lightly_cosine_schedule"}
+    here |= {"lightly_tico"}
     files = {path.stem for path in (pathlib.Path(__file__).parent / "golden").glob("*.npz")}
     assert files == set(ORACLES) | elsewhere | here
     assert distribute.replicas() == 1

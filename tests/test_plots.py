@@ -117,6 +117,17 @@ def test_views_are_shown_below_their_images(images):
     np.testing.assert_allclose(pictures_of(figure)[5].get_array(), 1 - images[1, :, :, 0] / 255.0, atol=1e-6)
 
 
+def test_chosen_images_are_numbered_row_by_row(images):
+    figure = plots.chosen(images[:7], across=3)
+    shown = pictures_of(figure)
+    assert len(shown) == 7
+    np.testing.assert_allclose(shown[4].get_array(), images[4, :, :, 0] / 255.0, atol=1e-6)
+    left, _, _, top = shown[4].get_extent()
+    assert left == shown[1].get_extent()[0]
+    assert top == shown[3].get_extent()[3] > shown[0].get_extent()[3]
+    assert [words for words in words_of(figure) if words.isdigit()] == list("1234567")
+
+
 # Tasks.
 
 

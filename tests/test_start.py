@@ -183,7 +183,8 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
     (tmp_path / "file.txt").write_text("")
     (tmp_path / "backbone.keras").write_text("")
     backbone = f"--backbone={tmp_path / 'backbone.keras'}"
-    commands = ("pretrain", "evaluate", "finetune", "embed", "search", "report", "methods", "compare", "inspect")
+    commands = ("pretrain", "evaluate", "finetune", "embed", "search", "select")
+    commands += ("report", "methods", "compare", "inspect")
     calls = [
         (0, ["--help"]),
         (0, ["--version"]),
@@ -194,8 +195,8 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
         *((1, [name, "--run=nowhere"]) for name in ("evaluate", "finetune", "embed", "report", "inspect")),
         *((1, [name, f"--run={run}"]) for name in ("evaluate", "finetune", "embed", "report")),
         *((1, [name, f"--run={tmp_path}"]) for name in ("evaluate", "finetune", "embed", "report", "inspect")),
-        *((1, [name, backbone]) for name in ("evaluate", "finetune", "embed")),
-        *((1, [name, backbone, "--data=nowhere"]) for name in ("evaluate", "finetune", "embed")),
+        *((1, [name, backbone]) for name in ("evaluate", "finetune", "embed", "select")),
+        *((1, [name, backbone, "--data=nowhere"]) for name in ("evaluate", "finetune", "embed", "select")),
         *((1, [name, "--data=nowhere"]) for name in ("pretrain", "compare", "inspect")),
         *((1, [name, "--backbone=nowhere.keras"]) for name in ("pretrain", "compare", "evaluate", "finetune", "embed")),
         (1, ["search", "--query=nowhere.png", f"--run={run}"]),
@@ -211,6 +212,7 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
         (1, ["methods", "--method=simclear"]),
         (1, ["finetune", backbone, "--protocol=magic"]),
         (1, ["embed", backbone, "--output=a.csv"]),
+        (1, ["select", backbone, "--data=fashion_mnist_sample", "--output=a.npz"]),
         (1, ["inspect"]),
     ]
     python(f"""

@@ -206,7 +206,7 @@ def test_places_are_those_of_rows_and_columns():
         ((32,), {}, "`input_shape` is"),
         ((32, 32, 3), {"patch_size": (4, 4, 4)}, "multiples of patch_size"),
         ((30, 32, 3), {}, "multiples of patch_size=4"),
-        ((None, None, 3), {}, "multiples of patch_size=4"),
+        ((0, None, 3), {}, "multiples of patch_size=4"),
         ((32, 32, 3), {"width": 30}, "a multiple of 4 and of heads=4"),
         ((32, 32, 3), {"pooling": "max"}, "`pooling` is None"),
     ],

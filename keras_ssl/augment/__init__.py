@@ -2,6 +2,7 @@
 
 from keras_ssl.augment.blur import RandomGaussianBlur
 from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
+from keras_ssl.augment.crops import dino, multi_crop, small_gray_crops, swav
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 from keras_ssl.augment.layer import RandomApply, RandomLayer
 from keras_ssl.augment.policies import barlow_twins, byol, mae, moco, proxy, simclr, simmim, small_gray
@@ -41,13 +42,17 @@ __all__ = [
     "Views",
     "barlow_twins",
     "byol",
+    "dino",
     "mae",
     "moco",
+    "multi_crop",
     "proxy",
     "series",
     "simclr",
     "simmim",
     "small_gray",
+    "small_gray_crops",
     "spectrograms",
+    "swav",
     "volumes",
 ]

@@ -13,7 +13,7 @@ import functools
 from keras_ssl import backend
 from keras_ssl.augment import loop
 from keras_ssl.augment.geometry import RandomResizedCrop
-from keras_ssl.augment.layer import plane_changes
+from keras_ssl.augment.layer import output_shape, plane_changes
 
 
 def runs(branch, images, rng):
@@ -33,19 +33,16 @@ def runs(branch, images, rng):
 
 
 def make_views(branches, images, rng):
-    """The views of branches for which `runs` is true; arguments and result are those of `loop.make_views`."""
+    """The views of branches for which `runs` is true; as `loop.make_views`, but of any sizes."""
     rng = rng.on_host()
-    return [_view(branch, images, rng.fold_in("view", number)) for number, branch in enumerate(branches)]
+    return {number: _view(branch, images, rng.fold_in("view", number)) for number, branch in branches.items()}
 
 
 def _view(layers, images, rng):
-    shape = tuple(images.shape)
-    change = plane_changes(layers, shape, rng)
+    change = plane_changes(layers, tuple(images.shape), rng)
     if not layers or not isinstance(layers[0], RandomResizedCrop):  # which reads its boxes alone
         change = functools.partial(_read_and, change)
-    for layer in layers:
-        shape = layer.compute_output_shape(shape)
-    return backend.planes.make(images, shape[1:3], change)
+    return backend.planes.make(images, output_shape(layers, images.shape)[1:3], change)
 
 
 def _read_and(change, planes, rows):

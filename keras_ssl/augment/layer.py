@@ -238,6 +238,14 @@ def _changes_of_one(layer, shape, rng):
     return change_some
 
 
+def output_shape(layers, input_shape):
+    """The shape that layers make, one after another."""
+    shape = tuple(input_shape)
+    for layer in layers:
+        shape = tuple(layer.compute_output_shape(shape))
+    return shape
+
+
 def build_layer(layer, input_shape):
     """Builds a layer, and gives the shape that it makes."""
     if not layer.built:

@@ -56,14 +56,15 @@ def make_views(branches, images, rng):
     """The views of branches for which `runs` is true.
 
     Args:
-        branches: lists of layers.
+        branches: lists of layers by the numbers of their views. All make one size: one program has one.
         images: `(n, height, width, channels)` of any type.
         rng: `RowRNG` of n rows.
 
     Returns:
-        A list of float32 `(n, height, width, channels)`, one a branch.
+        A dict of the numbers to float32 `(n, height, width, channels)`.
     """
-    purposes = [("view", number) for number in range(len(branches))]
+    numbers, branches = list(branches), list(branches.values())
+    purposes = [("view", number) for number in numbers]
     shared = _shared(branches)
     tails = [branch[shared:] for branch in branches]
 
@@ -76,7 +77,7 @@ def make_views(branches, images, rng):
         rest = [lambda image, tail=tail: apply_to_image(tail, image, mine, shared) for tail in tails]
         return ops.switch(view, rest, ops.cast(image, "float32"))
 
-    return backend.loop_over_images(one, images, len(branches))
+    return dict(zip(numbers, backend.loop_over_images(one, images, len(branches))))
 
 
 def _shared(branches):

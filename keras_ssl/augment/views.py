@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_ssl.augment import chunks, loop
-from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers
+from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers, output_shape
 from keras_ssl.augment.rng import RowRNG
-from keras_ssl.backbones import input_shape
+from keras_ssl.backbones import check_sizes
 from keras_ssl.keras_compat import flatten_layers
+from keras_ssl.shapes import by_size, sizes_in_words
 
 
 def as_views(views, counts=None):
@@ -61,10 +62,11 @@ class Views(keras.layers.Layer):
     others on other backends and numbers of replicas; and a layer with `supports_jit=False` (`RandomRotation`,
     `RandAugment` …) takes XLA compilation away from the whole training step.
 
-    Views keep the value range of the images.
+    Views keep the value range of the images. They may differ in size, as the large and the small crops of
+    `multi_crop` do, where the backbone is of open size.
 
     Args:
-        branches: two lists of layers or more. A layer may stand in several.
+        branches: lists of layers, one a view. A layer may stand in several.
     """
 
     def __init__(self, *branches, **kwargs):
@@ -79,14 +81,17 @@ class Views(keras.layers.Layer):
 
     def build(self, input_shape):
         check_channels_last("Views")
-        shapes = set()
+        shapes = []
         for branch in self.branches:
             shape = tuple(input_shape)
             for layer in branch:
                 shape = build_layer(layer, shape)
-            shapes.add(shape)
-        if len(shapes) > 1:
-            raise ValueError(f"All views must have one shape, and these lists of layers make {sorted(shapes)}.")
+            shapes.append(shape)
+        if len({(len(shape), shape[-1]) for shape in shapes}) > 1:
+            raise ValueError(
+                "Views may differ in size, and must have the same channels and number of axes; these lists of layers "
+                f"make {sizes_in_words(shapes)}."
+            )
 
     def build_for(self, backbone, shape):
         """Builds the layers for images of a shape, of which the views are for a backbone.
@@ -96,15 +101,10 @@ class Views(keras.layers.Layer):
             shape: of the images, `(n, height, width, channels)`.
 
         Raises:
-            ValueError: where views don't have the size that the backbone takes.
+            ValueError: where a view has not the size that the backbone takes.
         """
-        expected = input_shape(backbone)
-        made = self.compute_output_shape(shape)[0]
-        if expected and any(a and b and a != b for a, b in zip(expected[1:], made[1:])):
-            raise ValueError(
-                f"`views` make images of {made[1:]}, and {backbone.name} takes {expected[1:]}: give the policy "
-                "the backbone's size."
-            )
+        made = self.compute_output_shape(shape)
+        check_sizes(backbone, made, "`views` make images of", "give the policy that size")
         if not self.built:
             self.build(shape)
 
@@ -118,35 +118,34 @@ class Views(keras.layers.Layer):
                     f"{value_range}: give both the range of your images."
                 )
 
-    def call(self, images, rng=None):
+    def call(self, images, rng=None, only=None):
         """Makes the views.
 
         Args:
             images: `(n, height, width, channels)`, uint8 or float.
             rng: `RowRNG` of n rows. The model hands those of its step; without them each call draws anew.
+            only: numbers of the views that are wanted; None for all.
 
         Returns:
             A tuple of float32 tensors, one a view; of another type where the layer was given one as its `dtype`.
         """
         if rng is None:
             rng = RowRNG(0, ops.arange(ops.shape(images)[0])).fold_in(self.generator.next()[1])
-        if all(loop.runs(branch, images) for branch in self.branches):
-            views = loop.make_views(self.branches, images, rng)
-        elif all(chunks.runs(branch, images, rng) for branch in self.branches):
-            views = chunks.make_views(self.branches, images, rng)
+        numbers = range(len(self.branches)) if only is None else only
+        wanted = {number: self.branches[number] for number in numbers}
+        if all(loop.runs(branch, images) for branch in wanted.values()):
+            views = {}
+            for alike in by_size([output_shape(branch, images.shape) for branch in wanted.values()]):
+                views.update(loop.make_views({n: wanted[n] for n in (numbers[place] for place in alike)}, images, rng))
+        elif all(chunks.runs(branch, images, rng) for branch in wanted.values()):
+            views = chunks.make_views(wanted, images, rng)
         else:
             images = ops.cast(images, "float32")
-            views = (apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in enumerate(self.branches))
-        return tuple(ops.cast(view, self.compute_dtype) for view in views)
+            views = {n: apply_layers(branch, images, rng.fold_in("view", n)) for n, branch in wanted.items()}
+        return tuple(ops.cast(views[number], self.compute_dtype) for number in numbers)
 
     def compute_output_shape(self, input_shape):
-        shapes = []
-        for branch in self.branches:
-            shape = tuple(input_shape)
-            for layer in branch:
-                shape = tuple(layer.compute_output_shape(shape))
-            shapes.append(shape)
-        return tuple(shapes)
+        return tuple(output_shape(branch, input_shape) for branch in self.branches)
 
     @property
     def uncompilable(self):

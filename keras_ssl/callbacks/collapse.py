@@ -12,6 +12,7 @@ from keras_ssl.callbacks.periodic import PeriodicCallback, continues_epoch
 from keras_ssl.data.batch import check_source
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import measures
+from keras_ssl.shapes import pair
 
 # Where the loss is blind to a collapse: BYOL's recipe is at 0.7 and, without its predictor, at 0.12 after three epochs.
 _BLIND = 0.2
@@ -116,14 +117,16 @@ class CollapseMonitor(PeriodicCallback):
         return features(self.images), embedding(a), embedding(b)
 
     def _two_views(self):
-        """The same two views of each image at every measurement; of a policy of one view, it is drawn twice."""
-        made = []
+        """The same two views of each image, of one size, at every measurement; where no two are, one is drawn twice."""
+        views, made = self.model.views, []
+        numbers = pair(views.compute_output_shape(self.images.shape))
         for start in range(0, len(self.images), self.batch_size):
             part = self.images[start : start + self.batch_size]
             rng = RowRNG(self.model.seed, start + ops.arange(len(part), dtype="int32")).fold_in("collapse")
-            views = self.model.views(part, rng=rng)
-            pair = views[:2] if len(views) > 1 else (views[0], self.model.views(part, rng=rng.fold_in(1))[0])
-            made.append([ops.convert_to_numpy(view) for view in pair])
+            two = views(part, rng=rng, only=numbers)
+            if len(two) == 1:
+                two += views(part, rng=rng.fold_in(1), only=numbers)
+            made.append([ops.convert_to_numpy(view) for view in two])
         return tuple(np.concatenate(side) for side in zip(*made))
 
     # The alarm.
@@ -158,9 +161,10 @@ class CollapseMonitor(PeriodicCallback):
         super().on_epoch_end(epoch, logs)
 
     def _loss(self, logs):
-        """The method's own loss, so far: "loss" has the regularizers of the user's layers in it."""
-        terms = [float(logs[name]) for name in self.model.terms if name in (logs or {})]
-        return sum(terms) if terms and len(terms) == len(self.model.terms) else None
+        """The method's own loss, so far: "loss" has regularizers in it, the model's and those of the user's layers."""
+        names = set(self.model.terms) - {one.name for one in self.model.regularizers}
+        terms = [float(logs[name]) for name in names if name in (logs or {})]
+        return sum(terms) if terms and len(terms) == len(names) else None
 
     def _watch_loss(self, mean, batches):
         """Judges the mean loss since the last time; what Keras logs is the mean of the epoch so far."""

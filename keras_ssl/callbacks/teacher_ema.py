@@ -28,7 +28,7 @@ class TeacherEMA(keras.callbacks.Callback):
 
     def before_run(self, model):
         """Hands the schedule to the model; `fit` calls it before the length of the run is set and a step is traced."""
-        if getattr(model, "teacher", None) is None:
+        if not isinstance(getattr(model, "teacher", None), teacher.Teacher):
             raise ValueError(
                 f"TeacherEMA: {type(model).__name__} has no teacher whose momentum could be set: leave it out."
             )

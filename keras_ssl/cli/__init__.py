@@ -25,6 +25,7 @@ _COMMANDS = {
     "finetune": "train a classifier from a backbone and a few labels",
     "embed": "write the features of images into a file",
     "search": "find the images most similar to an image, or near copies",
+    "select": "choose the images to label first",
     "report": "rebuild a run's report",
     "methods": "list methods",
     "compare": "train several methods under one budget, side by side",

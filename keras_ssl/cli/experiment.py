@@ -77,11 +77,22 @@ def begin(method, data, settings):
     backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.patch_based else shape)
     untrained = clone(backbone)
     chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
-    model = method(backbone, views=chosen.views, seed=settings.seed, **chosen.arguments)
+    arguments = {**chosen.arguments, **_teacher(method, settings, shape)}
+    model = method(backbone, views=chosen.views, seed=settings.seed, **arguments)
     # fit would say so too, but after the run folder was made
     check_source(images, model.value_range, f"--data={settings.data}: images")
     model.compile(chosen.make_optimizer(_optimizer_by_name(settings.optimizer)))
     return model, untrained, chosen
+
+
+def _teacher(method, settings, shape):
+    """The argument `teacher` of `Distill`; no argument for other methods."""
+    if not issubclass(method, keras_ssl.Distill):
+        return {}
+    name = getattr(settings, "teacher", None)
+    if name is None:
+        raise ValueError("distill needs a teacher: keras-ssl pretrain --method=distill --teacher=FILE.keras has one.")
+    return {"teacher": backbone_by_name(name, None if name.startswith("hub:") else shape)}
 
 
 def _optimizer_by_name(name):
@@ -187,7 +198,7 @@ def table_to_json(table):
 def grid_of(backbone, shape):
     """2 where the feature map of images of `(height, width, channels)` has room; a class token stands alone."""
     features = backbone.compute_output_shape((1, *shape))
-    layout = keras_ssl.backbones.tokens(backbone, features)
+    layout = keras_ssl.backbones.tokens(backbone, features, (1, *shape))
     if layout:
         return 2 if layout.first == 0 and min(layout.rows, layout.columns) >= 2 else 1
     return 2 if len(features) == 4 and min(features[1:3]) >= 2 else 1

@@ -37,6 +37,9 @@ flags.DEFINE_string("method", "simclr", "The method: keras-ssl methods lists the
 flags.DEFINE_string(
     "optimizer", None, "An optimizer of keras.optimizers, such as SGD, instead of the recipe's.", **_define
 )
+flags.DEFINE_string(
+    "teacher", None, "Of --method=distill: a model.keras or backbone.keras, or hub:PRESET or hub:FOLDER.", **_define
+)
 flags.DEFINE_integer("epochs", None, "Epochs (default: the recipe's).", lower_bound=1, **_define)
 flags.DEFINE_enum(
     "strategy",
@@ -62,7 +65,13 @@ flags.DEFINE_boolean(
 
 def check(settings):
     _take_settings_of_resumed(settings)
-    method_class(settings.method)
+    if (method_class(settings.method) == "Distill") != (settings.teacher is not None):
+        raise ValueError(
+            f"--method={settings.method} --teacher={settings.teacher}: distill, and no other method, has a teacher: a "
+            "model.keras or backbone.keras of an earlier run, or hub:PRESET."
+        )
+    if settings.teacher is not None:
+        check_backbone(settings.teacher, "--teacher")
     check_data(settings.data)
     options = folder_options(settings)
     check_backbone(settings.backbone)

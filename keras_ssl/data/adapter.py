@@ -10,7 +10,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_ssl import backend
+from keras_ssl import backbones, backend
 from keras_ssl.data import tf_data
 from keras_ssl.data.arrays import ArrayBatches, adapt_arrays
 from keras_ssl.data.batch import check_batch, check_parts, check_rank, standard_batch, whole_set
@@ -34,7 +34,7 @@ class Needs:
         batch_dependent: whether a row's loss depends on the other rows of its batch.
         pair_labels: whether it takes pairs that come with whether they are of a kind, `"same"`.
         view_counts: how many views of an image it takes where the user makes them; None for any.
-        image_rank: dimensions of a batch of images, as the backbone takes it; None where it does not say.
+        backbone: the Keras model that is trained, which says what images it takes; None for any.
     """
 
     method: str
@@ -45,7 +45,13 @@ class Needs:
     batch_dependent: bool = True
     pair_labels: bool = False
     view_counts: tuple | None = None
-    image_rank: int | None = None
+    backbone: keras.Model | None = None
+
+    @property
+    def image_rank(self):
+        """Dimensions of a batch of images, as the backbone takes it; None where it does not say."""
+        shape = None if self.backbone is None else backbones.input_shape(self.backbone)
+        return None if shape is None else len(shape)
 
     @property
     def parts(self):

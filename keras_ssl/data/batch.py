@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssl.backbones import check_sizes
 from keras_ssl.data.labels import MISSING, codes_of, flat_labels
 from keras_ssl.data.lazy import Joined, LazyArray, Rows
 from keras_ssl.data.split import Split
@@ -158,6 +159,9 @@ def check_batch(batch, needs, what=None):
         for images in keras.tree.flatten(batch.get(name, ())):
             check_source(images, needs.value_range, what or name)
             check_rank(images.shape, needs.image_rank, what or name)
+    if "views" in batch and needs.backbone is not None:
+        shapes = [view.shape for view in batch["views"]]
+        check_sizes(needs.backbone, shapes, f"`{what or 'views'}`: the views are of", "resize them")
 
 
 def check_source(images, value_range, what):

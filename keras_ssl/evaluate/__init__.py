@@ -12,6 +12,7 @@ from keras_ssl.evaluate.linear import linear_probe
 from keras_ssl.evaluate.loss_correlation import loss_correlation, rank_correlation
 from keras_ssl.evaluate.measures import alignment, alpha_req, rank_me, spread, uniformity
 from keras_ssl.evaluate.search import near_copies, search, without_copies
+from keras_ssl.evaluate.selection import select
 
 __all__ = [
     "PROTOCOLS",
@@ -31,6 +32,7 @@ __all__ = [
     "rank_correlation",
     "rank_me",
     "search",
+    "select",
     "spread",
     "uniformity",
     "without_copies",

@@ -39,9 +39,9 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
     pooling, backbone = getattr(backbone, "pooling", None), backbone_of(backbone)
     images = keras.Input(image_shape(backbone, input_shape), name="images")
     x = backbone(images)
-    if grid in (None, 1) and tokens(backbone, x.shape):
-        x = pooled(x, backbone, pooling)
-    x = _pooled(token_map(backbone, x), grid)
+    if grid in (None, 1) and tokens(backbone, x.shape, images.shape):
+        x = pooled(x, backbone, pooling, images.shape)
+    x = _pooled(token_map(backbone, x, images.shape), grid)
     # In float32 whatever the backbone computes in: logits of half precision lose the small probabilities.
     x = layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, center=False, scale=False, dtype="float32", name="standardize"

@@ -90,8 +90,8 @@ class _Pooled(keras.Model):
     def call(self, images):
         features = ops.cast(self.backbone(ops.cast(images, "float32"), training=False), "float32")
         if self.grid == 1:
-            return backbones.pooled(features, self.backbone, self.pooling)
-        return _cells(backbones.token_map(self.backbone, features), self.grid)
+            return backbones.pooled(features, self.backbone, self.pooling, images.shape)
+        return _cells(backbones.token_map(self.backbone, features, images.shape), self.grid)
 
 
 def _cells(features, grid):

@@ -23,9 +23,9 @@ def search(features, queries=None, k=10, max_bytes=2**27):
     Raises:
         ValueError: features that are not finite, of another width than the queries', or fewer than k.
     """
-    bank = unit_rows(_checked("search", "features", features))
+    bank = unit_rows(check_features("search", "features", features))
     alone = queries is None
-    asked = bank if alone else _checked("search", "queries", queries)
+    asked = bank if alone else check_features("search", "queries", queries)
     if asked.shape[1] != bank.shape[1]:
         raise ValueError(
             f"search: `queries` have {asked.shape[1]} features a row and the collection has {bank.shape[1]}: extract "
@@ -63,7 +63,7 @@ def near_copies(features, threshold=0.95, max_bytes=2**27):
     Raises:
         ValueError: features that are not finite, or a threshold that is none.
     """
-    bank = unit_rows(_checked("near_copies", "features", features))
+    bank = unit_rows(check_features("near_copies", "features", features))
     if not -1.0 < threshold <= 1.0:
         raise ValueError(f"near_copies: `threshold` is a cosine in (−1, 1], such as 0.95; it is {threshold!r}.")
     groups = np.arange(len(bank))
@@ -92,7 +92,8 @@ def without_copies(features, threshold=0.95, max_bytes=2**27):
     return np.setdiff1d(np.arange(len(features)), np.concatenate([[], *drop]).astype("int64"))
 
 
-def _checked(owner, name, features):
+def check_features(owner, name, features):
+    """Features as float32 `(N, d)`; raises `ValueError` for what is none, or not finite."""
     features = np.asarray(features, "float32")
     if features.ndim < 2 or len(features) == 0:
         raise ValueError(f"{owner}: `{name}` must be (N, d), one row per image; their shape is {features.shape}.")

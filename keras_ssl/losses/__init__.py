@@ -6,12 +6,27 @@ are `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
 from keras_ssl.losses.classification import correct_predictions, cross_entropy
-from keras_ssl.losses.contrast import dcl, dclw, debiased_nt_xent, info_nce, labeled_nt_xent, multi_similarity, supcon
+from keras_ssl.losses.clusters import dino, sinkhorn_knopp, swav
+from keras_ssl.losses.contrast import (
+    dcl,
+    dclw,
+    debiased_nt_xent,
+    finds_own_key,
+    info_nce,
+    labeled_nt_xent,
+    multi_similarity,
+    supcon,
+)
+from keras_ssl.losses.distillation import distillation
+from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.labeled import Contrastive, LiftedStructure, NPairs, SupCon, TripletHard, TripletSemiHard
+from keras_ssl.losses.mmcr import mmcr, nuclear_norm
 from keras_ssl.losses.nt_xent import contrastive_accuracy, normalized, nt_xent
 from keras_ssl.losses.pairs import contrastive, cosine, triplet
 from keras_ssl.losses.reconstruction import masked_absolute, masked_squared, mean_of_visible, normalized_patches
 from keras_ssl.losses.reducers import weighted_mean_rows
+from keras_ssl.losses.sigreg import sigreg
+from keras_ssl.losses.tico import tico_terms
 from keras_ssl.losses.vicreg import vicreg, vicreg_terms
 
 __all__ = [
@@ -32,16 +47,26 @@ __all__ = [
     "dcl",
     "dclw",
     "debiased_nt_xent",
+    "dino",
+    "distillation",
+    "finds_own_key",
     "info_nce",
+    "koleo",
     "labeled_nt_xent",
     "masked_absolute",
     "masked_squared",
     "mean_of_visible",
+    "mmcr",
     "multi_similarity",
     "normalized",
     "normalized_patches",
     "nt_xent",
+    "nuclear_norm",
+    "sigreg",
+    "sinkhorn_knopp",
     "supcon",
+    "swav",
+    "tico_terms",
     "triplet",
     "vicreg",
     "vicreg_terms",

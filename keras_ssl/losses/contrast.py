@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_ssl import backend, masked
-from keras_ssl.losses.nt_xent import align_views, check_temperature, normalized, other_keys
+from keras_ssl.losses.nt_xent import align_views, by_chunks, check_temperature, normalized, other_keys
 from keras_ssl.losses.reducers import weighted_mean_rows
 from keras_ssl.mining import pair_masks
 from keras_ssl.shapes import check_one_a_row, check_rows, check_width
@@ -98,23 +98,29 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, positive_pr
     return ops.softplus(ops.maximum(debiased, count - (1.0 + positive) / temperature))
 
 
-def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
-    """Computes InfoNCE for each query: the cross entropy of its key among negatives that all queries share.
+def info_nce(queries, keys, negatives=None, temperature=0.1, valid=None, row_offset=0):
+    """Computes InfoNCE for each query: the cross entropy of its key among other keys.
 
     `−log( exp(q·k/T) / (exp(q·k/T) + Σ_m exp(q·n_m/T)) )` of rows that are brought to length 1.
 
     Args:
-        queries, keys: `(n, d)`; row i of both is one image.
-        negatives: `(m, d)`, such as a `keras_ssl.queue.Queue` holds.
+        queries: `(n, d)`.
+        keys: `(n, d)`; row i of both is one image. Without `negatives` those of the global batch, `(N, d)`.
+        negatives: `(m, d)`, shared by all queries, such as a `keras_ssl.queue.Queue` holds; None for the keys of the
+            other rows.
         temperature: above 0. MoCo: 0.07.
         valid: `(m,)`, boolean: which negatives count; None for all.
+        row_offset: without `negatives`, the index in `keys` of the first query's own.
 
     Returns:
         float32 `(n,)`.
 
-    Reference: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, eq. 1.
+    References: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, eq. 1; without
+    `negatives` Chen et al., "An Empirical Study of Training Self-Supervised Vision Transformers", 2021, algorithm 1.
     """
     check_temperature("info_nce", temperature)
+    if negatives is None:
+        return _among_keys(queries, keys, temperature, valid, row_offset)
     check_rows("info_nce", queries=queries, keys=keys)
     check_width("info_nce", ("queries", queries), negatives=negatives)
     check_one_a_row("info_nce", ("negatives", negatives), valid=valid)
@@ -127,6 +133,45 @@ def info_nce(queries, keys, negatives, temperature=0.1, valid=None):
     # Not the difference of two large logarithms, of which little is left where the loss is small. And not `logaddexp`,
     # whose gradient is 0 on TensorFlow where both are equal: for a key among its own negatives.
     return ops.softplus(masked.log_sum_exp(others, counted) - positive / temperature)
+
+
+def _among_keys(queries, keys, temperature, valid, row_offset):
+    """InfoNCE with the keys of the other rows as negatives."""
+    if valid is not None:
+        raise ValueError("info_nce: `valid` says which of the `negatives` count, and there are none.")
+    queries, keys, own = _aligned("info_nce", queries, keys, row_offset)
+    positive = ops.sum(queries * ops.take(keys, own, axis=0), axis=1)
+
+    def log_sum_of_others(queries, own, keys):
+        return masked.log_sum_exp(
+            backend.matmul(queries, ops.transpose(keys)) / temperature, other_keys(keys, own[:, None])
+        )
+
+    return ops.softplus(by_chunks(log_sum_of_others, "float32", queries, own, keys) - positive / temperature)
+
+
+def finds_own_key(queries, keys, row_offset=0):
+    """Returns 1 for each query whose nearest key is its own, else 0: float32 `(n,)`, without gradients.
+
+    Args:
+        queries, keys, row_offset: as of `info_nce` without `negatives`.
+    """
+    queries, keys, own = _aligned("finds_own_key", queries, keys, row_offset)
+    queries, keys = ops.stop_gradient(queries), ops.stop_gradient(keys)
+
+    def nearest(queries, own, keys):
+        return ops.cast(ops.argmax(backend.matmul(queries, ops.transpose(keys)), axis=1), "int32")
+
+    return ops.cast(ops.equal(by_chunks(nearest, "int32", queries, own, keys), own), "float32")
+
+
+def _aligned(owner, queries, keys, row_offset):
+    """Queries and keys at length 1, and the row of each query's own key."""
+    check_rows(owner, queries=queries)
+    check_rows(owner, keys=keys)
+    check_width(owner, ("queries", queries), keys=keys)
+    own = row_offset + ops.arange(ops.shape(queries)[0], dtype="int32")
+    return normalized(queries), normalized(keys), own
 
 
 def supcon(embeddings, labels, temperature=0.1, keys=None, key_labels=None, row_offset=0, valid=None):

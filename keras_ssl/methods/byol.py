@@ -93,7 +93,8 @@ class BYOL(SelfSupervisedModel):
 
     def target(self, images, training):
         backbone, projector = self.teacher.copies
-        return projector(pooled(backbone(images, training=training)), training=training)
+        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
+        return projector(features, training=training)
 
     def objective(self, outputs, batch):
         p_a, p_b, z_a, z_b = (outputs[name] for name in ("p_a", "p_b", "z_a", "z_b"))

@@ -93,7 +93,8 @@ class MoCo(SelfSupervisedModel):
     def embed(self, views, training):
         query = self.project(views[0], training)
         backbone, projector = self.teacher.copies
-        key = projector(pooled(backbone(views[1], training=training)), training=training)
+        features = pooled(backbone(views[1], training=training), backbone, self.pooling, views[1].shape)
+        key = projector(features, training=training)
         return {"query": query, "key": ops.stop_gradient(key)}
 
     def objective(self, outputs, batch):

@@ -8,17 +8,25 @@ import keras
 from keras_ssl import augment
 from keras_ssl.methods.barlow_twins import BarlowTwins
 from keras_ssl.methods.byol import BYOL
+from keras_ssl.methods.dino import DINO
+from keras_ssl.methods.distill import Distill
 from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
+from keras_ssl.methods.lejepa import LeJEPA
 from keras_ssl.methods.mae import MAE
+from keras_ssl.methods.mmcr import MMCR
 from keras_ssl.methods.moco import MoCo
+from keras_ssl.methods.moco_v3 import MoCoV3
+from keras_ssl.methods.nnclr import NNCLR
 from keras_ssl.methods.relative_patch import RelativePatch
 from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.simmim import SimMIM
 from keras_ssl.methods.simsiam import SimSiam
+from keras_ssl.methods.swav import SwAV
+from keras_ssl.methods.tico import TiCo
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.methods.vicreg import VICReg
 from keras_ssl.recipes.plan import Cosine, Head, Plan, Sourced
@@ -57,6 +65,18 @@ NEAREST = {
     VICReg: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 512))})),
     SimSiam: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((32, 128))})),
     MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
+    # Fewer prototypes than a batch has images, so that they can be dealt evenly.
+    SwAV: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "prototypes": 64})),
+    DINO: (
+        "BYOL",
+        Measured(6, 3e-3, {"projector": Head((512, 512, 128), False, "gelu"), "prototypes": 1024, "momentum": 0.99}),
+    ),
+    NNCLR: ("SimCLR", Measured(8, arguments={"projector": Head((512, 128)), "predictor": Head((512, 128))})),
+    MoCoV3: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128)), "predictor": Head((512, 128))})),
+    TiCo: ("BYOL", Measured(6, 3e-3, {"projector": Head((512, 128))})),
+    LeJEPA: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
+    MMCR: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
+    Distill: ("SimCLR", Measured(8)),
     # Of a small ViT: no method of the table has one.
     MAE: (None, Measured(20, 1.5e-3, {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 4})),
     SimMIM: (None, Measured(20, 1.5e-3)),
@@ -77,10 +97,17 @@ def small(method, known, run):
         )
         notes.append(f"{known.__name__} was not measured here: rate and epochs are {of}.")
     arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
-    if known is MoCo:
+    if known in (MoCo, NNCLR):
         keys = max(run.batch_size, min(4096, run.images // 4))
-        rule = "the authors' 4096 for CIFAR-10, at most a quarter of the images"
+        rule = "MoCo's 4096 for CIFAR-10, at most a quarter of the images"
         arguments["memory"] = Sourced(keys, "facebookresearch/moco, its demo for CIFAR-10", rule)
+    if known in (SwAV, DINO):
+        epoch = max(1, run.images // run.batch_size)
+        arguments["frozen_steps"] = Sourced(epoch, "its paper", "one epoch")
+    if known is Distill:
+        rule = "at most 2048, and a quarter of the images"
+        keys = max(run.batch_size, min(2048, run.images // 4))
+        arguments["memory"] = Sourced(keys, "not measured", rule)
     if known is Exemplar:
         arguments["exemplars"] = Sourced(run.images, "the number of images")
         if run.images > measured.images:

@@ -38,12 +38,24 @@ class Head:
     """A projector that is made when it is asked for, because two models must not share one."""
 
     widths: tuple
+    batch_norm: bool = True
+    activation: str = "relu"
+
+    def _options(self):
+        """The arguments of `heads.mlp` that are not its defaults."""
+        options = {"last_batch_norm": False}
+        if not self.batch_norm:
+            options["batch_norm"] = False
+        if self.activation != "relu":
+            options["activation"] = self.activation
+        return options
 
     def make(self):
-        return heads.mlp(list(self.widths), last_batch_norm=False)
+        return heads.mlp(list(self.widths), **self._options())
 
     def __str__(self):
-        return f"heads.mlp({list(self.widths)}, last_batch_norm=False)"
+        options = "".join(f", {name}={value!r}" for name, value in self._options().items())
+        return f"heads.mlp({list(self.widths)}{options})"
 
 
 @dataclasses.dataclass(frozen=True)

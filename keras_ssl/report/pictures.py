@@ -9,6 +9,7 @@ from keras_ssl.data.split import sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
 from keras_ssl.report.html import NARROW, WIDE
+from keras_ssl.shapes import pair
 
 
 class PageData:
@@ -44,10 +45,10 @@ class PageData:
         names = (split or self.placed).class_names
         return names[label] if names else str(label)
 
-    def views(self, images):
-        """Views from a fixed seed, so that the page looks the same when it is made again."""
+    def views(self, images, only=None):
+        """Views from a fixed seed, so that the page looks the same when it is made again; all, or those numbers."""
         rng = RowRNG(self.model.seed, np.arange(len(images))).fold_in("report")
-        return [keras.ops.convert_to_numpy(view) for view in self.model.views(images, rng=rng)]
+        return [keras.ops.convert_to_numpy(view) for view in self.model.views(images, rng=rng, only=only)]
 
 
 def views(page, data):
@@ -162,12 +163,13 @@ def similarities(page, data):
 def cross_correlation(page, data):
     """How each dimension of one view correlates with each of the other."""
     model = data.model
-    if model.views is None or len(model.views.branches) != 2:
+    if model.views is None:
         return
     images = sample_evenly(data.queried, 512).images
-    a, b = (_embedded(model, view) for view in data.views(images))
-    if len(a) < 2:
+    numbers = pair(model.views.compute_output_shape(images.shape))
+    if len(images) < 2 or len(numbers) < 2:
         return
+    a, b = (_embedded(model, view) for view in data.views(images, numbers))
     page.heading("What two views of an image have in common")
     wide, narrow = (plots.cross_correlation(a, b, width=width) for width in (6.6, NARROW))
     projected = "projector's outputs, on which the loss is" if hasattr(model, "project") else "backbone's features"

@@ -249,9 +249,7 @@ def micro_batches(case):
     size = BATCH // 4
     whole = case.trained()
     if batch_norm.batch_norm_layers(whole.model):
-        # Methods that run their views in one pass have all of an image's views in a ghost batch.
-        views = len(whole.model.views.branches) if getattr(whole.model, "one_pass", False) else 1
-        whole = case.train(prepare=lambda model: batch_norm.use_ghost_batches(model, size * views))
+        whole = case.train(prepare=lambda model: batch_norm.use_ghost_batches(model, images=size))
     same_run(case.train(micro_batch_size=size), whole, f"micro_batch_size={size} and the whole batch")
 
 

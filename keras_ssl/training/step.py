@@ -2,6 +2,8 @@
 
 import threading
 
+from keras_ssl.augment.rng import RowRNG
+
 # Per thread, for TensorFlow's strategies run each replica's step on a thread of its own.
 _running = threading.local()
 
@@ -16,10 +18,11 @@ class Step:
     Attributes:
         outputs: what the forward pass gave, for what happens after the optimizer.
         rng: `RowRNG` of the rows that are being embedded.
+        features: what the backbone gave for them so far, for the model's regularizers.
     """
 
     def __init__(self, model, training):
-        self.model, self.training, self.outputs, self.rng = model, training, None, None
+        self.model, self.training, self.outputs, self.rng, self.features = model, training, None, None, []
 
     def __enter__(self):
         self._outer = getattr(_running, "step", None)
@@ -56,3 +59,21 @@ def on_any_thread(function):
             _running.step = outer
 
     return run
+
+
+def noted(model, features):
+    """The features that the model's backbone gave; in a step of this model they are kept for its regularizers."""
+    step = step_of(model)
+    if step is not None:
+        step.features.append(features)
+    return features
+
+
+def batch_rng(rows):
+    """The `RowRNG` of what is drawn once for the whole batch of the running step, the same on all replicas.
+
+    Args:
+        rows: int32 `(n,)`, numbers of what is drawn.
+    """
+    step = running()
+    return RowRNG(step.model.seed, rows).fold_in(step.model.step if step.training else EVALUATION, "batch")

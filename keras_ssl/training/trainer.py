@@ -7,13 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches
+from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches, regularizers
 from keras_ssl.data import adapter, sharding
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.lazy import LazyArray, blocks
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
-from keras_ssl.optimizers import warn_of_rate
+from keras_ssl.optimizers import tell_backbone, warn_of_rate
 from keras_ssl.training import agreement, finite, preflight
 from keras_ssl.training.run import Run
 from keras_ssl.training.step import Step, step_of
@@ -69,6 +69,7 @@ class Trainer(keras.Model):
         preflight.check_compile(self, optimizer, micro_batch_size, given)
         fused.check(fused_layers)
         warn_of_rate(optimizer)
+        tell_backbone(optimizer, self.backbone)
         self.fused_layers = fused_layers
         self.micro_batch_size = micro_batch_size
         if not self.built and backbones.input_shape(self.backbone):
@@ -248,7 +249,7 @@ class Trainer(keras.Model):
             batch_dependent=self.batch_dependent,
             pair_labels=self.uses_pair_labels,
             view_counts=self.view_counts,
-            image_rank=len(shape) if (shape := backbones.input_shape(self.backbone)) else None,
+            backbone=self.backbone,
         )
 
     def _one_batch(self, x, y):
@@ -349,7 +350,9 @@ class Trainer(keras.Model):
     # The loss: the one place that reduces over rows and replicas.
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        terms, metrics = self.objective(y_pred, x)
+        outputs, more = regularizers.split(self, y_pred)
+        terms, metrics = self.objective(outputs, x)
+        terms = {**terms, **more}
         for kind, given, stated in (("terms", terms, self.terms), ("metric_names", metrics, self.metric_names)):
             if set(given) != set(stated):
                 raise ValueError(

@@ -5,10 +5,21 @@ fewer things, not smaller ones.
 """
 
 from keras_ssl.evaluate.plots.curves import curves, loss_correlation
-from keras_ssl.evaluate.plots.grids import groups, neighbors, pretext_task, put_back, views, views_of
+from keras_ssl.evaluate.plots.grids import (
+    MOST_CHOSEN,
+    chosen,
+    groups,
+    neighbors,
+    pretext_task,
+    put_back,
+    views,
+    views_of,
+)
 from keras_ssl.evaluate.plots.maps import cross_correlation, embedding_map, project, similarity_matrix
 
 __all__ = [
+    "MOST_CHOSEN",
+    "chosen",
     "cross_correlation",
     "curves",
     "embedding_map",

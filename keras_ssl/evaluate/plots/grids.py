@@ -16,19 +16,21 @@ def views(images, made, value_range=(0, 255), width=None):
 
     Args:
         images: `(n, height, width, channels)`.
-        made: the views, each `(n, height, width, channels)`.
+        made: the views, each `(n, height, width, channels)`; of several sizes, small ones are shown small.
         value_range: of all of them.
         width: in inches; None for one per image.
     """
     rows, width, label = [images, *made], width or 1.0 * len(images) + 0.6, 0.55
     step, side = _columns(width - label, len(images))
-    height = side * _aspect(images)
-    sheet = _Sheet(width, len(rows) * (height + GAP) - GAP)
-    for row, pictures in enumerate(rows):
-        top = row * (height + GAP)
-        sheet.text(0.0, top + height / 2, "image" if row == 0 else f"view {row}", va="center")
+    across = [side, *_widths(made, side)]
+    heights = [wide * _aspect(pictures) + GAP for wide, pictures in zip(across, rows)]
+    sheet = _Sheet(width, sum(heights) - GAP)
+    top = 0.0
+    for row, (pictures, wide, height) in enumerate(zip(rows, across, heights)):
+        sheet.text(0.0, top + (height - GAP) / 2, "image" if row == 0 else f"view {row}", va="center")
         for number, picture in enumerate(pictures):
-            sheet.picture(label + number * step, top, side, picture, value_range)
+            sheet.picture(label + number * step, top, wide, picture, value_range)
+        top += height
     return sheet.figure
 
 
@@ -53,17 +55,20 @@ def views_of(images, views, count=8, value_range=(0, 255), width=None):
     made = [view.reshape(len(images), count, *view.shape[1:]) for view in made]
     width, first = width or 1.0 * (count + 1.4), 0.2
     step, side = _columns(width - first, count + 1)
-    block = side * _aspect(images) + TEXT + GAP
-    sheet = _Sheet(width, len(images) * len(made) * block)
+    across = _widths(made, side)
+    blocks = [wide * _aspect(view) + TEXT + GAP for wide, view in zip(across, made)]
+    blocks[0] = max(blocks[0], side * _aspect(images) + TEXT + GAP)
+    sheet = _Sheet(width, len(images) * sum(blocks))
+    top = 0.0
     for number, image in enumerate(images):
-        for kind, view in enumerate(made):
-            top = (number * len(made) + kind) * block
+        for kind, (view, wide, block) in enumerate(zip(made, across, blocks)):
             if kind == 0:
                 sheet.text(side / 2, top, "image", ha="center")
                 sheet.picture(0.0, top + TEXT, side, image, value_range)
             sheet.text(step + first, top, f"view {kind + 1}" if len(made) > 1 else "views")
             for draw, picture in enumerate(view[number]):
-                sheet.picture((draw + 1) * step + first, top + TEXT, side, picture, value_range)
+                sheet.picture((draw + 1) * step + first, top + TEXT, wide, picture, value_range)
+            top += block
     return sheet.figure
 
 
@@ -210,6 +215,29 @@ def groups(images, found, most=8, value_range=(0, 255)):
     return sheet.figure
 
 
+MOST_CHOSEN = 200  # more would be no picture that one looks at
+
+
+def chosen(images, value_range=(0, 255), across=10, width=10.0):
+    """Shows images with their numbers, from 1, row by row: those of `keras_ssl.evaluate.select`, in its order.
+
+    Args:
+        images: `(n, height, width, channels)`.
+        value_range: of the images.
+        across: images in a row.
+        width: in inches.
+    """
+    across = min(across, len(images))
+    step, side = _columns(width, across)
+    block = side * _aspect(images) + GAP
+    sheet = _Sheet(width, -(-len(images) // across) * block)
+    for number, image in enumerate(images):
+        left, top = number % across * step, number // across * block
+        sheet.picture(left, top, side, image, value_range)
+        sheet.number(left, top, number + 1)
+    return sheet.figure
+
+
 class _Sheet:
     """A figure on which pictures and words are put, in inches from the upper left.
 
@@ -246,6 +274,12 @@ def _columns(width, count):
     """The step from column to column and the width of a picture, in inches."""
     step = (width - 0.02 + GAP) / count
     return step, step - GAP
+
+
+def _widths(views, side):
+    """The width of each view's pictures: the largest views fill a column, smaller ones are shown smaller."""
+    widest = max(view.shape[-2] for view in views)
+    return [side * view.shape[-2] / widest for view in views]
 
 
 def _aspect(images):

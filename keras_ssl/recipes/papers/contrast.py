@@ -5,10 +5,12 @@ import math
 import keras
 
 from keras_ssl.methods.moco import MoCo
+from keras_ssl.methods.moco_v3 import MoCoV3
+from keras_ssl.methods.nnclr import NNCLR
 from keras_ssl.methods.simclr import SimCLR
 from keras_ssl.methods.triplet import Triplet
 from keras_ssl.recipes.measured import small_views
-from keras_ssl.recipes.papers.families import CODE, lars, sgd
+from keras_ssl.recipes.papers.families import CODE, lars, linear, sgd
 from keras_ssl.recipes.plan import Constant, Cosine, Head, Plan, Sourced
 
 
@@ -69,6 +71,41 @@ def _moco(run):
     )
 
 
+def _moco_v3(run):
+    code = "facebookresearch/moco-v3, CONFIG.md, for ViT"
+    value, rule = linear(1.5e-4, run)
+    return Plan(
+        optimizer=Sourced(keras.optimizers.AdamW, code),
+        rate=Sourced(value, code, rule),
+        schedule=Cosine(40 / 300, code, epochs=40),
+        decay=Sourced(0.1, code),
+        epochs=Sourced(300, code),
+        arguments={"temperature": Sourced(0.2, code), "momentum": Sourced(0.99, code)},
+        least_batch=1024,
+        least_epochs=300,
+        notes=(
+            "the authors freeze the patch projection of a ViT: see the docstring of MoCoV3.",
+            "for ResNet-50 and 100 epochs the authors take LARS at 0.45 · batch / 256, a weight decay of 1e-6, a "
+            "temperature of 1, a projector of two layers and crops from 20 % of the area.",
+        ),
+    )
+
+
+def _nnclr(run):
+    paper = "Dwibedi et al. 2021, section 4.1"
+    return lars(
+        run,
+        paper,
+        (0.3, paper),
+        Sourced(1e-6, paper),
+        Sourced(1000, paper),
+        least_batch=256,
+        least_epochs=100,
+        arguments={"temperature": Sourced(0.1, paper), "memory": Sourced(98304, paper)},
+        notes=("its authors published no code, and these figures were not compared with the paper's text.",),
+    )
+
+
 def _triplet(run):
     paper = "Schroff et al. 2015, section 3.3"
     return Plan(
@@ -86,4 +123,4 @@ def _triplet(run):
     )
 
 
-PAPERS = {SimCLR: _simclr, MoCo: _moco, Triplet: _triplet}
+PAPERS = {SimCLR: _simclr, MoCo: _moco, MoCoV3: _moco_v3, NNCLR: _nnclr, Triplet: _triplet}

@@ -1,24 +1,9 @@
-"""LARS, the optimizer of the papers' large batches, and a guard against its rates with other optimizers."""
-
-import contextlib
-import warnings
+"""LARS, the optimizer of the papers' large batches."""
 
 import keras
 from keras import ops
 
 from keras_ssl.keras_compat import variable_index
-
-# A step of these moves every weight by about the rate, whatever the size of the weight and of its gradient. Weights
-# begin at a standard deviation of √(2 / fan-in): 0.06 for 64 channels and 3×3 pixels. From 0.05 on, a step is as large
-# as the weights are. It is also the smallest peak that the papers' rules for LARS give: 0.2 · B/256 at a batch of 64.
-LARS_SIZED = 0.05
-_STEP_BY_RATE = (
-    keras.optimizers.Adam,  # and AdamW
-    keras.optimizers.Nadam,
-    keras.optimizers.Adamax,
-    keras.optimizers.RMSprop,
-    keras.optimizers.Lion,
-)
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -35,7 +20,8 @@ class LARS(keras.optimizers.Optimizer):
     Args:
         learning_rate: a number or a schedule.
         momentum: µ, in [0, 1).
-        weight_decay: wd, 0 or more, as a part of the gradient (not decoupled).
+        weight_decay: wd, 0 or more, as a part of the gradient (not decoupled); or a
+            `keras.optimizers.schedules.LearningRateSchedule` of the optimizer step.
         trust_coefficient: η, above 0.
         nesterov: step by `d + µ·m`.
         exclude: variables with this many axes or fewer are excluded: 1 for biases and normalization, −1 for none.
@@ -65,8 +51,9 @@ class LARS(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"LARS: `momentum` must lie in [0, 1); it is {momentum!r}.")
-        if not 0.0 <= weight_decay < float("inf"):
-            raise ValueError(f"LARS: `weight_decay` must be 0 or more; it is {weight_decay!r}.")
+        scheduled = isinstance(weight_decay, keras.optimizers.schedules.LearningRateSchedule)
+        if not (scheduled or 0.0 <= weight_decay < float("inf")):
+            raise ValueError(f"LARS: `weight_decay` must be 0 or more, or a schedule; it is {weight_decay!r}.")
         if not 0.0 < trust_coefficient < float("inf"):
             raise ValueError(f"LARS: `trust_coefficient` must be above 0; it is {trust_coefficient!r}.")
         if not isinstance(exclude, int):
@@ -101,9 +88,11 @@ class LARS(keras.optimizers.Optimizer):
 
     def _scaled(self, gradient, weight):
         size, slope = _norm(weight), _norm(gradient)
-        trust = self.trust_coefficient * size / (slope + self.decay * size + self.epsilon)
+        decay = self.decay(self.iterations) if callable(self.decay) else self.decay
+        trust = self.trust_coefficient * size / (slope + decay * size + self.epsilon)
         moves = ops.logical_and(size > 0.0, slope > 0.0)
-        return ops.where(moves, (gradient + self.decay * weight) * ops.cast(trust, weight.dtype), gradient)
+        decayed = gradient + ops.cast(decay, weight.dtype) * weight
+        return ops.where(moves, decayed * ops.cast(trust, weight.dtype), gradient)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Refused: Keras' decay is another one. `exclude` says which variables are scaled and decayed."""
@@ -114,42 +103,16 @@ class LARS(keras.optimizers.Optimizer):
     def get_config(self):
         names = ("momentum", "trust_coefficient", "nesterov", "exclude", "excluded_rate", "epsilon")
         config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
-        return {**config, "weight_decay": self.decay}
+        decay = keras.saving.serialize_keras_object(self.decay) if callable(self.decay) else self.decay
+        return {**config, "weight_decay": decay}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        decay = config.get("weight_decay")
+        if isinstance(decay, dict):
+            config = {**config, "weight_decay": keras.saving.deserialize_keras_object(decay, custom_objects)}
+        return super().from_config(config, custom_objects)
 
 
 def _norm(x):
     return ops.sqrt(ops.sum(ops.square(ops.cast(x, "float32"))))
-
-
-def peak_rate(optimizer):
-    """The highest learning rate that an optimizer says it will have, as a float.
-
-    Args:
-        optimizer: a Keras optimizer. Of a schedule the numbers in its config are read, by the names that Keras' own
-            schedules have: `initial_learning_rate`, `warmup_target`, `values`. A schedule that does not say counts by
-            its rate of now.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under the scaling of half precision
-    now, config = float(ops.convert_to_numpy(ops.convert_to_tensor(optimizer.learning_rate))), {}
-    with warnings.catch_warnings(), contextlib.suppress(NotImplementedError, TypeError, ValueError):
-        warnings.simplefilter("ignore")  # a lambda is no good in a file: Keras says so when one is written
-        config = optimizer.get_config()["learning_rate"]
-        config = config["config"] if isinstance(config, dict) else {}
-    rates = [config.get("initial_learning_rate"), config.get("warmup_target"), *config.get("values", ())]
-    return max([now, *(float(rate) for rate in rates if isinstance(rate, (int, float)))])
-
-
-def warn_of_rate(optimizer):
-    """Warns of an optimizer of Adam's kind with a learning rate that was made for LARS.
-
-    Adam, AdamW, Nadam, Adamax, RMSprop and Lion, at 0.05 or more. Others are left alone: LARS and SGD have such rates,
-    Adagrad's steps shrink, and LAMB, Adafactor and Muon scale theirs.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    rate = peak_rate(optimizer) if isinstance(optimizer, _STEP_BY_RATE) else 0.0
-    if rate >= LARS_SIZED:
-        warnings.warn(
-            f"The learning rate of {type(optimizer).__name__} goes up to {rate:g}, which is a rate for LARS: each step "
-            f"moves every weight by about as much. Take one of 1e-3 to 1e-2, or keras_ssl.optimizers.LARS({rate:g}).",
-            stacklevel=3,
-        )

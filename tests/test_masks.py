@@ -170,8 +170,8 @@ def in_a_sequence(inner):
     return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), inner, layers.GlobalAveragePooling1D()])
 
 
-# Of twelve and of eight patches MAE leaves three and two: of one alone, attention has nothing to choose from, and queries
-# and keys no gradient.
+# Of twelve and of eight patches MAE leaves three and two: of one alone, attention has nothing to choose from, and
+# queries and keys no gradient.
 VIT = {"patch_size": 4, "width": 8, "depth": 1, "heads": 2}
 PARTS = {
     "vit": lambda: backbones.vit((16, 16, 3), **VIT),

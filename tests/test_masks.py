@@ -170,12 +170,14 @@ def in_a_sequence(inner):
     return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), inner, layers.GlobalAveragePooling1D()])
 
 
+# Of twelve and of eight patches MAE leaves three and two: of one alone, attention has nothing to choose from, and
+# queries and keys no gradient.
 VIT = {"patch_size": 4, "width": 8, "depth": 1, "heads": 2}
 PARTS = {
     "vit": lambda: backbones.vit((16, 16, 3), **VIT),
     "vit, pooled": lambda: backbones.vit((16, 16, 3), pooling="avg", **VIT),
-    "series": lambda: backbones.vit((24, 3), value_range=None, **VIT),
-    "volumes": lambda: backbones.vit((8, 8, 4, 1), value_range=None, **VIT),
+    "series": lambda: backbones.vit((48, 3), value_range=None, **VIT),
+    "volumes": lambda: backbones.vit((8, 8, 8, 1), value_range=None, **VIT),
     "ViT": lambda: hub("ViT"),
     "ViT inside of a model": lambda: around(hub("ViT")),
     "ViT inside of a sequence": lambda: in_a_sequence(hub("ViT")),

@@ -23,8 +23,8 @@ class MAE(SelfSupervisedModel):
 
     It needs a backbone whose tokens can be left out: `keras_ssl.backbones.vit`, also of series and of volumes,
     keras-hub's `ViTBackbone` or `DINOV2Backbone`, these inside of another model, or a functional model of your own with
-    layers named as `keras_ssl.token_parts.find` says. Of the features of a short run the mean of the patches says more
-    than a class token, which nothing has trained for that: `pooling="mean"`.
+    layers named as `keras_ssl.token_parts.find` says. No loss is on the class token: `pooling="mean"` takes the
+    mean of the patches as features.
 
     Term: `mae`, the mean square of the masked patches' numbers (with `normalize`, 1 less a `1/numbers`-th where every
     patch is predicted flat, and less where patches are flat). Metric: `explained`, the share of it that is less than
@@ -148,7 +148,8 @@ class MAE(SelfSupervisedModel):
 
     def pretext_examples(self, images):
         masked, made = self.reconstruct(images)
-        captions = [f"{100 * self._masked / self._patches:.0f} % left out", "reconstructed", "image"]
+        made_of = "shapes reconstructed" if self.normalize else "reconstructed"  # brightness is the true one
+        captions = [f"{100 * self._masked / self._patches:.0f} % left out", made_of, "image"]
         return {"pictures": [masked, made, images], "captions": [captions] * len(images)}
 
     def collapse_losses(self, batch_size):

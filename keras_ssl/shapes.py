@@ -126,8 +126,8 @@ def pair(shapes):
 
 
 def sizes_in_words(shapes):
-    """Sizes of views for a message: one alone as it is, several as `2 of (224, 224, 3), 6 of (96, 96, 3)`."""
+    """Sizes of views for a message: one alone as it is, several as `2 × (224, 224, 3), 6 × (96, 96, 3)`."""
     groups = by_size(shapes)
     if len(groups) == 1:
         return str(tuple(shapes[0][1:]))
-    return ", ".join(f"{len(numbers)} of {tuple(shapes[numbers[0]][1:])}" for numbers in groups)
+    return ", ".join(f"{len(numbers)} × {tuple(shapes[numbers[0]][1:])}" for numbers in groups)

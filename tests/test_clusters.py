@@ -416,3 +416,47 @@ def test_swavs_queue_below_a_batch_is_refused(images):
     method.compile("sgd")
     with pytest.raises(ValueError, match=r"SwAV: `memory`: a queue of 7 .* smaller than the 8"):
         method.fit(images, batch_size=8, verbose=0)
+
+
+# Crops of several sizes.
+
+
+def crops(count):
+    """A batch of ready views: two of 28 pixels and four of 16. Policies are tested in test_multi_crop.py."""
+    generator = np.random.default_rng(0)
+    sides = (28, 28, 16, 16, 16, 16)
+    return tuple(generator.uniform(0, 255, (count, side, side, 1)).astype("float32") for side in sides)
+
+
+BACKBONES = {
+    "vit": lambda: keras_ssl.backbones.vit((None, None, 1), patch_size=4, width=16, depth=1, heads=2),
+    "resnet8": lambda: keras_ssl.backbones.resnet8((None, None, 1), width=8),
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("kind", [keras_ssl.SwAV, keras_ssl.DINO])
+def test_large_and_small_crops_train(images, kind, backbone):
+    projector = keras_ssl.heads.mlp([16, 8], last_batch_norm=False)
+    method = kind(BACKBONES[backbone](), projector=projector, prototypes=6)
+    method.compile(keras.optimizers.SGD(0.01))
+    history = method.fit({"views": crops(16)}, batch_size=8, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    assert method.predict(images[:3], verbose=0).shape[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [(keras_ssl.SwAV, {"memory": 20, "memory_start": 0}), (keras_ssl.DINO, {"warm_up_steps": 4})]
+)
+def test_micro_batches_of_large_and_small_crops_are_the_whole_batch(kind, more):
+    """SwAV's queue is full from the fourth step on."""
+    weights = []
+    for size in (None, 4):
+        keras.utils.set_random_seed(0)
+        backbone = tiny_backbone((None, None, 1))
+        method = kind(backbone, projector=head(16, 8), prototypes=6, frozen_steps=1, **more)
+        method.compile(keras.optimizers.SGD(0.003, momentum=0.9), micro_batch_size=size)
+        method.fit({"views": crops(40)}, batch_size=8, shuffle=False, verbose=0)
+        weights.append([as_array(weight) for weight in method.weights])
+    for one, other in zip(*weights):
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import compiled, tiny_backbone
+from crops_under_test import AllViews, all_views, light_views
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, backbones, batch_norm, distribute, heads, losses, shapes
+from keras_ssl import augment, backbones, batch_norm, shapes
 from keras_ssl.augment import blur, color, geometry, loop
 from keras_ssl.augment.layer import apply_layers
 from keras_ssl.augment.rng import RowRNG
@@ -15,52 +16,6 @@ from keras_ssl.evaluate import plots
 from keras_ssl.testing import check_method
 
 BACKEND = keras.backend.backend()
-
-
-@keras.saving.register_keras_serializable("tests")
-class AllViews(keras_ssl.SelfSupervisedModel):
-    """Each large view against every other view, by NT-Xent: a method of any number of views, of any sizes."""
-
-    terms = ("nt_xent",)
-
-    def __init__(self, backbone, views=None, projector=None, one_pass=True, **kwargs):
-        super().__init__(backbone, views, **kwargs)
-        self.projector = projector
-        self.one_pass = one_pass
-
-    def build_heads(self, width):
-        if self.projector is None:
-            self.projector = heads.mlp([16, 16], name="projector")
-        heads.build(self.projector, width)
-
-    def embed(self, views, training):
-        features = self.map_views(self.features, views, training, self.one_pass)
-        rows = self.map_views(self.projector, features, training, self.one_pass)
-        return {f"view_{number}": row for number, row in enumerate(rows)}
-
-    def objective(self, outputs, batch):
-        offset = distribute.row_offset(ops.shape(outputs["view_0"])[0])
-        everybody = {name: distribute.gather(rows) for name, rows in outputs.items()}
-        pairs = [
-            losses.nt_xent(rows[0], rows[1], 0.5, keys=keys, row_offset=offset)
-            for large in ("view_0", "view_1")
-            for other in outputs
-            if other > large
-            for rows, keys in [[[part[large], part[other]] for part in (outputs, everybody)]]
-        ]
-        return {"nt_xent": sum(pairs) / len(pairs)}, {}
-
-
-def light_views(large=28, small=16, count=4):
-    """Of few operations: the policies are tested by themselves, and they take long to compile."""
-    cuts = {size: [] if size == 28 else [keras.layers.CenterCrop(size, size)] for size in (large, small)}
-    changes = [augment.RandomHorizontalFlip(), augment.RandomColorJitter(brightness=0.4)]
-    return augment.Views(*[[*cuts[size], *changes] for size in [large] * 2 + [small] * count])
-
-
-def all_views():
-    """For `python -m keras_ssl.testing test_multi_crop:all_views`."""
-    return AllViews(tiny_backbone((None, None, 1)), light_views())
 
 
 def built(method, shape=(None, 28, 28, 1)):
@@ -111,7 +66,8 @@ def test_views_of_several_sizes_are_drawn_as_each_would_be_alone(name):
 
 
 def test_some_views_alone_are_those_of_all():
-    views, images, rng = light_views(), photographs(channels=1), RowRNG(5, np.arange(6, dtype="int32"))
+    views, images = augment.multi_crop(20, 12, locals=3), photographs()
+    rng = RowRNG(5, np.arange(6, dtype="int32"))
     every, some = views(images, rng=rng), views(images, rng=rng, only=[4, 1])
     for number, view in zip((4, 1), some):
         np.testing.assert_array_equal(ops.convert_to_numpy(view), ops.convert_to_numpy(every[number]))
@@ -119,7 +75,7 @@ def test_some_views_alone_are_those_of_all():
 
 def test_views_may_differ_in_size_alone():
     gray = augment.Views([augment.RandomResizedCrop(24)], [keras.layers.Conv2D(5, 3)])
-    with pytest.raises(ValueError, match=r"same channels.* 1 of \(24, 24, 3\), 1 of \(30, 30, 5\)"):
+    with pytest.raises(ValueError, match=r"same channels.* 1 × \(24, 24, 3\), 1 × \(30, 30, 5\)"):
         gray.build((None, 32, 32, 3))
 
 
@@ -195,9 +151,7 @@ def test_a_number_of_views_that_is_none_is_refused(locals):
 
 
 def test_a_backbone_of_fixed_size_refuses_other_sizes_and_says_the_way_out():
-    with pytest.raises(
-        ValueError, match=r"2 of \(28, 28, 1\), 4 of \(16, 16, 1\).*tiny takes \(28, 28, 1\).*None, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"2 × \(28, 28, 1\), 4 × \(16, 16, 1\).*tiny takes \(28, 28, 1\).*None, 1\)"):
         built(AllViews(tiny_backbone(), light_views()))
     with pytest.raises(ValueError, match=r"`views` make images of \(16, 16, 1\).*: give the policy that size\.$"):
         built(AllViews(tiny_backbone(), light_views(16, 16)))
@@ -217,7 +171,7 @@ def test_a_vit_of_open_size_takes_whole_patches_of_any_number(images, tmp_path):
     method = built(AllViews(opened, light_views(28, 16)))
     assert method.features(x).shape == (3, 16)
     assert backbones.tokens(opened, (None, 49, 16), (None, 28, 28, 1)) == (0, 7, 7)
-    with pytest.raises(ValueError, match=r"1 of \(28, 28, 1\), 1 of \(18, 18, 1\).*patches of vit are of \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"1 × \(28, 28, 1\), 1 × \(18, 18, 1\).*patches of vit are of \(4, 4\)"):
         built(AllViews(opened, augment.Views([], [keras.layers.CenterCrop(18, 18)])))
 
 
@@ -382,7 +336,7 @@ def test_a_tf_data_set_may_hold_views_of_several_sizes(images):
 def test_views_of_ones_own_must_be_what_the_backbone_takes(images, enter):
     method = AllViews(tiny_backbone(widths=(8, 8)))
     method.compile("sgd")
-    with pytest.raises(ValueError, match=r"the views are of 1 of \(28, 28, 1\), 1 of \(16, 16, 1\).*: resize them, or"):
+    with pytest.raises(ValueError, match=r"the views are of 1 × \(28, 28, 1\), 1 × \(16, 16, 1\).*: resize them, or"):
         getattr(method, enter)({"views": own_views(images)[:2]})
 
 

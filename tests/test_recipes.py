@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import compiled, tiny_backbone
 from keras import ops
-from methods_under_test import light_views
+from methods_under_test import light_views, one_light_view, tiny_vit
 
 import keras_ssl
 from keras_ssl import augment, distribute, names
@@ -42,6 +42,7 @@ NOT_MEASURED = {  # and whose values they take
     keras_ssl.LeJEPA: "BarlowTwins",
     keras_ssl.MMCR: "BarlowTwins",
 }
+MASKS = [keras_ssl.MAE, keras_ssl.SimMIM]  # not measured; of backbones of patches
 IMAGENET, CIFAR, SAMPLE = ((224, 224, 3), 1_281_167), ((32, 32, 3), 50_000), ((28, 28, 1), 10_000)
 
 
@@ -204,6 +205,37 @@ def test_dino_is_that_of_its_paper():
     assert paper(keras_ssl.DINO, IMAGENET, 256).arguments["momentum"] == 0.9995
     assert paper(keras_ssl.DINO, IMAGENET, 1024, 50).arguments["warm_up_steps"] == 0.3
     assert any("0.4 by a cosine" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("method", "batch_size", "rate", "passes", "warm_up", "beta_2", "arguments"),
+    [
+        (keras_ssl.MAE, 4096, 2.4e-3, 800, 40, 0.95, {"mask_ratio": 0.75, "normalize": True}),  # 1.5e-4 B/256
+        (keras_ssl.SimMIM, 2048, 8e-4, 100, 10, 0.999, {"mask_ratio": 0.6, "mask_size": 32}),  # 2e-4 B/512
+    ],
+)
+def test_recipes_of_masked_patches(method, batch_size, rate, passes, warm_up, beta_2, arguments):
+    made = paper(method, IMAGENET, batch_size)
+    assert (made.learning_rate, made.epochs) == (pytest.approx(rate), passes)
+    optimizer = made.optimizer
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    assert (optimizer.weight_decay, optimizer.beta_1, optimizer.beta_2) == (0.05, 0.9, beta_2)
+    assert made.arguments == arguments
+    steps = made.steps_per_epoch
+    at = rates(made.schedule, [0, warm_up * steps, passes * steps])
+    np.testing.assert_allclose(at, [0.0, rate, 0.05 * rate if method is keras_ssl.SimMIM else 0.0], atol=1e-8)
+    small = recipe(method, *SAMPLE, 128)
+    assert any("not measured" in note for note in small.notes)
+    assert "mask_size" not in paper(method, CIFAR, batch_size).arguments
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("method", MASKS, ids=lambda method: method.__name__)
+def test_methods_of_masks_train_by_their_recipe(method, images):
+    made = recipe(method, (28, 28, 1), 16, 8, epochs=1, source="small")
+    model = method(tiny_vit(), one_light_view(), **made.arguments)
+    model.compile(made.optimizer, run_eagerly=True)
+    assert np.isfinite(model.fit(images[:16], batch_size=8, verbose=0).history["loss"]).all()
 
 
 def test_a_method_that_was_not_measured_says_so_and_whose_rate_it_takes():
@@ -465,7 +497,7 @@ def test_a_method_of_ones_own_has_a_default_and_its_child_its_parents():
     assert paper(MyBYOL, IMAGENET, 256).learning_rate == 0.2
 
 
-@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED, *MASKS], ids=lambda method: method.__name__)
 def test_each_figure_has_a_source_in_words_and_in_json(method):
     for source in ("small", "paper"):
         if (method, source) == (keras_ssl.Siamese, "paper"):
@@ -546,7 +578,7 @@ def test_the_guard_leaves_usual_rates_and_other_optimizers_alone():
             LARS(4.8),
         ):
             warn_of_rate(optimizer)
-        for method in [*METHODS, *NOT_MEASURED]:  # no recipe sets off the guard, at any batch
+        for method in [*METHODS, *NOT_MEASURED, *MASKS]:  # no recipe sets off the guard, at any batch
             for batch_size in (16, 128, 4096):
                 warn_of_rate(recipe(method, *SAMPLE, batch_size).optimizer)
 

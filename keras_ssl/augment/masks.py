@@ -47,7 +47,7 @@ def _distance(rng, axis, places, size):
     """How far each patch is from a place of each row, along one axis, in a unit of each row: int32 `(n, patches)`."""
     center = ops.cast(rng.uniform(f"center {axis}") * (2 * size - 1), "int32")
     unit = 3 + ops.cast(rng.uniform(f"unit {axis}") * 8, "int32")
-    places = np.int32(2) * places.reshape(1, -1).astype("int32")
+    places = ops.convert_to_tensor(np.int32(2) * places.reshape(1, -1).astype("int32"))
     return ops.abs(places - center[:, None]) * unit[:, None]
 
 

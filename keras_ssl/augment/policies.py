@@ -145,7 +145,7 @@ def mae(size, scale=(0.2, 1.0), value_range=(0, 255)):
     Returns:
         `Views` of one view.
 
-    Reference: He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022, appendix A.1; the authors' code.
+    Reference: He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022; the authors' code.
     """
     crop = RandomResizedCrop(size, scale, interpolation="bicubic", value_range=value_range)
     return Views([crop, RandomHorizontalFlip(value_range=value_range)])
@@ -160,7 +160,7 @@ def simmim(size, scale=(0.67, 1.0), value_range=(0, 255)):
     Returns:
         `Views` of one view.
 
-    Reference: Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", 2022, section 4.1; the authors' code.
+    Reference: Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", 2022; the authors' code.
     """
     crop = RandomResizedCrop(size, scale, value_range=value_range)
     return Views([crop, RandomHorizontalFlip(value_range=value_range)])

@@ -69,7 +69,8 @@ def run(settings, used, output, picture):
     known = [] if settings.ignore_labels else _known(loaded, source)
     chosen = [_name(train, row, source) for row in rows]
     _write(output, train.paths is not None, known, chosen)
-    print(f"\n{len(chosen):,} of {free:,} training images without a label, chosen by --strategy={settings.strategy}:")
+    of = f"{free:,} training images{'' if settings.ignore_labels else ' without a label'}"
+    print(f"\n{len(chosen):,} of {of}, chosen by --strategy={settings.strategy}:")
     for number, name in enumerate(chosen[:10], 1):
         print(f"  {number:3}  {name}")
     if len(chosen) > 10:

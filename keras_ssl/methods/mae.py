@@ -152,8 +152,8 @@ class MAE(SelfSupervisedModel):
         return {"pictures": [masked, made, images], "captions": [captions] * len(images)}
 
     def collapse_losses(self, batch_size):
-        if not self.normalize:
-            return {}
+        if not self.normalize:  # how far pixels lie from their mean depends on the images
+            return {"all images have one embedding: see whether `explained` stays at 0": 0.0}
         return {"each patch is predicted as flat": 1.0 - 1.0 / self._numbers}
 
 

@@ -134,6 +134,10 @@ class SimMIM(SelfSupervisedModel):
         captions = [f"{100 * self._masked / math.prod(self._grid):.0f} % hidden", "reconstructed", "image"]
         return {"pictures": [masked, made, images], "captions": [captions] * len(images)}
 
+    def collapse_losses(self, batch_size):
+        # How far pixels lie from their mean depends on the images.
+        return {"all images have one embedding: see whether `explained` stays at 0": 0.0}
+
 
 def _map_of(backbone, sides):
     """How many cells a feature map has along each axis."""

@@ -14,6 +14,7 @@ from keras_ssl.methods.distortion import Distortion
 from keras_ssl.methods.exemplar import Exemplar
 from keras_ssl.methods.jigsaw import Jigsaw
 from keras_ssl.methods.lejepa import LeJEPA
+from keras_ssl.methods.mae import MAE
 from keras_ssl.methods.mmcr import MMCR
 from keras_ssl.methods.moco import MoCo
 from keras_ssl.methods.moco_v3 import MoCoV3
@@ -22,6 +23,7 @@ from keras_ssl.methods.relative_patch import RelativePatch
 from keras_ssl.methods.rotation import Rotation
 from keras_ssl.methods.siamese import Siamese
 from keras_ssl.methods.simclr import SimCLR
+from keras_ssl.methods.simmim import SimMIM
 from keras_ssl.methods.simsiam import SimSiam
 from keras_ssl.methods.swav import SwAV
 from keras_ssl.methods.tico import TiCo
@@ -75,6 +77,9 @@ NEAREST = {
     LeJEPA: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
     MMCR: ("BarlowTwins", Measured(7, arguments={"projector": Head((512, 128))})),
     Distill: ("SimCLR", Measured(8)),
+    # Of a small ViT: no method of the table has one.
+    MAE: (None, Measured(20, 1.5e-3, {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 4})),
+    SimMIM: (None, Measured(20, 1.5e-3)),
 }
 
 
@@ -86,8 +91,11 @@ def small(method, known, run):
         notes.append(f"{method.__name__} has no recipe here: nothing was measured with it.")
     elif known in NEAREST:
         nearest, measured = NEAREST[known]
-        source = f"not measured: after {nearest}'s, docs/methods.md"
-        notes.append(f"{known.__name__} was not measured here: rate and epochs are those measured with {nearest}.")
+        of = "guesses, for a small ViT" if nearest is None else f"those measured with {nearest}"
+        source = (
+            "not measured: docs/recipes.md" if nearest is None else f"not measured: after {nearest}'s, docs/methods.md"
+        )
+        notes.append(f"{known.__name__} was not measured here: rate and epochs are {of}.")
     arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
     if known in (MoCo, NNCLR):
         keys = max(run.batch_size, min(4096, run.images // 4))

@@ -11,6 +11,7 @@ import warnings
 import keras
 from keras import layers, ops
 
+from keras_ssl.keras_compat import flatten_layers
 from keras_ssl.networks import resnet8 as resnet8
 from keras_ssl.networks import resnet18 as resnet18
 from keras_ssl.networks import vit as vit
@@ -254,7 +255,7 @@ def tokens(backbone, shape, images=None):
 
 def _firsts(backbone):
     """How many tokens may come before those of the patches."""
-    for model in (backbone, *getattr(backbone, "layers", ())):
+    for model in flatten_layers(backbone):  # keras-hub's may stand inside of others
         registers = getattr(model, "num_register_tokens", None)
         if isinstance(registers, int):
             return (1 + registers,)

@@ -51,7 +51,7 @@ def backend_value_and_gradient(function, variable):
         return float(value), np.asarray(gradient)
     value = function(variable.value)
     value.backward()
-    return float(value.detach()), variable.value.grad.numpy()
+    return float(value.detach()), variable.value.grad.cpu().numpy()
 
 
 @pytest.mark.parametrize("heats", [(0.2, 0.01), (0.2, 0.2), (0.07, 0.07)])

@@ -336,4 +336,4 @@ class Frozen(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = copy.deepcopy(config)  # Keras writes into what it is given
-        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
+        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config.get("model"))})

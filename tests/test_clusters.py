@@ -187,6 +187,7 @@ def dino(prototypes=6, **options):
     return keras_ssl.DINO(tiny_backbone(), light_views(), head(16, 8), prototypes, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [swav, dino])
 @pytest.mark.parametrize(
     ("optimizer", "rate", "least"), [(keras.optimizers.AdamW, 1e-2, 1e-3), (keras_ssl.optimizers.LARS, 0.5, 1e-5)]
@@ -434,6 +435,7 @@ BACKBONES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("kind", [keras_ssl.SwAV, keras_ssl.DINO])
 def test_large_and_small_crops_train(images, kind, backbone):
@@ -445,6 +447,7 @@ def test_large_and_small_crops_train(images, kind, backbone):
     assert method.predict(images[:3], verbose=0).shape[0] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "more"), [(keras_ssl.SwAV, {"memory": 20, "memory_start": 0}), (keras_ssl.DINO, {"warm_up_steps": 4})]
 )

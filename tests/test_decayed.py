@@ -39,6 +39,7 @@ def test_the_blocks_of_our_vit_are_its_depths():
         assert any(path.startswith(f"attention_{number}/") for path in found[depth])
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_the_blocks_of_keras_hub_are_its_depths():
     models = pytest.importorskip("keras_hub").models
@@ -73,6 +74,7 @@ def test_a_residual_block_is_a_depth_and_the_stem_is_below_them():
     assert {depth: len(paths) for depth, paths in found.items()} == {1: 9, 2: 9, 3: 6, 4: 3}
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_keras_applications_have_the_depths_that_their_names_tell():
     found = by_depth(keras.applications.ResNet50(weights=None, include_top=False, input_shape=(32, 32, 3)))
@@ -173,7 +175,13 @@ def optimizers():
     return sorted(classes, key=lambda cls: cls.__name__)
 
 
-@pytest.mark.parametrize("cls", optimizers(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls",
+    [
+        pytest.param(cls, marks=() if cls.__name__ in ("AdamW", "SGD") else pytest.mark.slow, id=cls.__name__)
+        for cls in optimizers()
+    ],
+)
 def test_any_optimizer_of_keras_makes_the_steps_that_it_makes_at_each_layers_rate(cls):
     """One layer's variables alone, with the plain optimizer at that layer's rate."""
     decays = {"weight_decay": 0.1, **({"adam_weight_decay": 0.1} if cls is keras.optimizers.Muon else {})}
@@ -221,6 +229,7 @@ def trained(initial, decay, replicas=1, **compiled):
         return [ops.convert_to_numpy(weight) for weight in model.weights]
 
 
+@pytest.mark.slow
 def test_it_makes_the_same_steps_eagerly_several_at_once_and_on_replicas():
     ways = [{"run_eagerly": True}]
     if keras.backend.backend() != "torch":  # which has neither

@@ -172,6 +172,7 @@ def test_the_queue_holds_the_teachers_embeddings_of_the_last_views():
     np.testing.assert_allclose(kept[:16][order[0]], theirs[order[1]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_are_compared_place_by_place_where_both_give_a_map():
     view = images(2).astype("float32")
     model = make()
@@ -195,6 +196,7 @@ def test_features_are_compared_place_by_place_where_both_give_a_map():
     )
 
 
+@pytest.mark.slow
 def test_a_network_teaches_a_vit_and_a_vit_a_network():
     vit = keras_ssl.backbones.vit((28, 28, 1), patch_size=7, width=16, depth=2, heads=2)
     for student, teacher in ((vit, tiny_backbone()), (tiny_backbone(), vit)):

@@ -64,8 +64,10 @@ def small_sample(sample, monkeypatch, tmp_path):
     keras.utils.clear_session()
 
 
-# Whose code compiles many steps.
+# Whose code compiles many steps, or needs keras-hub, an extra that .ci/run installs for the slow tests.
 LONG = {
+    "docs/continued_pretraining.md",
+    "docs/distillation.md",
     "docs/distributed.md",
     "docs/evaluation.md",
     "docs/large_batches.md",

@@ -149,6 +149,7 @@ def test_moco_v3s_heads_are_the_authors_of_vit():
         assert (type(last).__name__, last.center, last.scale) == ("BatchNormalization", False, False)
 
 
+@pytest.mark.slow
 def test_a_frozen_patch_projection_stays_as_it_is_in_student_and_teacher_and_when_loaded(images, tmp_path):
     backbone = keras_ssl.backbones.vit((28, 28, 1), patch_size=14, width=16, depth=1, heads=2)
     backbone.get_layer("patches").trainable = False
@@ -254,6 +255,22 @@ def test_lejepas_center_is_the_mean_of_the_views_of_the_first_views_size(images)
     np.testing.assert_allclose(array(given["center"]), (z[0] + z[1]) / 2, rtol=1e-5, atol=1e-6)
 
 
+def test_lejepas_collapse_loss_is_that_of_embeddings_at_zero():
+    method = keras_ssl.LeJEPA(
+        tiny_backbone(), augment.Views(*3 * [[still()]]), head(6), sigreg_weight=0.3, directions=8
+    )
+    zeros = {"z": ops.zeros((12, 3, 6)), "center": ops.zeros((12, 6))}
+    method.draw_directions = lambda width: np.eye(width, dtype="float32")
+    terms, metrics = method.objective(zeros, {})
+    (expected,) = method.collapse_losses(12).values()
+    assert float(array(ops.mean(terms["prediction"]) + terms["sigreg"])) == pytest.approx(expected, rel=1e-5)
+    assert float(array(metrics["spread"])) == 0.0
+    # N · ∫ (1 − exp(−t²/2))² exp(−t²/2) dt over [−3, 3]
+    t = np.linspace(-3.0, 3.0, 100_001)
+    integral = np.trapezoid((1.0 - np.exp(-(t**2) / 2.0)) ** 2 * np.exp(-(t**2) / 2.0), t)
+    assert expected == pytest.approx(0.3 * 12 * integral, rel=1e-3)
+
+
 def test_lejepas_directions_are_of_the_step_and_those_of_evaluation_always_the_same(images):
     method = keras_ssl.LeJEPA(tiny_backbone(), still(), head(6), directions=4)
     drawn = []
@@ -276,6 +293,7 @@ def test_lejepas_directions_are_of_the_step_and_those_of_evaluation_always_the_s
     np.testing.assert_array_equal(drawn[2], drawn[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LeJEPA", "MMCR"])
 def test_views_of_several_sizes_train(name, images):
     views = augment.Views(*[[augment.RandomResizedCrop(size)] for size in (24, 24, 20, 20, 20)])

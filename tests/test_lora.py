@@ -93,6 +93,7 @@ def test_keras_alone_loads_matrices_that_nothing_moves():
         np.testing.assert_array_equal(ops.convert_to_numpy(matrix), 0.0)
 
 
+@pytest.mark.slow
 def test_a_moving_average_has_it_too(tmp_path):
     model = trained(LoRA(vit(), 2), cls=keras_ssl.BYOL, predictor=heads.mlp([8, 4]), momentum=0.5)
     copy = model.teacher.copies[0]
@@ -105,6 +106,7 @@ def test_a_moving_average_has_it_too(tmp_path):
     np.testing.assert_allclose(features(clone.clone(copy)), features(copy), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_backbone_of_keras_hub_trains_is_saved_and_becomes_a_preset(preset, tmp_path):
     backbone = LoRA(hub.backbone(preset), 2)
     before = features(hub.backbone(preset), 3)
@@ -122,6 +124,7 @@ def test_a_backbone_of_keras_hub_trains_is_saved_and_becomes_a_preset(preset, tm
         np.testing.assert_allclose(features(tuned, 3), features(backbone, 3), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_preset_has_the_rescaling_of_its_model(preset, tmp_path):
     inner = hub.backbone(preset).layers[-1]
     inputs = keras.Input((8, 8, 3))
@@ -132,6 +135,7 @@ def test_a_preset_has_the_rescaling_of_its_model(preset, tmp_path):
         hub.save_to_preset(vit(), tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_mae_trains_a_dinov2_of_a_preset_with_lora(tmp_path):
     models = pytest.importorskip("keras_hub").models
     given = models.DINOV2Backbone(4, 2, 8, 2, 16, image_shape=(8, 8, 3), num_register_tokens=1)

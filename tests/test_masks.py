@@ -274,7 +274,7 @@ def slow_but(*names):
     return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in [*PARTS, *WHOLE, "map"]]
 
 
-@pytest.mark.parametrize("name", slow_but("ViT", "series", "volumes"))
+@pytest.mark.parametrize("name", slow_but("series"))
 @pytest.mark.parametrize("method", [keras_ssl.MAE, keras_ssl.SimMIM], ids=lambda method: method.__name__)
 def test_any_backbone_that_can_is_trained_and_saved(method, name, tmp_path):
     kinds = {**PARTS, **WHOLE, "map": lambda: backbones.resnet8((16, 16, 3), width=4)}
@@ -379,6 +379,7 @@ def test_reconstructions_keep_what_is_seen_and_the_range(name, images):
     assert asked["captions"][0][0] == {"MAE": "75 % left out", "SimMIM": "62 % hidden"}[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MAE", "SimMIM"])
 def test_half_precision_trains(name, images):
     keras.config.set_dtype_policy("mixed_bfloat16")

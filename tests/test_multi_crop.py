@@ -219,6 +219,7 @@ def assert_same(one, other, atol=2e-5):
         np.testing.assert_allclose(a, b, atol=atol)
 
 
+@pytest.mark.slow
 def test_a_ghost_batch_of_images_holds_all_of_their_views_of_a_size():
     layer = keras.layers.BatchNormalization()
     layer.build((None, 3))
@@ -288,6 +289,7 @@ def test_the_whole_contract_of_a_method_of_views_of_two_sizes():
     assert not report.inconclusive
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_on_views_of_two_sizes(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

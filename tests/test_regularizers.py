@@ -88,7 +88,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=() if name == "in one pass" else pytest.mark.slow, id=name)
+        for name, make in CASES.items()
+    ],
+)
 def test_any_method_logs_its_regularizers_under_their_names_and_adds_them(make, images):
     given = [regularizers.KoLeo(0.2), Length()]
     model = make(regularizers=given)
@@ -117,6 +123,7 @@ def test_koleo_is_the_mean_over_views_of_the_loss_of_the_features(images):
     assert logs["koleo"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_koleo_spreads_the_features(images):
     spread = []
     for more in ({}, {"regularizers": regularizers.KoLeo(1.0)}):

@@ -1,6 +1,7 @@
 """LeJEPA: views predict the mean of an image's views, and embeddings are distributed as an isotropic Gaussian."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
@@ -102,3 +103,11 @@ class LeJEPA(SelfSupervisedModel):
         """`(width, directions)` of this step."""
         rng = self.rng("directions", rows=ops.arange(width, dtype="int32"))
         return rng.normal("direction", self.directions)
+
+    def collapse_losses(self, batch_size):
+        nothing = np.zeros((batch_size, 1), "float32"), np.ones((1, 1), "float32")
+        statistic = losses.sigreg(*nothing, knots=self.knots, limit=self.limit)
+        return {
+            "the embeddings of all images are 0: see whether `spread` is 0 as well": self.sigreg_weight
+            * float(statistic)
+        }

@@ -20,12 +20,15 @@ TESTS = pathlib.Path(__file__).parent
 
 # The whole contract, on every backend, is in the slow tests; .ci/run therefore leaves this one to TensorFlow. Run each
 # time: of a method with a queue and of one with a teacher, whose state is most easily lost, the checks that tell most,
-# of the others the one that finds most faults.
+# of some others the one that finds most faults. Of the rest that is a slow test too, for whoever works on one of them.
 TELLING = ["loss_is_the_sum_of_its_terms", "two_replicas", "micro_batches", "saves_and_goes_on"]
 KINDS = ["SimCLR with memory", "BYOL"]
+EACH_TIME = [*KINDS, "Triplet with labels", "VICReg", "DINO", "MAE", "RelativePatch"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in EACH_TIME else pytest.mark.slow) for name in METHODS]
+)
 def test_the_contract(name):
     only = TELLING if name in KINDS else ["loss_is_the_sum_of_its_terms"]
     report = check_method(METHODS[name], only=only)

@@ -69,8 +69,8 @@ def rough():
             ],
         ]
     )
-    # Three times, for a network that is rough whatever the last bits are: ten steps amplify rounding to 0.04 in weights,
-    # of which 1e-5 is allowed. With one they came to more than that on some days alone.
+    # Three times, for a network that is rough whatever the last bits are: ten steps amplify rounding to 0.04 in weights
+    # where 1e-5 is allowed. With one they came to more than that on some days alone.
     hidden = [layer for _ in range(3) for layer in (layers.Dense(64), layers.BatchNormalization(), layers.ReLU())]
     return VICReg(backbone, projector=keras.Sequential([*hidden, layers.Dense(32)]))
 

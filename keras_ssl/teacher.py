@@ -154,6 +154,16 @@ class Teacher(keras.layers.Layer):
         self.built = True
         self.freeze()
 
+    def project(self, images, training, pooling=None):
+        """What the copies of a backbone and its projector, the first two, give of images: `(n, width)`.
+
+        Args:
+            pooling: of tokens: as the student's, `model.pooling`.
+        """
+        backbone, projector = self.copies[:2]
+        features = backbones.pooled(backbone(images, training=training), backbone, pooling, images.shape)
+        return projector(features, training=training)
+
     def _statistics_of(self, layers):
         """The weights that are averaged and that no optimizer moves: none unless `statistics` is "average"."""
         if self.statistics != "average":

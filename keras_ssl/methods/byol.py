@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
 
@@ -92,9 +91,7 @@ class BYOL(SelfSupervisedModel):
         return {"p_a": p_a, "p_b": p_b, "z_a": ops.stop_gradient(z_a), "z_b": ops.stop_gradient(z_b)}
 
     def target(self, images, training):
-        backbone, projector = self.teacher.copies
-        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
-        return projector(features, training=training)
+        return self.teacher.project(images, training, self.pooling)
 
     def objective(self, outputs, batch):
         p_a, p_b, z_a, z_b = (outputs[name] for name in ("p_a", "p_b", "z_a", "z_b"))

@@ -8,7 +8,6 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.losses.clusters import check_temperatures, entropy, spread, teacher_probabilities
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.progress import Progress, check_part
@@ -138,9 +137,7 @@ class DINO(SelfSupervisedModel):
         }
 
     def target(self, images, training):
-        backbone, projector, _ = self.teacher.copies
-        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
-        return projector(features, training=training)
+        return self.teacher.project(images, training, self.pooling)
 
     def objective(self, outputs, batch):
         student = self.scores(outputs["student"], self.progress.within(self.frozen_steps))

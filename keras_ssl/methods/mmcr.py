@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.losses.mmcr import check_local_weight, unit_rows
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import ConstantMomentum, Teacher, schedule_of
@@ -98,9 +97,7 @@ class MMCR(SelfSupervisedModel):
         return {"z": z, "center": center}
 
     def key(self, images, training):
-        backbone, projector = self.teacher.copies
-        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
-        return projector(features, training=training)
+        return self.teacher.project(images, training, self.pooling)
 
     def objective(self, outputs, batch):
         centers = distribute.gather(outputs["center"])

@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_ssl import augment, backend, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.queue import Queue, check_size
@@ -92,9 +91,7 @@ class MoCo(SelfSupervisedModel):
 
     def embed(self, views, training):
         query = self.project(views[0], training)
-        backbone, projector = self.teacher.copies
-        features = pooled(backbone(views[1], training=training), backbone, self.pooling, views[1].shape)
-        key = projector(features, training=training)
+        key = self.teacher.project(views[1], training, self.pooling)
         return {"query": query, "key": ops.stop_gradient(key)}
 
     def objective(self, outputs, batch):

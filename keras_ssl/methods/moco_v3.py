@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
@@ -100,9 +99,7 @@ class MoCoV3(SelfSupervisedModel):
         return {"q_a": q_a, "q_b": q_b, "k_a": k_a, "k_b": k_b}
 
     def key(self, images, training):
-        backbone, projector = self.teacher.copies
-        features = pooled(backbone(images, training=training), backbone, self.pooling, images.shape)
-        return projector(features, training=training)
+        return self.teacher.project(images, training, self.pooling)
 
     def objective(self, outputs, batch):
         row = distribute.row_offset(ops.shape(outputs["q_a"])[0])

@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
-from keras_ssl.backbones import pooled
 from keras_ssl.losses.tico import check_covariance_weight, check_decay, running_covariance
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
@@ -85,9 +84,7 @@ class TiCo(SelfSupervisedModel):
 
     def embed(self, views, training):
         query = self.project(views[0], training)
-        backbone, projector = self.teacher.copies
-        features = pooled(backbone(views[1], training=training), backbone, self.pooling, views[1].shape)
-        return {"query": query, "key": ops.stop_gradient(projector(features, training=training))}
+        return {"query": query, "key": ops.stop_gradient(self.teacher.project(views[1], training, self.pooling))}
 
     def objective(self, outputs, batch):
         query, key = outputs["query"], outputs["key"]

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
+from keras_ssl.losses.clusters import spread
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
 
@@ -96,10 +97,9 @@ class BYOL(SelfSupervisedModel):
     def objective(self, outputs, batch):
         p_a, p_b, z_a, z_b = (outputs[name] for name in ("p_a", "p_b", "z_a", "z_b"))
         z = losses.normalized(distribute.gather(z_a))
-        spread = ops.mean(ops.std(z, axis=0)) * ops.sqrt(ops.cast(z.shape[1], "float32"))
         return (
             {"byol": losses.cosine(p_a, z_b) + losses.cosine(p_b, z_a)},
-            {"spread": spread, "teacher_momentum": self.teacher.momentum()},
+            {"spread": spread(z), "teacher_momentum": self.teacher.momentum()},
         )
 
     def after_optimizer_step(self, outputs, stepped):

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
+from keras_ssl.losses.clusters import spread
 from keras_ssl.model import SelfSupervisedModel
 
 
@@ -70,8 +71,7 @@ class SimSiam(SelfSupervisedModel):
     def objective(self, outputs, batch):
         p_a, p_b, z_a, z_b = (outputs[name] for name in ("p_a", "p_b", "z_a", "z_b"))
         z = losses.normalized(distribute.gather(z_a))
-        spread = ops.mean(ops.std(z, axis=0)) * ops.sqrt(ops.cast(z.shape[1], "float32"))
-        return {"simsiam": (losses.cosine(p_a, z_b) + losses.cosine(p_b, z_a)) / 4.0}, {"spread": spread}
+        return {"simsiam": (losses.cosine(p_a, z_b) + losses.cosine(p_b, z_a)) / 4.0}, {"spread": spread(z)}
 
     def collapse_losses(self, batch_size):
         return {"all images have one embedding: see whether `spread` is 0 as well": 0.0}

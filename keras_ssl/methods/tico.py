@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_ssl import augment, distribute, heads, losses
 from keras_ssl.augment.policies import default_views
+from keras_ssl.losses.clusters import spread
 from keras_ssl.losses.tico import check_covariance_weight, check_decay, running_covariance
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.teacher import Teacher, schedule_of
@@ -90,8 +91,7 @@ class TiCo(SelfSupervisedModel):
         query, key = outputs["query"], outputs["key"]
         terms = losses.tico_terms(query, key, self.next_covariance(query), self.covariance_weight)
         z = losses.normalized(distribute.gather(ops.stop_gradient(query)))
-        spread = ops.mean(ops.std(z, axis=0)) * ops.sqrt(ops.cast(z.shape[1], "float32"))
-        return dict(zip(self.terms, terms)), {"spread": spread, "teacher_momentum": self.teacher.momentum()}
+        return dict(zip(self.terms, terms)), {"spread": spread(z), "teacher_momentum": self.teacher.momentum()}
 
     def next_covariance(self, query):
         """C with this step's batch in it."""

@@ -73,6 +73,9 @@ LONG = {
     "docs/large_batches.md",
     "docs/methods.md",
     "docs/migrating.md",
+    "docs/reference/callbacks.md",
+    "docs/reference/evaluate.md",
+    "docs/reference/methods.md",
     "docs/transfer.md",
 }
 

@@ -36,7 +36,14 @@ PAPER_BATCHES = {
     "TiCo": 256,
     "VICReg": 2048,
 }
-SHOWN = ("steps", "linear, 10 per class", "linear, 100 per class", "linear, all", "kNN, all", "gain, linear, 10 per class")
+SHOWN = (
+    "steps",
+    "linear, 10 per class",
+    "linear, 100 per class",
+    "linear, all",
+    "kNN, all",
+    "gain, linear, 10 per class",
+)
 
 
 def bullet(text):
@@ -106,7 +113,9 @@ def written(name, text):
     """The text of a page with both tables as they are now."""
     for place, table in (("recipe", recipe_table(name)), ("figures", figures_table(name))):
         pattern = rf"(<!-- {place} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.S)
+        text, count = re.subn(
+            pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.S
+        )
         if count != 1:
             raise SystemExit(f"docs/methods/{name}.md needs <!-- {place} --> and <!-- end --> once; it has {count}.")
     return text

@@ -18,7 +18,7 @@ import numpy as np
 import keras_ssl
 from keras_ssl.evaluate import plots
 
-EPOCHS = 16
+EPOCHS = 12
 DRAWS = 2
 
 data = keras_ssl.data.load("clothes_sample", image_size=32)  # or a folder of your own: load("photos/", image_size=32)
@@ -46,7 +46,7 @@ The recipe has optimizer, learning rate, schedule, views and temperature, and sa
 print(*(line.partition("  [")[0].rstrip() for line in recipe.describe().splitlines()[1:]), sep="\n")
 
 keras.utils.set_random_seed(0)
-backbone = keras_ssl.backbones.resnet8(images.shape[1:])
+backbone = keras_ssl.backbones.resnet8(images.shape[1:], width=16)
 model = keras_ssl.SimCLR(backbone, views=recipe.views, **recipe.arguments)
 model.compile(recipe.optimizer)
 probe = keras_ssl.callbacks.KNNProbe(data.train, data.test, every=2)

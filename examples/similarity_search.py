@@ -20,7 +20,7 @@ import numpy as np
 import keras_ssl
 from keras_ssl.evaluate import plots
 
-EPOCHS = 10
+EPOCHS = 8
 
 data = keras_ssl.data.load("clothes_sample", image_size=32)  # your own: load("photos/", image_size=32)
 images, labels, names = data.train.images, data.train.labels, data.train.class_names

@@ -34,9 +34,9 @@ to predict one from the other.
 
 ## One run
 
-The network is small, three convolutions, so that four runs take two or three minutes. Optimizer, learning rate, schedule
-and heads are the measured recipe of the library for BYOL. One thing differs: 192 steps are too few for a teacher that
-averages over a hundred of them, so the momentum is 0.95.
+The network is small, three convolutions, so that four runs take two or three minutes. Optimizer, learning rate,
+schedule and heads are the measured recipe of the library for BYOL. One thing differs: 192 steps are too few for a
+teacher that averages over a hundred of them, so the momentum is 0.95.
 
 Two callbacks look on. `CollapseMonitor` needs no labels: it measures whether embeddings differ from image to image.
 `KNNProbe` uses labels that the training does not see.
@@ -99,10 +99,10 @@ for name, run in runs.items():
 print(f"{'untrained network':20}{'':24}{chance:8.3f}")
 
 """
-Read the first two columns together. The two runs without a predictor have by far the lowest loss, nearly 0, and it is no
-success: their **spread** is nearly 0, too. It is the standard deviation of embeddings of length 1, scaled to be 1 where
-they fill the sphere, and 0 where all are one. The network answers the same whatever it is shown, and so each view
-predicts the other.
+Read the first two columns together. The two runs without a predictor have by far the lowest loss, nearly 0, and it is
+no success: their **spread** is nearly 0, too. It is the standard deviation of embeddings of length 1, scaled to be 1
+where they fill the sphere, and 0 where all are one. The network answers the same whatever it is shown, and so each
+view predicts the other.
 """
 
 figure, panels = plt.subplots(2, 2, figsize=(8, 6), layout="constrained", sharex=True)

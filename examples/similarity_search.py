@@ -48,12 +48,12 @@ def trained(method, **arguments):
 siamese = trained(keras_ssl.Siamese)
 
 """
-A Siamese network says how alike two pictures are, between 0 and 1. Here for 1,000 pairs of test photographs of one
-kind, and for 1,000 of different kinds.
+A Siamese network says how alike two pictures are, between 0 and 1. Here for pairs of test photographs of one kind, and
+of different kinds.
 """
 
 rng = np.random.default_rng(0)
-first, second = rng.integers(0, len(data.test), (2, 8000))
+first, second = rng.integers(0, len(data.test), (2, 2000))
 same = data.test.labels[first] == data.test.labels[second]
 first, second, same = first[first != second], second[first != second], same[first != second]
 alike = siamese.similarity(data.test.images[first], data.test.images[second])

@@ -12,12 +12,11 @@ table.json and report.html. Ctrl-C keeps the state of the run; --resume continue
 """
 
 import contextlib
-import datetime
 import pathlib
-import platform
 
 from absl import flags
 
+from keras_ssl.cli import run_info
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
@@ -194,6 +193,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     if alarms:
         write_json(folder.alarms, alarms)
     folder.remove_state()
+    run_info.note_end(folder, settings.resume)
 
     before = "backbone before" if settings.backbone.endswith(".keras") else "untrained backbone"
     table = experiment.table(data, {before: untrained, "trained backbone": backbone}, settings.seed)
@@ -213,7 +213,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         data,
         history=history,
         table=table,
-        run=report.RunInfo(settings.data, recipe.epochs, settings.batch_size, settings.seed),
+        run=run_info.run_info(folder),
         held_out=held_out,
         alarms=alarms,
     )
@@ -229,9 +229,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
 
 
 def _settings(settings, data, held_out, backbone, recipe):
-    import keras
-
-    import keras_ssl
+    from keras_ssl import provenance
 
     own = settings.get_flags_for_module(__name__)
     return {
@@ -240,11 +238,8 @@ def _settings(settings, data, held_out, backbone, recipe):
         "held_out": held_out,
         "backbone_parameters": backbone.count_params(),
         "used": recipe.config,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "keras_ssl": keras_ssl.__version__,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-            "python": platform.python_version(),
-        },
+        "started": run_info.now(),
+        "command": run_info.command_line("pretrain", settings),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
     }

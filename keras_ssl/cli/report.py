@@ -13,6 +13,7 @@ from absl import flags
 
 from keras_ssl.cli.flags import check_data, folder_options, new_flags
 from keras_ssl.cli.run_folder import RunFolder
+from keras_ssl.cli.run_info import run_info
 from keras_ssl.files import load_model, read_json
 
 FLAGS, _define = new_flags(__name__)
@@ -46,7 +47,7 @@ def run(settings, folder):
         data,
         history=read_json(folder.history),
         table=read_json(folder.table) if folder.table.exists() else None,
-        run=report.RunInfo(about["data"], about["used"]["epochs"], about["batch_size"], about["seed"]),
+        run=run_info(folder),
         held_out=held_out,
         alarms=read_json(folder.alarms) if folder.alarms.exists() else (),
     )

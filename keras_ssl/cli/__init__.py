@@ -192,8 +192,11 @@ def _meant(word, settings):
 
 
 def _complain(text):
-    """A sentence on stderr: on a terminal in lines that fit."""
-    print(words.wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
+    """A sentence on stderr: on a terminal in lines that fit, but for commands and paths, which are indented."""
+    lines = [
+        line if line.startswith(" ") or not sys.stderr.isatty() else words.wrapped(line) for line in text.split("\n")
+    ]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _fault(error):

@@ -8,7 +8,7 @@ import os
 import sys
 
 from keras_ssl import names
-from keras_ssl.cli.flags import nearest
+from keras_ssl.cli.flags import method_class, nearest
 
 # Arguments of a method that have a flag of their own, or none.
 _OWN_FLAGS = {
@@ -85,8 +85,6 @@ def method_label(name):
 def check_method(name):
     """Refuses a name that is no method of the package, and no `package.module:Class` that could be one."""
     if ":" not in name:
-        from keras_ssl.cli.flags import method_class
-
         return method_class(name)
     module, _, found = name.partition(":")
     parts = [*module.split("."), found]
@@ -142,7 +140,7 @@ def parameters(method):
 
     found = dict(inspect.signature(method.__init__).parameters)
     if any(one.kind is one.VAR_KEYWORD for one in found.values()):
-        found = {**inspect.signature(SelfSupervisedModel.__init__).parameters, **found}
+        found = {**found, **inspect.signature(SelfSupervisedModel.__init__).parameters, **found}  # its own first
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {key: one for key, one in found.items() if key not in ("self", *_OWN_FLAGS) and one.kind not in kinds}
 

@@ -15,13 +15,13 @@ import types
 
 from absl import flags
 
+from keras_ssl.cli import choices
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
     define_overwrite,
     define_training,
     folder_options,
-    method_class,
     new_flags,
 )
 from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted
@@ -30,7 +30,10 @@ from keras_ssl.files import load_model, read_json, save_model, write_json
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
 flags.DEFINE_list(
-    "methods", ["simclr", "byol", "barlowtwins"], "Names with commas between: keras-ssl methods.", **_define
+    "methods",
+    ["simclr", "byol", "barlowtwins"],
+    "Names with commas between: keras-ssl methods; or your own class, package.module:Class.",
+    **_define,
 )
 flags.DEFINE_float(
     "seconds",
@@ -48,7 +51,7 @@ def check(settings):
     if settings.seconds and settings.epochs:
         raise ValueError("--seconds and --epochs both set the budget: give one of them.")
     for name in settings.methods:
-        method_class(name.strip())
+        choices.check_method(name.strip())
     check_data(settings.data)
     check_backbone(settings.backbone)
     folder = ComparisonFolder(settings.output) if settings.output else None
@@ -71,8 +74,8 @@ def run(settings, folder, options):
     from keras_ssl.cli import experiment
     from keras_ssl.data.split import hold_out
 
-    names = dict.fromkeys(name.strip() for name in settings.methods)
-    methods = {name: experiment.method_by_name(name) for name in names}
+    given = [name.strip() for name in settings.methods]
+    methods = {choices.method_label(name): experiment.method_by_name(name) for name in given}
     data, held_out = hold_out(experiment.load(settings.data, options), settings.seed)
     experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
     for method in methods.values():  # whatever can be refused, before anything is written

@@ -14,9 +14,9 @@ from keras_ssl.cli import choices, words
 from keras_ssl.cli.flags import held_out_options, method_class, nearest, progress
 from keras_ssl.cli.watch import Watch
 from keras_ssl.clone import clone
+from keras_ssl.data import split
 from keras_ssl.data.batch import check_source
 from keras_ssl.data.lazy import pictures_of
-from keras_ssl.data import split
 from keras_ssl.data.split import sample_evenly, take_rows
 from keras_ssl.evaluate import efficiency
 from keras_ssl.files import load_model
@@ -225,8 +225,8 @@ def fit(model, data, chosen, settings, folder=None):
 
 def _say_what_is_saved(folder):
     print(
-        f"\nCtrl-C: the run stops after this step, and saves its state in {folder.state}.\nGo on with: keras-ssl "
-        f"pretrain --resume={folder}\nCtrl-C again stops at once, without saving.",
+        f"\nCtrl-C: when the step or the measures that run are done, the state is saved in\n  {folder.state}\n"
+        f"To go on:\n  keras-ssl pretrain --resume={folder}\nCtrl-C again stops at once, without saving.",
         file=sys.stderr,
         flush=True,
     )

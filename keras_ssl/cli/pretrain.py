@@ -263,7 +263,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         finally:
             _add_time(folder, time.perf_counter() - began)
     except KeyboardInterrupt:
-        kept = f"what was trained is kept. Continue with keras-ssl pretrain --resume={folder}"
+        kept = f"what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
         raise Interrupted(f"stopped; {kept if folder.has_state() else 'nothing was trained yet.'}") from None
     # What can't be made again is on disk before anything else can fail.
     save_model(model, folder.model)

@@ -26,8 +26,8 @@ def make_table(folder, untrained, trained, data, held_out, settings):
         table = experiment.table(data, {before: untrained, "trained backbone": trained}, settings.seed)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped in the table; the trained model is there: {folder.model} and {folder.backbone}. The table and "
-            f"the page are made by keras-ssl report --run={folder}"
+            f"stopped in the table; the trained model is kept:\n  {folder.model}\n  {folder.backbone}\n"
+            f"The table and the page are made by\n  keras-ssl report --run={folder}"
         ) from None
     if table:
         write_json(folder.table, experiment.table_to_json(table))
@@ -63,7 +63,7 @@ def draw_page(folder, model, data, table, held_out, path=None, data_name=None):
     except KeyboardInterrupt:
         have = "the trained model and the table are" if folder.table.exists() else "the trained model is"
         raise Interrupted(
-            f"stopped in the page; {have} in {folder}. The page is drawn by keras-ssl report --run={folder}"
+            f"stopped in the page; {have} kept in\n  {folder}\nThe page is drawn by\n  keras-ssl report --run={folder}"
         ) from None
 
 
@@ -101,8 +101,12 @@ def next_commands(folder, data, settings):
 _SAME = ("data", "labels", "image_size", "resize", "background", "max_unreadable", "backbone", "batch_size")
 
 
+def _is_set(flag):
+    return flag.value != flag.default
+
+
 def print_next(commands):
-    print("\nnext:")
+    print("\nnext, for example:")
     for command in commands:
         print(words.command(*command))
 

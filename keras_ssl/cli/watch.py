@@ -71,7 +71,8 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
-        self._rest = now - self._last
+        if self.names is not None:  # in the first epoch probes are compiled, too
+            self._rest = now - self._last
         self._fill("")
         self._row(epoch, logs or {}, now - self._began)
 

@@ -88,7 +88,7 @@ def _compared(methods, data, held_out, settings, folder):
     """Trains what is not there yet, and writes all files of the folder."""
     from keras_ssl.cli import experiment
 
-    _prepare(folder, settings)
+    _prepare(folder, settings, methods)
     backbones, done = {}, {}
     for name, method in methods.items():
         try:
@@ -109,11 +109,11 @@ def _compared(methods, data, held_out, settings, folder):
     return {"folder": str(folder), "table": experiment.table_to_json(table), "held_out": held_out, "runs": done}
 
 
-def _prepare(folder, settings):
+def _prepare(folder, settings, methods):
     from keras_ssl.cli import experiment
 
     if settings.overwrite:  # nothing of another budget stays to be taken for this one's
-        for name in experiment.methods():
+        for name in {*experiment.methods(), *methods}:
             folder.result(name).unlink(missing_ok=True)
     write_json(folder.settings_file, _asked(settings))
 

@@ -31,7 +31,7 @@ import numpy as np
 WIDTH, FEATURES = 16, 64  # of the network, and of what it gives
 DRAWS, PER_CLASS = 5, (10, 100, None)
 WARM_UP, DECAY, MOMENTUM = 0.05, 1e-4, 0.99
-QUEUE, PROTOTYPES = 4096, 256
+QUEUE, PROTOTYPES = 1024, 256
 CHECK_STEPS, CHECK_BATCH = 5, 64
 
 

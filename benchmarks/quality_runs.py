@@ -173,16 +173,28 @@ def print_tables(options):
                 cells = [f"{name}, {words}", str(len(found)), f"{steps:.0f}", *_spread(found, columns), f"{spent:.0f}"]
                 _print(cells)
     print("\nOurs less Lightly's, in points, ± the standard error of the difference; bold beyond two of them:\n")
-    _print(["", "seeds", *columns, "processor time, Lightly's / ours"])
+    _print(["", "pairs", *columns, "processor time, Lightly's / ours"])
     _print(["---"] * (len(columns) + 3))
     for who, words in ((OURS, ""), (OWN, ", own recipe")):
-        for name in METHODS:
-            mine, theirs = _of(rows, name, who), _of(rows, name, PEER)
-            both = sorted(set(mine) & set(theirs))
+        pairs = {name: _pairs(rows, name, who) for name in METHODS}
+        for name, both in pairs.items():
             if both:
-                cells = [_difference([mine[s]["scores"][c] - theirs[s]["scores"][c] for s in both]) for c in columns]
-                times = [np.sum([one[seed]["cpu_seconds"] for seed in both]) for one in (theirs, mine)]
-                _print([f"{name}{words}", str(len(both)), *cells, f"{times[0] / times[1]:.2f}"])
+                _print(_compared(f"{name}{words}", both, columns))
+        every = [pair for both in pairs.values() for pair in both]
+        if len(every) > 1:
+            _print(_compared(f"all of them{words}", every, columns))
+
+
+def _pairs(rows, name, who):
+    """Ours and Lightly's run of each seed that both have."""
+    mine, theirs = _of(rows, name, who), _of(rows, name, PEER)
+    return [(mine[seed], theirs[seed]) for seed in sorted(set(mine) & set(theirs))]
+
+
+def _compared(words, pairs, columns):
+    cells = [_difference([mine["scores"][c] - theirs["scores"][c] for mine, theirs in pairs]) for c in columns]
+    mine, theirs = (sum(pair[number]["cpu_seconds"] for pair in pairs) for number in (0, 1))
+    return [words, str(len(pairs)), *cells, f"{theirs / mine:.2f}"]
 
 
 def _words(options):

@@ -127,14 +127,17 @@ def test_table_compares_pairs_of_seeds(tmp_path, capsys):
     lines = []
     for seed in range(3):
         for who, score in (("ours", 0.80 + 0.1 * seed + 0.001 * seed), ("lightly", 0.79 + 0.1 * seed)):
-            row = {"setting": quality_runs.setting(options), "name": "SimCLR", "who": who, "seed": seed, "on": who}
-            lines.append(json.dumps({**row, "scores": {"kNN, all": score}, "steps": 4, "cpu_seconds": 2.0}))
+            for name in ("SimCLR", "BYOL")[: 1 if seed else 2]:
+                row = {"setting": quality_runs.setting(options), "name": name, "who": who, "seed": seed, "on": who}
+                lines.append(json.dumps({**row, "scores": {"kNN, all": score}, "steps": 4, "cpu_seconds": 2.0}))
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
     quality_runs.print_tables(options)
     out = capsys.readouterr().out
     assert "| SimCLR, ours | 3 | 4 | 0.901 ± 0.101 | 2 |" in out
     # Pairs differ by 1.0, 1.1 and 1.2 points: 1.1, and 0.1 / √3.
     assert "| SimCLR | 3 | **+1.1 ± 0.1** | 1.00 |" in out
+    assert "| BYOL | 1 | +1.0 | 1.00 |" in out
+    assert "| all of them | 4 | **+1.1 ± 0.0** | 1.00 |" in out
     options.epochs = 2
     quality_runs.print_tables(options)
     assert "no run" in capsys.readouterr().out

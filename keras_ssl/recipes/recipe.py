@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from keras_ssl.optimizers import Decayed
 from keras_ssl.recipes.plan import Head
 
 
@@ -66,9 +67,14 @@ class Recipe:
                 stacklevel=2,
             )
         options = {name: sourced.value for name, sourced in self._plan.options.items()} if issubclass(cls, own) else {}
-        if self._plan.decay.value or cls is not own:  # AdamW has a decay of its own
-            options["weight_decay"] = self._plan.decay.value
-        return cls(learning_rate=self.schedule, **options)
+        decay, end = self._plan.decay, self._plan.decay_end
+        if decay.value or cls is not own:  # AdamW has a decay of its own
+            options["weight_decay"] = decay.value
+        optimizer = cls(learning_rate=self.schedule, **options)
+        if end is None:
+            return optimizer
+        rising = keras.optimizers.schedules.CosineDecay(decay.value, self.steps, alpha=end.value / decay.value)
+        return Decayed(optimizer, weight_decay=rising)
 
     @property
     def views(self):
@@ -92,7 +98,7 @@ class Recipe:
             ("optimizer", own, plan.optimizer.source),
             ("learning rate", rate, plan.rate.source),
             ("schedule", schedule, plan.schedule.source),
-            ("weight decay", _text(plan.decay), plan.decay.source),
+            ("weight decay", _decay_text(plan), plan.decay.source),
             *((f"{own} {name}", _text(sourced), sourced.source) for name, sourced in plan.options.items()),
             ("epochs", *epochs),
             ("views", plan.views.rule or "the method's own", plan.views.source),
@@ -123,6 +129,7 @@ class Recipe:
             "learning_rate": self.learning_rate,
             "schedule": plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch),
             "weight_decay": plan.decay.value,
+            "weight_decay_end": plan.decay_end.value if plan.decay_end else plan.decay.value,
             "optimizer_options": {name: sourced.value for name, sourced in plan.options.items()},
             "views": plan.views.rule or None,
             "arguments": {
@@ -132,6 +139,12 @@ class Recipe:
             "sources": {name: source for name, _, source in self.entries()},
             "notes": list(self.notes),
         }
+
+
+def _decay_text(plan):
+    if plan.decay_end is None:
+        return _text(plan.decay)
+    return f"{_text(plan.decay)}, by a cosine to {_text(plan.decay_end)}; biases and normalization without"
 
 
 def _text(sourced):

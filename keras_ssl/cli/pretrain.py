@@ -326,7 +326,6 @@ def _settings(settings, data, held_out, backbone, recipe):
     own = settings.get_flags_for_module(__name__)
     return {
         **{flag.name: flag.value for flag in own if flag.name not in ("json", "verbose")},
-        "command": shlex.join(["keras-ssl", "pretrain", *_given(settings)]),
         "training_images": list(data.train.images.shape),
         "held_out": held_out,
         "backbone_parameters": backbone.count_params(),

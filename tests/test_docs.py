@@ -66,23 +66,31 @@ def small_sample(sample, monkeypatch, tmp_path):
 
 # Whose code compiles many steps, or needs keras-hub, an extra that .ci/run installs for the slow tests.
 LONG = {
+    "docs/choosing.md",
     "docs/continued_pretraining.md",
     "docs/distillation.md",
     "docs/distributed.md",
     "docs/evaluation.md",
     "docs/large_batches.md",
     "docs/methods.md",
+    *(f"docs/methods/{name}.md" for name in keras_ssl.names.METHODS),
     "docs/migrating.md",
     "docs/reference/callbacks.md",
     "docs/reference/evaluate.md",
     "docs/reference/methods.md",
+    "docs/own_method.md",
+    "docs/troubleshooting.md",
     "docs/transfer.md",
 }
 
 
+# The code of a tutorial's page is that of its script, which examples/render.py runs: see test_tutorials.py.
+RUN_HERE = [page for page in PAGES if page.parent.name != "tutorials"]
+
+
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.slow if ids(page) in LONG else []) for page in PAGES],
+    [pytest.param(page, marks=pytest.mark.slow if ids(page) in LONG else []) for page in RUN_HERE],
     ids=ids,
 )
 def test_the_python_of_a_page_runs(page, small_sample):
@@ -235,4 +243,5 @@ def test_canvases_show_what_their_masks_say(small_sample):
 def test_every_example_is_run_here():
     here = {"quickstart", "transfer", "segmentation", "series", "spectrograms", "volumes"}
     in_test_workers = {"two_workers"}
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == here | in_test_workers
+    tutorials = {path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md")} | {"render"}  # in test_tutorials.py
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} - tutorials == here | in_test_workers

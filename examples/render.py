@@ -167,14 +167,16 @@ def _words(figure, tutorial, number):
 
 
 def _save(figure, path):
-    """Saves a figure in few bytes: with 256 colors, and smaller where that is not enough."""
+    """Saves a figure in few bytes: with 256 colors and smaller, where it would have too many."""
     from PIL import Image
 
-    for dpi in (DPI, 85, 65):
+    for dpi, colors in ((DPI, None), (DPI, 256), (85, 256), (65, 256)):
         memory = io.BytesIO()
         figure.savefig(memory, dpi=dpi, format="png", facecolor="white")
         picture = Image.open(memory).convert("RGB")
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        if colors:
+            picture = picture.quantize(colors, dither=Image.Dither.NONE)
+        picture.save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             return
     raise ValueError(

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -185,3 +186,13 @@ def test_progress_bars_and_controls_are_no_output():
     bar = "\r1/10 ━━━━ 9s 1s/step - loss: 3.1\b\b\b\r10/10 ━━━━━━━━ 2s 11ms/step - loss: 2.9\n"
     assert render.clean(f"Epoch 1/2\n{bar}\x1b[1mdone\x1b[0m  \n\n\n\nab\bc") == "Epoch 1/2\ndone\n\nac"
     assert render.clean("3/4 of them") == "3/4 of them"
+
+
+@pytest.mark.slow
+def test_a_tutorial_runs_in_a_process_of_its_own():
+    """One of them, with small constants: nothing is written."""
+    outputs = render.render(TUTORIALS["byol_collapse"], {"EPOCHS": "1", "IMAGES": "512"})
+    assert len(outputs) == len(TUTORIALS["byol_collapse"].code)
+    assert any(output.pictures for output in outputs)
+    with pytest.raises(subprocess.CalledProcessError):
+        render.render(TUTORIALS["byol_collapse"], {"EPOCHS": "0"})

@@ -196,7 +196,7 @@ def test_the_bar_fits_and_shows_no_term_twice(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert too_wide(said) == []
     assert "compiling…" in said
-    assert "epoch 2/3  [========........] 10/20  loss 4.0000  25 s left" in said
+    assert "epoch 2/3  [========........] 10/20  loss 4.0000  15 s left" in said
     assert "1/20  loss 4.0000  contrastive_accuracy 0.25" in said, "where there is room"
     assert "nt_xent" not in said
     watched(monkeypatch, bar=True, terms=("nt_xent", "koleo"))

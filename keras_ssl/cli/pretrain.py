@@ -14,16 +14,13 @@ it, and it ends with the same result.
 """
 
 import contextlib
-import datetime
 import pathlib
-import platform
-import shlex
 import time
 
 from absl import flags
 
 from keras_ssl import names
-from keras_ssl.cli import choices
+from keras_ssl.cli import choices, run_info
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
@@ -261,7 +258,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         try:
             history, alarms = experiment.fit(model, data, recipe, settings, folder)
         finally:
-            _add_time(folder, time.perf_counter() - began)
+            run_info.add_time(folder, time.perf_counter() - began)
     except KeyboardInterrupt:
         kept = f"what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
         raise Interrupted(f"stopped; {kept if folder.has_state() else 'nothing was trained yet.'}") from None
@@ -273,6 +270,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     if alarms:
         write_json(folder.alarms, alarms)
     folder.remove_state()
+    run_info.note_end(folder, settings.resume)
 
     # Only here: what evaluates and draws takes a second to import.
     from keras_ssl.cli import results
@@ -292,14 +290,6 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         "held_out": held_out,
         "recipe": recipe.config,
     }
-
-
-def _add_time(folder, seconds):
-    """Keeps how long the run has trained, in all its parts; its other settings stay as they were written."""
-    kept = folder.settings
-    write_json(
-        folder.settings_file, {**kept, "training_seconds": round(kept.get("training_seconds", 0.0) + seconds, 1)}
-    )
 
 
 def _say_what(settings, folder, model, recipe, data, held_out):
@@ -331,29 +321,17 @@ def _say_what(settings, folder, model, recipe, data, held_out):
 
 
 def _settings(settings, data, held_out, backbone, recipe):
-    import keras
-
-    import keras_ssl
+    from keras_ssl import provenance
 
     own = settings.get_flags_for_module(__name__)
     return {
         **{flag.name: flag.value for flag in own if flag.name not in ("json", "verbose")},
-        "command": shlex.join(["keras-ssl", "pretrain", *_given(settings)]),
         "training_images": list(data.train.images.shape),
         "held_out": held_out,
         "backbone_parameters": backbone.count_params(),
         "used": recipe.config,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "keras_ssl": keras_ssl.__version__,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-            "python": platform.python_version(),
-        },
+        "started": run_info.now(),
+        "command": run_info.command_line("pretrain", settings),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
     }
-
-
-def _given(settings):
-    """The flags that were given, in the order of --help."""
-    own = settings.get_flags_for_module(__name__)
-    return [f"--{flag.name}={flag.value}" for flag in own if flag.present and flag.name not in ("json", "verbose")]

@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 
 from keras_ssl import report
-from keras_ssl.cli import experiment, words
+from keras_ssl.cli import experiment, run_info, words
 from keras_ssl.cli.choices import method_label
 from keras_ssl.cli.run_folder import Interrupted
 from keras_ssl.evaluate.verdict import verdict
@@ -46,8 +46,6 @@ def draw_page(folder, model, data, table, held_out, path=None, data_name=None):
         path: of the page; None for that of the folder.
         data_name: where the images are now; None for where they were.
     """
-    about = folder.settings
-    info = report.RunInfo(data_name or about["data"], about["used"]["epochs"], about["batch_size"], about["seed"])
     print("\ndrawing the page: a map of the images, neighbors, views")
     try:
         return report.write(
@@ -56,7 +54,7 @@ def draw_page(folder, model, data, table, held_out, path=None, data_name=None):
             data,
             history=read_json(folder.history),
             table=table,
-            run=info,
+            run=run_info.run_info(folder, data_name),
             held_out=held_out,
             alarms=read_json(folder.alarms) if folder.alarms.exists() else (),
         )

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_ssl.optimizers import Decayed
 from keras_ssl.recipes.plan import Head, Made, Sourced
 
 GIVEN = "given"  # the source of what the user set
@@ -59,6 +60,7 @@ class Recipe:
             changed["rate"] = Sourced(_number("learning_rate", learning_rate, operator.gt, "above 0"), GIVEN)
         if weight_decay is not None:
             changed["decay"] = Sourced(_number("weight_decay", weight_decay, operator.ge, "0 or more"), GIVEN)
+            changed["decay_end"] = None
         if views is not None:
             changed["views"] = Sourced(views[1], GIVEN, views[0])
         if arguments:
@@ -94,10 +96,14 @@ class Recipe:
                 stacklevel=2,
             )
         options = {name: sourced.value for name, sourced in self._plan.options.items()} if issubclass(cls, own) else {}
-        # AdamW has a decay of its own.
-        if self._plan.decay.value or cls is not own or self._plan.decay.source == GIVEN:
-            options["weight_decay"] = self._plan.decay.value
-        return cls(learning_rate=self.schedule, **options)
+        decay, end = self._plan.decay, self._plan.decay_end
+        if decay.value or cls is not own or decay.source == GIVEN:  # AdamW has a decay of its own
+            options["weight_decay"] = decay.value
+        optimizer = cls(learning_rate=self.schedule, **options)
+        if end is None:
+            return optimizer
+        rising = keras.optimizers.schedules.CosineDecay(decay.value, self.steps, alpha=end.value / decay.value)
+        return Decayed(optimizer, weight_decay=rising)
 
     @property
     def views(self):
@@ -121,7 +127,7 @@ class Recipe:
             ("optimizer", own, plan.optimizer.source),
             ("learning rate", rate, plan.rate.source),
             ("schedule", schedule, plan.schedule.source),
-            ("weight decay", _text(plan.decay), plan.decay.source),
+            ("weight decay", _decay_text(plan), plan.decay.source),
             *((f"{own} {name}", _text(sourced), sourced.source) for name, sourced in plan.options.items()),
             ("epochs", *epochs),
             ("views", plan.views.rule or "the method's own", plan.views.source),
@@ -152,6 +158,7 @@ class Recipe:
             "learning_rate": self.learning_rate,
             "schedule": plan.schedule.text(self.learning_rate, self.steps, self.steps_per_epoch),
             "weight_decay": plan.decay.value,
+            "weight_decay_end": plan.decay_end.value if plan.decay_end else plan.decay.value,
             "optimizer_options": {name: sourced.value for name, sourced in plan.options.items()},
             "views": plan.views.rule or None,
             "arguments": {
@@ -161,6 +168,12 @@ class Recipe:
             "sources": {name: source for name, _, source in self.entries()},
             "notes": list(self.notes),
         }
+
+
+def _decay_text(plan):
+    if plan.decay_end is None:
+        return _text(plan.decay)
+    return f"{_text(plan.decay)}, by a cosine to {_text(plan.decay_end)}; biases and normalization without"
 
 
 def _text(sourced):

@@ -114,6 +114,7 @@ def embedding_map(page, data):
         "t-SNE. Neighbors on the map are neighbors in the features; distances between groups mean little."
         + (f" Colors are labels{'' if data.labels_used else ', which training did not see'}." if names else ""),
         narrow,
+        under=True,
     )
 
 

@@ -531,6 +531,7 @@ def test_a_method_is_described_in_plain_words_with_its_flags(capsys):
     assert "Args:" not in said
     assert "`" not in said
     assert "  temperature=0.1\n" in said
+    assert "  contrast=keras_ssl.losses.nt_xent\n" in said, "as the flag takes it"
     assert "  backbone=" not in said
     assert "keras-ssl pretrain --method=simclr --method_args=temperature=0.1" in said
 

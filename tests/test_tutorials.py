@@ -73,8 +73,9 @@ def test_every_page_has_its_script_and_its_place():
     index = (PAGES / "index.md").read_text(encoding="utf-8")
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert {path.stem for path in PAGES.glob("*.md")} == {*TUTORIALS, "index"}
+    assert index == render.index(index), "run `python examples/render.py --all --prose`"
+    assert all(f"]({name}.md) |" in index for name in TUTORIALS)
     for name in TUTORIALS:
-        assert f"({name}.md)" in index, f"docs/tutorials/index.md lists no {name}"
         assert f": tutorials/{name}.md\n" in navigation, f"add a line for tutorials/{name}.md to nav in mkdocs.yml"
     assert "- tutorials/index.md\n" in navigation
 

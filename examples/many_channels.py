@@ -31,7 +31,7 @@ from keras import ops
 import keras_ssl
 
 PICTURES = 4000
-EPOCHS = 6
+EPOCHS = 5
 BANDS = 8
 MATERIALS = ("cotton", "wool", "leather", "nylon")
 SPECTRA = np.array(

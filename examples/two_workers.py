@@ -119,8 +119,8 @@ import training
 
 backend = keras.backend.backend()
 one_losses, one_weights = training.pretrain(STEPS, BATCH)
-results = workers.run("training:pretrain", backend, (STEPS, BATCH))
-careless = workers.run("training:pretrain", backend, (STEPS, BATCH, False))
+results = workers.run("training:pretrain", backend, (STEPS, BATCH), seconds=900)
+careless = workers.run("training:pretrain", backend, (STEPS, BATCH, False), seconds=900)
 
 print(f"one process: mean loss of {STEPS} steps with {BATCH} images: {np.mean(one_losses):.6f}")
 for worker, (losses, _) in enumerate(results):

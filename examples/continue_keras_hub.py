@@ -24,7 +24,7 @@ import numpy as np
 
 import keras_ssl
 
-PUBLISHED_EPOCHS = 5
+PUBLISHED_EPOCHS = 10
 EPOCHS = 6
 SIDE = 32
 
@@ -52,22 +52,26 @@ Skip this where you have one. A ViT with patches of 8 pixels, three blocks, 64 w
 drawings, as many published ViTs are with those of ImageNet. `save_to_preset` writes configuration and weights.
 """
 
+
+def vit():
+    return keras_hub.models.ViTBackbone(
+        image_shape=(SIDE, SIDE, 3),
+        patch_size=8,
+        num_layers=3,
+        num_heads=4,
+        hidden_dim=64,
+        mlp_dim=128,
+        dropout_rate=0.0,
+        attention_dropout=0.0,
+    )
+
+
 keras.utils.set_random_seed(0)
-vit = keras_hub.models.ViTBackbone(
-    image_shape=(SIDE, SIDE, 3),
-    patch_size=8,
-    num_layers=3,
-    num_heads=4,
-    hidden_dim=64,
-    mlp_dim=128,
-    dropout_rate=0.0,
-    attention_dropout=0.0,
-)
 classifier = keras.Sequential(
     [
         keras.Input((SIDE, SIDE, 3)),
         keras.layers.Rescaling(1 / 127.5, -1),
-        vit,
+        vit(),
         keras.layers.GlobalAveragePooling1D(),
         keras.layers.Dense(10),
     ]
@@ -114,8 +118,7 @@ def of(network):
 def random_weights():
     keras.utils.set_random_seed(1)
     network = keras_ssl.hub.backbone("published", (SIDE, SIDE, 3))
-    fresh = keras.models.clone_model(vit)
-    network.set_weights(fresh.get_weights())
+    network.set_weights(vit().get_weights())
     return network
 
 

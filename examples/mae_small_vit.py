@@ -71,11 +71,13 @@ Each image has 4 × 4 patches, of which 4 are seen. Which ones is drawn anew for
 The recipe gives optimizer, rate, schedule and the size of the decoder. It says itself how much it knows:
 """
 
-print(recipe.describe())
+for name, value, _source in recipe.entries():
+    print(f"{name:15}{value}")
+print(recipe.notes[0])
 
 """
 Two metrics are logged. `mae` is the loss, the mean square of what is wrong in the hidden patches. `explained` is easier
-to read: 0 where the network does no better than to paint the gaps in the mean color of what it sees, 1 where every
+to read: below 0 at first, 0 where the network does no better than to paint the gaps in the mean color of what it sees, 1 where every
 pixel is right. `normalize=False` predicts pixels as they are. The paper's default subtracts the mean of each patch
 and divides by its deviation, which its authors found better for features, and which makes worse pictures.
 """
@@ -95,8 +97,9 @@ And the same ten images, none of which it was trained on:
 show("Ten test images after training")
 
 """
-The drawings are blurred, as they must be: where several continuations are possible, their mean has the least square
-error. But they are of the right kind, from four patches.
+After 312 steps it goes on with what it sees: a garment is bright around the middle, shoes are dark above, a trouser leg
+has a dark side. It knows no sleeves yet, and all is blurred. Some of that stays: where several continuations are
+possible, their mean has the least square error. The rest is time. The paper trains for 800 epochs, on 1.3 million images.
 
 ## What are the features good for?
 
@@ -138,5 +141,21 @@ for name, found in results.items():
     print(f"{name:40} {np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}")
 
 """
-ENDING
+These are the figures of half a minute of training, and they say what one may expect of it:
+
+- *Frozen*, the features are no better than those of the untrained network (0.609 and 0.602 with a deviation of 0.034).
+  MAE never asks that images of one kind lie together, so a linear probe finds little.
+- *Fine-tuned*, its weights are a better start than random ones in the mean of three draws (0.627 and 0.572), within the
+  deviation of 0.080 that the draws of labels have. A claim would need more draws.
+
+With so little time a contrastive method gains more on these images: [methods](../methods.md) has the figures of all
+methods in the same time. MAE pays with larger transformers, larger images and long training.
+
+## What to try next
+
+- More time: `EPOCHS = 50`. See how far `explained` goes, and whether sleeves appear.
+- `PATCH = 4` gives 49 patches of which 12 are seen: finer drawings, and three times the work.
+- `normalize=True`, the paper's choice. Does the fine-tuned accuracy rise, as the paper reports?
+- `keras_ssl.SimMIM` hides patches behind a token instead of leaving them out, and takes convolutions too.
+- MAE from weights that exist: [continued pretraining](../continued_pretraining.md).
 """

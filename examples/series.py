@@ -141,13 +141,13 @@ def transformer():
 byol = keras_ssl.BYOL(
     convolutions(), views, projector=mlp(256, 64), predictor=mlp(256, 64), momentum=0.97, value_range=None
 )
-results["BYOL, 3 x the epochs"] = trained(byol, 3 * EPOCHS)
+results["BYOL, 2 x the epochs"] = trained(byol, 2 * EPOCHS)
 vicreg = keras_ssl.VICReg(convolutions(), views, projector=mlp(256, 256), value_range=None)
 results["VICReg"] = trained(vicreg)
 results["untrained transformer"] = accuracy(transformer())
 decoder = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 4}
 mae = keras_ssl.MAE(transformer(), mask_ratio=0.5, normalize=False, value_range=None, **decoder)
-results["MAE, 5 x the epochs"] = trained(mae, 5 * EPOCHS)
+results["MAE, 3 x the epochs"] = trained(mae, 3 * EPOCHS)
 for name, value in results.items():
     print(f"{name:24} {value:.3f}")
 
@@ -171,25 +171,22 @@ plt.show()
 ## Which view does the work?
 
 The strengths of `augment.series` are guesses for series of any kind. Yours are of one kind, so try. We train SimCLR
-without each of the four changes, and once with parts of at least 90 % of the time, which change the speed little.
+with the whole time, with parts of at least 90 % of it, which change the speed little, and without noise.
 """
 
 ablation = {
-    "all four": {},
-    "no part of the time": {"scale": (1.0, 1.0)},
+    "the whole time": {"scale": (1.0, 1.0)},
     "parts of 90 % or more": {"scale": (0.9, 1.0)},
-    "no span covered": {"share": 0.0},
-    "no other amplitudes": {"sigma": 0.0},
     "no noise": {"std": 0.0},
 }
 found = {
     name: trained(keras_ssl.SimCLR(convolutions(), keras_ssl.augment.series(LENGTH, **changed), value_range=None))
     for name, changed in ablation.items()
 }
-shown = {**{name: results[name] for name in ("raw series", "untrained")}, **found}
+shown = {"raw series": results["raw series"], "untrained": results["untrained"], "as above": results["SimCLR"], **found}
 
 figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
-bars = ax.barh(list(shown)[::-1], list(shown.values())[::-1], color=["C0"] * len(found) + ["0.7"] * 2)
+bars = ax.barh(list(shown)[::-1], list(shown.values())[::-1], color=["C0"] * (len(shown) - 2) + ["0.7"] * 2)
 ax.bar_label(bars, fmt="%.3f", padding=3)
 ax.set(xlim=(0, 1.1), title="SimCLR on series: kNN accuracy by its views (one run each)")
 plt.show()

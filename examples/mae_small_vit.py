@@ -77,9 +77,9 @@ print(recipe.notes[0])
 
 """
 Two metrics are logged. `mae` is the loss, the mean square of what is wrong in the hidden patches. `explained` is easier
-to read: below 0 at first, 0 where the network does no better than to paint the gaps in the mean color of what it sees, 1 where every
-pixel is right. `normalize=False` predicts pixels as they are. The paper's default subtracts the mean of each patch
-and divides by its deviation, which its authors found better for features, and which makes worse pictures.
+to read: below 0 at first, 0 where the network does no better than to paint the gaps in the mean color of what it sees,
+1 where every pixel is right. `normalize=False` predicts pixels as they are. The paper's default subtracts the mean of
+each patch and divides by its deviation, which its authors found better for features, and which makes worse pictures.
 """
 
 history = model.fit(images, batch_size=BATCH, epochs=EPOCHS, verbose=0).history
@@ -99,7 +99,8 @@ show("Ten test images after training")
 """
 After 312 steps it goes on with what it sees: a garment is bright around the middle, shoes are dark above, a trouser leg
 has a dark side. It knows no sleeves yet, and all is blurred. Some of that stays: where several continuations are
-possible, their mean has the least square error. The rest is time. The paper trains for 800 epochs, on 1.3 million images.
+possible, their mean has the least square error. The rest is time. The paper trains for 800 epochs, on 1.3 million
+images.
 
 ## What are the features good for?
 

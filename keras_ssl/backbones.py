@@ -12,10 +12,10 @@ import keras
 from keras import layers, ops
 
 from keras_ssl.keras_compat import flatten_layers
-from keras_ssl.networks import resnet8 as resnet8
-from keras_ssl.networks import resnet18 as resnet18
-from keras_ssl.networks import vit as vit
+from keras_ssl.networks import resnet8, resnet18, vit
 from keras_ssl.shapes import by_size, sizes_in_words
+
+__all__ = ["Tokens", "image_shape", "pooled", "resnet8", "resnet18", "token_map", "tokens", "value_range", "vit"]
 
 
 def backbone_of(model):

@@ -24,6 +24,8 @@ from keras import ops
 from keras_ssl import backend, distribute
 from keras_ssl.keras_compat import flatten_layers
 
+__all__ = ["undo", "use_fused", "use_ghost_batches", "use_global_statistics"]
+
 _MOST_GROUPS = 16  # that a step fuses by itself
 
 # Per thread, for TensorFlow's strategies run each replica's step on a thread of its own.

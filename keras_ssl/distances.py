@@ -10,6 +10,8 @@ from keras import ops
 from keras_ssl import backend
 from keras_ssl.shapes import check_rows, check_width
 
+__all__ = ["angular", "cosine", "dot_product", "euclidean", "matrix", "normalized", "squared"]
+
 # Below this share of |a|² + |b|² the difference of float32 products is nothing but rounding, and so is its direction.
 _ROUNDING = 1e-6
 

@@ -9,6 +9,18 @@ The first four functions are what a method's author calls within `objective`; th
 
 from keras_ssl import backend
 
+__all__ = [
+    "cluster",
+    "gather",
+    "global_sum",
+    "local_accelerators",
+    "local_replicas",
+    "repair",
+    "replicas",
+    "row_offset",
+    "split_cpu",
+]
+
 
 def replicas():
     """The number of replicas that run this step side by side, as a Python integer; 1 inside of a micro-batch."""

@@ -2,6 +2,8 @@
 
 import keras
 
+__all__ = ["build", "mlp"]
+
 
 def mlp(
     widths,

@@ -5,6 +5,8 @@ import keras
 from keras_ssl.backbones import of_one_array
 from keras_ssl.keras_compat import flatten_layers
 
+__all__ = ["backbone", "save_to_preset"]
+
 
 def backbone(preset, image_shape=None):
     """A backbone of keras-hub, from images of 0 … 255.

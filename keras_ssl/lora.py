@@ -6,6 +6,8 @@ from keras import ops
 from keras_ssl import backbones
 from keras_ssl.keras_compat import flatten_layers
 
+__all__ = ["LoRA"]
+
 QUERY_AND_VALUE = ("query", "value", "query_dense", "value_dense", "q_proj", "v_proj")
 
 

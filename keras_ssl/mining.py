@@ -19,6 +19,21 @@ from keras import ops
 from keras_ssl import distribute, masked
 from keras_ssl.data.labels import label_ids, words_of_ids
 
+__all__ = [
+    "DistanceWeighted",
+    "HardnessWeighted",
+    "Triplets",
+    "WithinMargin",
+    "WithoutFalseNegatives",
+    "all_triplets",
+    "easy_positive",
+    "hard",
+    "pair_masks",
+    "same_class",
+    "semi_hard",
+    "two_view_masks",
+]
+
 
 class Triplets(typing.NamedTuple):
     """Mined triplets.

@@ -6,6 +6,8 @@ A step that is compiled once would not see a number that a callback changes in P
 import keras
 from keras import ops
 
+__all__ = ["Progress"]
+
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Progress(keras.layers.Layer):

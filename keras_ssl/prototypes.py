@@ -6,6 +6,8 @@ from keras import ops
 from keras_ssl import backend
 from keras_ssl.distances import normalized
 
+__all__ = ["Center", "Prototypes"]
+
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Prototypes(keras.layers.Layer):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+__all__ = ["Queue"]
+
 
 @keras.saving.register_keras_serializable("keras_ssl")
 class Queue(keras.layers.Layer):

@@ -17,6 +17,8 @@ from keras import ops
 from keras_ssl import distribute, losses
 from keras_ssl.saving import check_function
 
+__all__ = ["KoLeo"]
+
 # Among what `embed` gives. Methods don't see it.
 _OUTPUT = "features of regularizers"
 

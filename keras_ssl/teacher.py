@@ -15,6 +15,8 @@ from keras_ssl import backbones, batch_norm
 from keras_ssl.clone import clone, trainable_flags
 from keras_ssl.saving import check_function
 
+__all__ = ["ConstantMomentum", "CosineMomentum", "Frozen", "Teacher"]
+
 STATISTICS = ("own", "average", "copy")
 
 

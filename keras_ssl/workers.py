@@ -22,6 +22,8 @@ import numpy as np
 
 from keras_ssl import distribute, files
 
+__all__ = ["run"]
+
 BACKENDS = ("tensorflow", "jax", "torch")
 
 

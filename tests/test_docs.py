@@ -66,20 +66,31 @@ def small_sample(sample, monkeypatch, tmp_path):
 
 # Whose code compiles many steps, or needs keras-hub, an extra that .ci/run installs for the slow tests.
 LONG = {
+    "docs/choosing.md",
     "docs/continued_pretraining.md",
     "docs/distillation.md",
     "docs/distributed.md",
     "docs/evaluation.md",
     "docs/large_batches.md",
     "docs/methods.md",
+    *(f"docs/methods/{name}.md" for name in keras_ssl.names.METHODS),
     "docs/migrating.md",
+    "docs/reference/callbacks.md",
+    "docs/reference/evaluate.md",
+    "docs/reference/methods.md",
+    "docs/own_method.md",
+    "docs/troubleshooting.md",
     "docs/transfer.md",
 }
 
 
+# The code of a tutorial's page is that of its script, which examples/render.py runs: see test_tutorials.py.
+RUN_HERE = [page for page in PAGES if page.parent.name != "tutorials"]
+
+
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.slow if ids(page) in LONG else []) for page in PAGES],
+    [pytest.param(page, marks=pytest.mark.slow if ids(page) in LONG else []) for page in RUN_HERE],
     ids=ids,
 )
 def test_the_python_of_a_page_runs(page, small_sample):
@@ -168,10 +179,11 @@ def test_paths_and_links_of_pages_are_there():
             assert (ROOT / target).exists(), f"{page.name} names {target}"
 
 
-def test_every_page_is_in_the_navigation():
+def test_every_page_is_in_the_navigation_once():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        assert f": {page.name}\n" in navigation, f"add a line for {page.name} to nav in mkdocs.yml"
+    named = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", navigation, re.M)
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").glob("**/*.md")]
+    assert sorted(named) == sorted(pages), "a page is a line of nav in mkdocs.yml"
 
 
 def example(name):
@@ -211,7 +223,7 @@ def test_segmentation_runs(small_sample, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["series", "spectrograms", "volumes"])
+@pytest.mark.parametrize("name", ["spectrograms", "volumes"])
 def test_examples_of_other_inputs_run(name, capsys):
     results = example(name).main(epochs=1, rows=250)
     more = [] if name == "spectrograms" else ["BYOL", "VICReg", "untrained transformer", "MAE"]
@@ -229,6 +241,6 @@ def test_canvases_show_what_their_masks_say(small_sample):
 
 
 def test_every_example_is_run_here():
-    here = {"quickstart", "transfer", "segmentation", "series", "spectrograms", "volumes"}
-    in_test_workers = {"two_workers"}
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == here | in_test_workers
+    here = {"quickstart", "transfer", "segmentation", "spectrograms", "volumes"}
+    tutorials = {path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md")} | {"render"}  # in test_tutorials.py
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} - tutorials == here

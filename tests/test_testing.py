@@ -254,6 +254,18 @@ def test_backends_that_differ_fail_unless_rounding_does_it(tmp_path, monkeypatch
     assert run.with_verdict("inconclusive")[0].startswith("m:one on jax: same_on_backends: weights after 10 steps")
 
 
+def test_backends_may_be_given_checks_of_their_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(everywhere.Everywhere, "check_backend", lambda self, name: asked.append((name, self.only)))
+    monkeypatch.setattr(everywhere.Everywhere, "compare_backends", lambda self, name, first: asked.append(self.only))
+    everywhere.check_everywhere("m:one", ("tensorflow", "jax"), {"jax": ["learns"]}, echo=lambda line: None)
+    assert asked == [("tensorflow", everywhere.ALL_CHECKS), ("jax", ["learns"]), ["learns"]]
+    with pytest.raises(ValueError, match='Did you mean "learns"'):
+        everywhere.check_everywhere("m:one", only={"jax": ["learn"]})
+    with pytest.raises(ValueError, match="no backend 'jacks'"):
+        everywhere.check_everywhere("m:one", only={"jacks": ["learns"]})
+
+
 def test_a_run_is_kept_and_read_as_it_was(tmp_path):
     weights = [np.full(number + 1, number, "float32") for number in range(12)]
     everywhere.write_run(tmp_path / "run.npz", runs.TrainedRun(None, {"loss": [2.0, 1.0], "a/b": [0.5, 0.25]}, weights))

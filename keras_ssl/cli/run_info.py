@@ -6,8 +6,9 @@ import shlex
 from keras_ssl.files import write_json
 
 # A repeated run has an output of its own; the others say how a run is shown or continued.
-_OWN = ("json", "verbose", "output", "overwrite", "resume")
-_NOTED = ("started", "finished", "resumed", "versions", "machine", "command", "used", "held_out", "training_images")
+_OWN = ("json", "verbose", "output", "name", "overwrite", "resume")
+_NOTED = ("started", "finished", "resumed", "training_seconds", "versions", "machine", "command", "used", "held_out")
+_NOTED += ("training_images",)
 
 
 def command_line(command, settings):
@@ -39,8 +40,19 @@ def note_end(folder, resumed):
     write_json(folder.settings_file, {**folder.settings, "finished": now(), "resumed": bool(resumed)})
 
 
-def run_info(folder):
-    """`keras_ssl.report.RunInfo` of a run folder."""
+def add_time(folder, seconds):
+    """Notes how long a run has trained, in all its parts; its other settings stay as they were written."""
+    kept = folder.settings
+    trained = round(kept.get("training_seconds", 0.0) + seconds, 1)
+    write_json(folder.settings_file, {**kept, "training_seconds": trained})
+
+
+def run_info(folder, data=None):
+    """`keras_ssl.report.RunInfo` of a run folder.
+
+    Args:
+        data: where the images are now; None for where they were.
+    """
     from keras_ssl import report
 
     about = folder.settings
@@ -52,7 +64,7 @@ def run_info(folder):
     }
     flags = {name: value for name, value in about.items() if name not in (*_NOTED, *_OWN) and value is not None}
     return report.RunInfo(
-        about["data"],
+        data or about["data"],
         about["used"]["epochs"],
         about["batch_size"],
         about["seed"],

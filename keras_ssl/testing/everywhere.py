@@ -37,8 +37,9 @@ def check_everywhere(specs, backends=BACKENDS, only=None, echo=print_line):
     Args:
         specs: `"package.module:make_model"`, or a list of them: a process is started once for all of them.
         backends: which.
-        only: names of checks; None for all. Beside those of `check_method` there are "two_workers" (two processes train
-            as one does), "loaded_elsewhere" (a saved model continues in a fresh process) and "same_on_backends".
+        only: names of checks, or a dict of them by backend, where backends need different ones; None, and for a backend
+            that the dict does not name, for all. Beside those of `check_method` there are "two_workers" (two processes
+            train as one does), "loaded_elsewhere" (a saved model continues in a fresh process) and "same_on_backends".
         echo: is given each line of what is found, as soon as it is.
 
     Returns:
@@ -48,15 +49,20 @@ def check_everywhere(specs, backends=BACKENDS, only=None, echo=print_line):
         AssertionError: if checks fail, with all of them and what differs.
     """
     specs = list(dict.fromkeys([specs] if isinstance(specs, str) else specs))
-    check_names(only, ALL_CHECKS)
-    unknown = [name for name in backends if name not in BACKENDS]
+    given = only if isinstance(only, dict) else dict.fromkeys(BACKENDS, only)
+    for names in given.values():
+        check_names(names, ALL_CHECKS)
+    unknown = [name for name in [*backends, *given] if name not in BACKENDS]
     if unknown or not backends:
         raise ValueError(f"`backends`: there is no backend {', '.join(unknown)!r}. There are: {', '.join(BACKENDS)}.")
+    checks = {name: ALL_CHECKS if given.get(name) is None else given[name] for name in backends}
     with tempfile.TemporaryDirectory() as folder:
-        run = Everywhere(specs, folder, ALL_CHECKS if only is None else only, echo)
+        run = Everywhere(specs, folder, echo=echo)
         for backend in backends:
+            run.only = checks[backend]
             run.check_backend(backend)
         for backend in backends[1:]:
+            run.only = checks[backend]
             run.compare_backends(backend, backends[0])
     for line in run.summary(backends):
         echo(line)
@@ -72,7 +78,7 @@ class Everywhere:
     Args:
         specs: `"package.module:make_model"` of each method.
         folder: for what processes leave each other; each method gets a folder in it.
-        only: names of checks.
+        only: names of checks of the backend that is looked at.
         echo: is given lines.
 
     Attributes:

@@ -38,7 +38,7 @@ def main():
     options = parser.parse_args()
     taken = picture(options.report.read_text(encoding="utf-8"), options.heading).convert("RGB")
     height = round(taken.height * options.width / taken.width)
-    small = taken.resize((options.width, height), Image.Resampling.LANCZOS).quantize(128)
+    small = taken.resize((options.width, height), Image.Resampling.LANCZOS).quantize(256, kmeans=3)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     small.save(options.output, optimize=True)
     print(f"{options.output}: {small.width}×{small.height} pixels, {options.output.stat().st_size / 1000:.0f} kB")

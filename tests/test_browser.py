@@ -140,8 +140,10 @@ def test_the_page_of_a_run_reads_well(browser, page_of, method, screen, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_in_a_picture_stand_out_from_the_page(browser, small_page, tmp_path, scheme):
-    (tmp_path / "page.html").write_text(small_page, encoding="utf-8")
+def test_words_in_a_picture_stand_out_from_the_page(browser, tmp_path, scheme):
+    page = HtmlPage("A page")
+    page.panels({"loss": plots.curves({"loss": [3.0, 2.0, 1.0]})}, "a curve with its words")
+    page.save(tmp_path / "page.html")
     tab = browser.new_page(color_scheme=scheme)
     tab.goto((tmp_path / "page.html").as_uri())
     picture = np.asarray(Image.open(io.BytesIO(tab.locator("figure .layers").first.screenshot())).convert("L"), "int32")

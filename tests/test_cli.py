@@ -100,7 +100,7 @@ class References(html.parser.HTMLParser):
         self.tags.add(tag)
         for name, value in attributes:
             if name in ("src", "href", "srcset", "data", "poster"):
-                (self.pictures if value.startswith("data:image/png;base64,") else self.fetched).append(value)
+                (self.pictures if value.startswith("data:image/") else self.fetched).append(value)
 
 
 def test_the_report_is_one_file_that_opens_offline(run):

@@ -99,7 +99,7 @@ class References(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
         for name, value in attributes:
-            if name in ("src", "href", "srcset", "data", "poster"):
+            if name in ("src", "href", "srcset", "data", "poster") and not value.startswith("#"):  # a place in the page
                 (self.pictures if value.startswith("data:image/") else self.fetched).append(value)
 
 

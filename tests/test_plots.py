@@ -81,6 +81,13 @@ def test_a_wide_cross_correlation_is_of_some_dimensions_and_says_so():
     assert not any(" of " in words for words in words_of(plots.cross_correlation(a[:, :100], a[:, :100], most=100)))
 
 
+def test_names_of_small_groups_do_not_stand_on_each_other():
+    labels = np.array([0] * 90 + [1] * 2 + [2] * 2 + [3] * 90)
+    features = np.random.default_rng(0).normal(size=(len(labels), 8))
+    axes = plots.similarity_matrix(features, labels, width=3.7).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "", "3"]
+
+
 # Views.
 
 
@@ -314,6 +321,36 @@ def test_the_nearest_neighbors_of_an_image_are_shown_most_similar_first(images):
     frames = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
     assert len(frames) == others > 0
     assert sum("\n" in words for words in words_of(figure)) == others, "their names are given"
+
+
+def test_curves_say_where_better_is():
+    history = {
+        name: [1.0, 2.0] for name in ("loss", "nt_xent", "knn_accuracy", "uniformity", "rank_me", "learning_rate")
+    }
+    figure = plots.curves(history, falling=["nt_xent"])
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "loss, better is ↓",
+        "nt xent, better is ↓",
+        "kNN accuracy, better is ↑",
+        "uniformity, better is ↓",
+        "RankMe, better is ↑",
+        "learning rate",
+    ]
+
+
+def test_a_curve_has_the_references_that_leave_it_room():
+    lines = {"raw pixels": 0.8, "untrained": 0.65, "far": 3.0}
+    axes = plots.curves(HISTORY, ["knn_accuracy"], references={"knn_accuracy": lines}).axes[0]
+    drawn = {float(line.get_ydata()[0]) for line in axes.get_lines()[1:]}
+    assert drawn == {0.8, 0.65}, "beside what is far the curve would be a flat line"
+    assert [text.get_text() for text in axes.texts] == ["untrained", "raw pixels"]
+    bottom, top = axes.get_ylim()
+    assert 0.45 < bottom < 0.5
+    assert 0.8 < top < 0.85
+    near = plots.curves(HISTORY, ["loss"], references={"loss": {"one": 4.5, "other": 4.6}}).axes[0].texts
+    assert [text.get_horizontalalignment() for text in near] == ["right", "left"], "not one on the other"
+    steady = plots.curves({"knn_accuracy": [0.5, 0.5004, np.nan]}).axes[0].get_ylim()
+    assert steady[1] - steady[0] > 0.04, "the fourth decimal is no up and down"
 
 
 def test_a_loss_correlation_shows_what_was_measured_and_its_correlation():

@@ -1,6 +1,8 @@
 """The page about a trained model, as a notebook makes it, without the command."""
 
+import base64
 import html
+import io
 import re
 import shlex
 import types
@@ -9,7 +11,9 @@ import keras
 import numpy as np
 import pytest
 from conftest import tiny_backbone
+from matplotlib.figure import Figure
 from methods_under_test import light_views
+from PIL import Image
 
 import keras_ssl
 from keras_ssl import report
@@ -19,7 +23,7 @@ from keras_ssl.cli.run_info import command_line
 from keras_ssl.data import Data, Split
 from keras_ssl.evaluate import plots
 from keras_ssl.evaluate.efficiency import Cell
-from keras_ssl.report import HtmlPage, about
+from keras_ssl.report import HtmlPage, about, layers
 from keras_ssl.report import page as sections
 
 pytestmark = pytest.mark.one_backend
@@ -45,13 +49,6 @@ def trained(data):
 
 
 def test_the_layers_of_a_figure_lie_on_each_other_as_matplotlib_saves_it():
-    import io
-
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    from keras_ssl.report import layers
-
     def figure():
         drawn = Figure(figsize=(3.0, 2.0), layout="constrained")
         axes = drawn.subplots()
@@ -74,13 +71,6 @@ def test_the_layers_of_a_figure_lie_on_each_other_as_matplotlib_saves_it():
 
 
 def test_words_have_a_palette_and_photographs_do_not():
-    import base64
-    import io
-
-    from PIL import Image
-
-    from keras_ssl.report import layers
-
     draws = np.random.default_rng(0)
     smooth = np.clip(np.linspace(0, 255, 90 * 120 * 3).reshape(90, 120, 3) + draws.normal(0, 9, (90, 120, 3)), 0, 255)
     pixels = np.concatenate([smooth, np.full((90, 120, 1), 255)], -1).astype("uint8")
@@ -90,7 +80,7 @@ def test_words_have_a_palette_and_photographs_do_not():
     assert np.abs(np.asarray(again, "float32") - pixels[..., :3]).mean() < 8
     lines = np.zeros((90, 120, 4), "uint8")
     lines[10:12, :, 3] = 255
-    drawn = layers.as_source(lines)
+    drawn = layers.as_source(lines, words=True)
     assert drawn.startswith("data:image/png;base64,")
     again = Image.open(io.BytesIO(base64.b64decode(drawn.partition(",")[2]))).convert("RGBA")
     np.testing.assert_array_equal(np.asarray(again)[..., 3], lines[..., 3])
@@ -99,6 +89,13 @@ def test_words_have_a_palette_and_photographs_do_not():
 def words(path):
     text = re.sub(r'(src|srcset)="data:[^"]*"', "", path.read_text(encoding="utf-8"))
     return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_a_matrix_keeps_its_colors():
+    steps = np.arange(256, dtype="uint8").repeat(9).reshape(48, 48)
+    matrix = np.stack([steps, steps[::-1], 255 - steps, np.full_like(steps, 255)], -1)
+    again = Image.open(io.BytesIO(base64.b64decode(layers.as_source(matrix).partition(",")[2]))).convert("RGBA")
+    np.testing.assert_array_equal(np.asarray(again), matrix)
 
 
 def test_a_page_of_what_a_notebook_has(trained, data, tmp_path):

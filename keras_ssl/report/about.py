@@ -74,6 +74,7 @@ def repeat(page, model, run):
     page.facts({title: text for title, text in facts.items() if text})
     rows = [[f"{group}: {name}" if group else name, value] for group, name, value in _flat(run.settings or {})]
     rows += [[f"model: {name}", value] for name, value in _of_method(model).items()]
+    rows = [row for row in rows if row[1] not in ("", "()", "None")]
     page.folded("All settings", ["setting", "value"], rows)
 
 

@@ -32,10 +32,12 @@ def _picture(figure, alt, narrow=None, under=False):
 
 def _image(pixels, narrow, width, alt, kind):
     hidden = "" if alt else ' aria-hidden="true"'  # the words in a picture are no second picture
-    image = f'<img class="{kind}" width="{width}" alt="{html.escape(alt)}"{hidden} src="{as_source(pixels)}">'
+    words = kind == "ink"
+    source = as_source(pixels, words)
+    image = f'<img class="{kind}" width="{width}" alt="{html.escape(alt)}"{hidden} src="{source}">'
     if narrow is None:
         return image
-    twin = f'<source media="(max-width: 44rem)" srcset="{as_source(narrow)}">'
+    twin = f'<source media="(max-width: 44rem)" srcset="{as_source(narrow, words)}">'
     return f'<picture class="twins">{twin}{image}</picture>'
 
 

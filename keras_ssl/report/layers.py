@@ -41,20 +41,26 @@ def drawn(figure):
     return np.array(canvas.buffer_rgba()), ink
 
 
-def as_source(pixels):
+def as_source(pixels, words=False):
     """The address of an RGBA array as a picture that is part of the page.
 
-    Words, lines, matrices and gray images have few colors: a PNG with a palette is smaller than any other file, and
-    quickly made. Photographs are a WebP, which has transparent parts where a JPEG has none.
+    Words and lines are a PNG with a palette, smaller than any other file and quickly made. Matrices and gray images, of
+    few colors, are a WebP that keeps each of them; photographs are one that does not. A WebP has transparent parts,
+    where a JPEG has none.
+
+    Args:
+        words: whether these are words and lines.
     """
     from PIL import Image, features
 
     image, file = Image.fromarray(pixels), io.BytesIO()
-    few = image.getcolors(COLORS) is not None
-    if few or not features.check("webp"):  # a Pillow of one's own build may not write it
+    if words or not features.check("webp"):  # a Pillow of one's own build may not write it
         image.quantize(256, method=Image.Quantize.FASTOCTREE).save(file, format="png")
         return _address("png", file)
-    image.save(file, format="webp", quality=75, method=2)
+    if image.getcolors(COLORS) is not None:
+        image.save(file, format="webp", lossless=True, quality=0, method=1)
+    else:
+        image.save(file, format="webp", quality=75, method=2)
     return _address("webp", file)
 
 

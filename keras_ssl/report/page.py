@@ -200,9 +200,8 @@ def _training(page, model, history, run, alarms, table):
     references = {"loss": {f"trivial: {value:.2f}": value for value in trivial.values()}}
     probes = _probes(history)
     if probes:
-        named = _sentence(_listed([_label(name) for name in probes]))
-        verb = "is" if len(probes) == 1 else "are"
-        words.append(f"{named} {verb} measured on held-out labeled images, which is what counts; the loss is not.")
+        named = _listed([_label(name) for name in probes])
+        words.append(f"What counts is {named}, measured on held-out labeled images; the loss is not.")
         for name in probes:
             references[name] = _references(name, table)
         if any(references[name] for name in probes):

@@ -50,7 +50,7 @@ td.best { font-weight: 700; }
 .words th { text-align: left; }
 .words td:first-child { white-space: nowrap; }
 @media (min-width: 50rem) {
-  dl { display: grid; grid-template-columns: 11rem 1fr; }
+  dl { display: grid; grid-template-columns: 12rem 1fr; column-gap: 1rem; }
   .beside { display: flex; gap: 1.5rem; align-items: center; }
   .beside > :first-child { flex: none; }
 }

@@ -59,8 +59,9 @@ def curves(history, names=None, width=None, references=None, falling=()):
                 _curve(axes, np.arange(1, len(history[key]) + 1), history[key], color, label)
         _limits(axes, [history.get(key, []) for key in (name, f"val_{name}")])
         _references(axes, (references or {}).get(name, {}))
-        arrow = {"up": ", better is ↑", "down": ", better is ↓", None: ""}[better(name, falling)]
-        axes.set_title(f"{words_of(name)}{arrow}", fontsize=10, loc="left")
+        arrow = {"up": "↑", "down": "↓", None: ""}[better(name, falling)]
+        said = arrow and (f", better is {arrow}" if width > 2.6 else f" {arrow}")
+        axes.set_title(f"{words_of(name)}{said}", fontsize=10, loc="left", x=-left / (width - left - right))
         axes.set_xlabel("epoch", fontsize=SMALL)
         if f"val_{name}" in history:
             axes.legend(fontsize=SMALL, frameon=False, handlelength=1.2)
@@ -84,29 +85,30 @@ def _around(low, high):
 
 def _references(axes, lines):
     """Draws the lines that leave the curve a quarter of the axis, the nearest first."""
-    low, high = axes.get_ylim()
-    shown = []
+    first, last = low, high = axes.get_ylim()
+    shown = {}
     for words, value in sorted(lines.items(), key=lambda line: max(low - line[1], line[1] - high)):
-        first, last = min(low, value), max(high, value)
-        if last - first <= 4 * (high - low):
-            shown.append((words, value))
-    if not shown:
-        return
-    first, last = min(low, *(value for _, value in shown)), max(high, *(value for _, value in shown))
-    axes.set_ylim(first - 0.05 * (last - first) * (first < low), last + 0.05 * (last - first) * (last > high))
-    bottom, top = axes.get_ylim()
-    for words, value in shown:
+        if max(last, value) - min(first, value) <= 4 * (high - low):
+            first, last = min(first, value), max(last, value)
+            shown[words] = value
+    bottom = first - 0.05 * (last - first) * (first < low)
+    top = last + 0.05 * (last - first) * (last > high)
+    axes.set_ylim(bottom, top)
+    right = []  # where words stand already at this end
+    for words, value in shown.items():
         upper = value > bottom + 0.85 * (top - bottom)  # or the words would stand in the title
+        beside = any(abs(value - other) < 0.12 * (top - bottom) for other in right)
+        right += [] if beside else [value]
         axes.axhline(value, color=GRAY, linestyle="--", linewidth=1.2, zorder=1)
         axes.annotate(
             words,
-            (1.0, value),
-            (-2, -2 if upper else 2),
+            (0.0 if beside else 1.0, value),
+            (2 if beside else -2, -2 if upper else 2),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             fontsize=SMALL,
             color=FAINT,
-            ha="right",
+            ha="left" if beside else "right",
             va="top" if upper else "bottom",
         )
 

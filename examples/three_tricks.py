@@ -119,13 +119,13 @@ plt.show()
 """
 The dotted line is "all off". What the runs say:
 
-- **Heavy augmentation is the trick**: 8.6 points over all off. Without it, training makes features *worse* than those of
-  the untrained network, by both measures: two light views of a picture can be matched by their outline and brightness,
-  and the network gives up the rest.
+- **Heavy augmentation is the trick**: 8.6 points over all off. Without it, training makes features *worse* than those
+  of the untrained network, by both measures: two light views of a picture can be matched by their outline and
+  brightness, and the network gives up the rest.
 - **Larger batches and hard negatives**: about one point each at 10 labels per class, which is as much as two seeds
   differ. By kNN there is nothing. For all that these runs show, both may be luck.
-- **All on** is 1.4 points below heavy augmentation alone. Batches of 256 have 40 steps here, beside 320 of batches of 32:
-  with heavy views, which are harder, that seems to cost more than the negatives bring. The tricks don't add up by
+- **All on** is 1.4 points below heavy augmentation alone. Batches of 256 have 40 steps here, beside 320 of batches of
+  32: with heavy views, which are harder, that seems to cost more than the negatives bring. The tricks don't add up by
   themselves.
 
 The papers saw gains of batch size and of hard negatives in runs of many more steps, on more classes. What is true

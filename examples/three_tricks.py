@@ -137,5 +137,5 @@ Take the heavy policy apart: leave out one layer at a time. Raise `HardnessWeigh
 image's own class get most of the weight; `keras_ssl.mining.WithoutFalseNegatives` leaves those out. A memory of past
 embeddings (`memory=2048`) gives small batches more negatives. [Large batches](../large_batches.md) shows how to get
 them on a small machine, [BYOL](byol_collapse.md) how to do without negatives, and
-[methods](../methods.md#simclrs-negatives) what else can be done with them.
+[SimCLR](../methods/SimCLR.md) what else can be done with them.
 """

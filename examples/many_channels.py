@@ -191,7 +191,7 @@ No list of views is right for all questions. **Vary what must not count, and kee
 
 ## What to try next
 
-- `EPOCHS = 30`: does the garment come back in "and light"? It has 15 points to gain before it passes the raw pixels.
+- `EPOCHS = 30`: does the garment come back in "and light"? It has 22 points to gain before it passes the raw pixels.
 - Your own pictures: an array `(n, height, width, channels)` of any type, with `value_range=(0, 10_000)` or whatever
   they lie in, for the model and for each view.
 - A view that you need and that is not there is a Keras layer, or a `keras_ssl.augment.RandomLayer` with one method.

@@ -272,9 +272,9 @@ gains in uniformity, though it was never told of either. Ours goes further the s
 more, and lets views lie further apart.
 
 What of it? At 10 labels per class both are about ten points ahead of the untrained network, and the six thousandths
-between them are far below the deviation that other labels make (0.018 and 0.035), with one training run each. So the honest
-sentence is: in five epochs on 8,000 small images the two terms do what SimCLR does. The paper reports the same of
-longer training.
+between them are far below the deviation that other labels make (0.018 and 0.035), with one training run each. So the
+honest sentence is: in five epochs on 8,000 small images the two terms do what SimCLR does. The paper reports the same
+of longer training.
 
 ## What to try next
 
@@ -282,6 +282,6 @@ longer training.
 - Run all checks, `check_method(make)`, and on all backends with two workers:
   `python -m keras_ssl.testing your_module:make`.
 - Train it from the command with `--method=your_module:AlignUniform`, or give it to `keras_ssl.report`.
-- A teacher, a queue, a variable of your own: [methods](../methods.md) says which method of the library has what, and
-  each is one file of less than 150 lines to read.
+- A teacher, a queue, a variable of your own: [write your own method](../own_method.md) says what each hook is for, with
+  VICReg as the example.
 """

@@ -66,13 +66,20 @@ def small_sample(sample, monkeypatch, tmp_path):
 
 # Whose code compiles many steps, or needs keras-hub, an extra that .ci/run installs for the slow tests.
 LONG = {
+    "docs/choosing.md",
     "docs/continued_pretraining.md",
     "docs/distillation.md",
     "docs/distributed.md",
     "docs/evaluation.md",
     "docs/large_batches.md",
     "docs/methods.md",
+    *(f"docs/methods/{name}.md" for name in keras_ssl.names.METHODS),
     "docs/migrating.md",
+    "docs/reference/callbacks.md",
+    "docs/reference/evaluate.md",
+    "docs/reference/methods.md",
+    "docs/own_method.md",
+    "docs/troubleshooting.md",
     "docs/transfer.md",
 }
 

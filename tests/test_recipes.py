@@ -196,18 +196,18 @@ def test_dino_is_that_of_its_paper():
     assert (made.learning_rate, made.epochs) == (pytest.approx(0.002), 300)
     assert rates(made.schedule, [0, 10 * made.steps_per_epoch, made.steps]) == pytest.approx([0, 0.002, 1e-6], rel=1e-3)
     optimizer = made.optimizer
-    assert isinstance(optimizer, keras.optimizers.AdamW)
-    assert (optimizer.weight_decay, optimizer.clipnorm) == (0.04, 3.0)
+    assert isinstance(optimizer, keras_ssl.optimizers.Decayed)
+    assert isinstance(optimizer.optimizer, keras.optimizers.AdamW)
+    assert optimizer.clipnorm == 3.0
+    assert rates(optimizer.decay, [0, made.steps // 2, made.steps]) == pytest.approx([0.04, 0.22, 0.4])
+    assert "by a cosine to 0.4" in made.describe()
     arguments = made.arguments
     assert (arguments["warm_up_temperature"], arguments["teacher_temperature"]) == (0.04, 0.07)
     assert (arguments["warm_up_steps"], arguments["frozen_steps"]) == (30 * 1251, 1251)
     assert arguments["momentum"] == 0.996
     assert paper(keras_ssl.DINO, IMAGENET, 256).arguments["momentum"] == 0.9995
     assert paper(keras_ssl.DINO, IMAGENET, 1024, 50).arguments["warm_up_steps"] == 0.3
-    (note,) = [note for note in made.notes if "0.4 by a cosine" in note]
-    code = note[note.index("keras_ssl.optimizers.Decayed") :].removesuffix(" has the paper's.")
-    decayed = eval(code, {"keras": keras, "keras_ssl": keras_ssl, "recipe": made})
-    assert rates(decayed.decay, [0, made.steps]) == pytest.approx([0.04, 0.4])
+    assert (made.config["weight_decay"], made.config["weight_decay_end"]) == (0.04, 0.4)
 
 
 @pytest.mark.parametrize(
@@ -621,3 +621,16 @@ def test_an_instance_is_no_method(backbone):
 def test_another_optimizer_is_given_by_its_class():
     with pytest.raises(ValueError, match="`cls` is a class"):
         recipe(keras_ssl.SimCLR, *SAMPLE, 128).make_optimizer("adam")
+
+
+def test_values_of_ones_own_replace_those_of_a_recipe_and_say_so():
+    chosen = recipe(keras_ssl.SimCLR, *SAMPLE, 128)
+    own = chosen.replaced(learning_rate=0.5, weight_decay=0.0, arguments={"temperature": 0.2})
+    assert (own.learning_rate, own.optimizer.weight_decay, own.arguments["temperature"]) == (0.5, 0.0, 0.2)
+    assert (chosen.learning_rate, chosen.optimizer.weight_decay) == (1e-2, 1e-4), "a new one"
+    assert {name for name, _, source in own.entries() if source == "given"} == {
+        *["learning rate", "weight decay", "temperature"],
+    }
+    for name, wrong in (("learning_rate", 0), ("learning_rate", "fast"), ("weight_decay", -1), ("weight_decay", True)):
+        with pytest.raises(ValueError, match=f"`{name}` is a number"):
+            chosen.replaced(**{name: wrong})

@@ -59,6 +59,17 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
+class Made:
+    """A value that is no number and no text, which is made anew each time: two models must not share one."""
+
+    text: str
+    make: object
+
+    def __str__(self):
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
 class Cosine:
     """Linear warm-up from 0, then a cosine.
 
@@ -135,6 +146,8 @@ class Plan:
         schedule: `Cosine`, `Drops` or `Constant`.
         decay: as the optimizer's own argument has it.
         epochs: a value of None where the source has none.
+        decay_end: what the weight decay goes to, by a cosine over the run, with biases and normalization left out; None
+            where it stays what it is.
         options: further arguments of the optimizer.
         views: a value of None for the method's own; else a function of no arguments.
         arguments: of the method.
@@ -147,6 +160,7 @@ class Plan:
     schedule: object
     decay: Sourced
     epochs: Sourced
+    decay_end: Sourced | None = None
     options: dict = dataclasses.field(default_factory=dict)
     views: Sourced = Sourced(None, "the method's default, see docs/methods.md")
     arguments: dict = dataclasses.field(default_factory=dict)

@@ -55,6 +55,7 @@ def _dino(run):
         rate=Sourced(rate, paper, rule),
         schedule=Cosine(0.1, paper, epochs=10, end=1e-6 / rate),
         decay=Sourced(0.04, paper),
+        decay_end=Sourced(0.4, paper),
         epochs=Sourced(300, "facebookresearch/dino, README"),
         options={"clipnorm": Sourced(3.0, code, "of each weight's gradient")},
         arguments={
@@ -70,9 +71,6 @@ def _dino(run):
         least_batch=256,
         least_epochs=100,
         notes=(
-            "the paper's weight decay rises from 0.04 to 0.4 by a cosine, and leaves out biases and normalization; "
-            "here it stays where it begins, for all weights. keras_ssl.optimizers.Decayed(recipe.optimizer, "
-            "weight_decay=keras.optimizers.schedules.CosineDecay(0.04, recipe.steps, alpha=10.0)) has the paper's.",
             "these are for a ViT: ResNet-50 has the authors' SGD, a weight decay of 1e-4 and global crops of 14 to "
             "100 % (their README).",
         ),

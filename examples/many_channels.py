@@ -196,6 +196,6 @@ No list of views is right for all questions. **Vary what must not count, and kee
   they lie in, for the model and for each view.
 - A view that you need and that is not there is a Keras layer, or a `keras_ssl.augment.RandomLayer` with one method.
   Bands that drop out, for example: `keras.layers.SpatialDropout2D(0.2)` covers whole channels.
-- [Other data than photographs](../other_data.md) has more on volumes and series; [series of sensors](series.md) asks the
-  same question of time.
+- [Other data than photographs](../other_data.md) has more on volumes and series. [Series of sensors](series.md) asks
+  the same question of time.
 """

@@ -50,7 +50,7 @@ for ax, (name, (a, b)) in zip(axes, cases.items()):
     ax.scatter(*b.T, s=14)
     alignment, uniformity = keras_ssl.evaluate.alignment(a, b), keras_ssl.evaluate.uniformity(a)
     ax.set_title(f"{name}\nalignment {alignment:.2f}, uniformity {uniformity:.2f}", fontsize=9)
-    ax.set_aspect("equal")
+    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
     ax.axis("off")
 plt.show()
 
@@ -267,12 +267,21 @@ ax.legend()
 plt.show()
 
 """
+Both begin at the upper left, as all networks do: all images nearly in one place. SimCLR pays in alignment for what it
+gains in uniformity, though it was never told of either. Ours goes further the same way: at `weight=1` it spreads images
+more, and lets views lie further apart.
+
+What of it? At 10 labels per class both are about ten points ahead of the untrained network, and the six thousandths
+between them are far below the deviation that other labels make (0.018 and 0.035), with one training run each. So the
+honest sentence is: in five epochs on 8,000 small images the two terms do what SimCLR does. The paper reports the same
+of longer training.
+
 ## What to try next
 
 - `weight` is what balances the two terms. Train with 0.5 and with 3, and look at the way in the last picture.
 - Run all checks, `check_method(make)`, and on all backends with two workers:
   `python -m keras_ssl.testing your_module:make`.
 - Train it from the command with `--method=your_module:AlignUniform`, or give it to `keras_ssl.report`.
-- A teacher, a queue, a variable of your own: [methods](../methods.md) says which method of the library has what, and
-  each is one file of less than 150 lines to read.
+- A teacher, a queue, a variable of your own: [write your own method](../own_method.md) says what each hook is for, with
+  VICReg as the example.
 """

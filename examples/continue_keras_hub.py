@@ -205,14 +205,15 @@ pictures overwrote what labels had taught it, low rate or not, and what they put
 are ahead of all of them, at 0.660: our garments all stand upright in the middle, and the ViT is a small one.
 
 These are one run each, and settings that nobody tuned. The figures are more useful so than after a search for settings
-at which the curve rises: this is what can happen, and the loss alone does not tell. So this is the rule: keep the weights that it came with, look at a probe
-on a few labels, and **where the continued network is not better, take the old one.** With a large network, a set of
-pictures that is far from what it has seen, and long training the outcome may be another one. Nothing here says so.
+at which the curve rises: this is what can happen, and the loss alone does not tell. So this is the rule: keep the
+weights that it came with, look at a probe on a few labels, and **where the continued network is not better, take the
+old one.** With a large network, a set of pictures that is far from what it has seen, and long training the outcome may
+be another one. Nothing here says so.
 
 ## What you take away
 
-`backbone` is a Keras model: `backbone.save("continued.keras")`. `keras_ssl.hub.save_to_preset(backbone, "folder")` writes
-a preset again, which keras-hub and `hub.backbone` load.
+`backbone` is a Keras model: `backbone.save("continued.keras")`. A preset again, which keras-hub and `hub.backbone`
+load, is written by `keras_ssl.hub.save_to_preset(backbone, "folder")`.
 
 ## What to try next
 

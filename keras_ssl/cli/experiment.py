@@ -20,6 +20,7 @@ from keras_ssl.data.lazy import pictures_of
 from keras_ssl.data.split import sample_evenly, take_rows
 from keras_ssl.evaluate import efficiency
 from keras_ssl.files import load_model
+from keras_ssl.keras_compat import flatten_layers
 
 SAVE_SECONDS = 180  # between two states of a run that is saved by time, too
 
@@ -159,10 +160,12 @@ def _precision(name):
 
 
 def _check_precision(backbone, name):
-    if name != "none" and backbone.compute_dtype != name:
+    """Refuses a backbone whose layers keep the precision that they were saved with."""
+    computes = {layer.compute_dtype for layer in flatten_layers(backbone) if layer.weights and layer is not backbone}
+    if name != "none" and name not in computes:
         raise ValueError(
-            f"--mixed_precision={name}: {backbone.name} computes in {backbone.compute_dtype}, as it was saved: leave "
-            "the flag out, or name a backbone that is made anew."
+            f"--mixed_precision={name}: {backbone.name} computes in {', '.join(sorted(computes))}, as it was saved: "
+            "leave the flag out, or name a backbone that is made anew."
         )
 
 

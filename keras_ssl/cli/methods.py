@@ -87,10 +87,20 @@ def _arguments(method):
         texts.update(_texts(inspect.getdoc(owner)))
     found = []
     for name, parameter in choices.parameters(method).items():
-        default = parameter.default
-        default = getattr(default, "__name__", default)
-        found.append({"name": name, "default": str(default), "what": texts.get(name, "")})
+        found.append({"name": name, "default": _written(parameter.default), "what": texts.get(name, "")})
     return found
+
+
+def _written(default):
+    """A default as `--method_args` takes it."""
+    import keras_ssl
+
+    name = getattr(default, "__name__", None)
+    places = {"keras_ssl.losses": keras_ssl.losses, "keras_ssl.distances": keras_ssl.distances}
+    for place, module in places.items():
+        if name and getattr(module, name, None) is default:
+            return f"{place}.{name}"
+    return name or str(default)
 
 
 def _texts(docstring):

@@ -6,7 +6,7 @@ import shlex
 from keras_ssl.files import write_json
 
 # A repeated run has an output of its own; the others say how a run is shown or continued.
-_OWN = ("json", "verbose", "output", "overwrite", "resume")
+_OWN = ("json", "verbose", "output", "name", "overwrite", "resume")
 _NOTED = ("started", "finished", "resumed", "training_seconds", "versions", "machine", "command", "used", "held_out")
 _NOTED += ("training_images",)
 

@@ -143,6 +143,6 @@ plots.groups(images, copies[:4], most=6) if copies else None
 A folder of yours is searched from the terminal by `keras-ssl search`, with the run that `keras-ssl pretrain` left:
 see [the command](../commands.md). Try `mining=keras_ssl.mining.hard`, or `keras_ssl.SimCLR`, which compares each
 picture with all of a batch and is the stronger choice without labels
-([few labels](simclr_few_labels.md)). [Methods](../methods.md#labels-pairs-triplets) tells how to give pairs and
+([few labels](simclr_few_labels.md)). [Methods](../methods/Triplet.md) tells how to give pairs and
 triplets that you know yourself.
 """

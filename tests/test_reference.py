@@ -17,12 +17,11 @@ pytestmark = pytest.mark.one_backend
 # Beside the modules that `from keras_ssl import *` takes.
 MORE = ("distribute", "evaluate.plots", "testing", "workers")
 # What no page can run: these start processes of their own, or come before all else in one. tests/test_workers.py,
-# tests/test_testing.py and examples/two_workers.py run them.
+# tests/test_testing.py and those of `distribute` run them.
 IN_PROCESSES = [
     "keras_ssl.distribute.cluster",
     "keras_ssl.distribute.split_cpu",
     "keras_ssl.testing.check_everywhere",
-    "keras_ssl.workers.run",
 ]
 
 

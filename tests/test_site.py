@@ -22,7 +22,8 @@ LOOK = """() => ({
   silent: [...document.images].filter(image => !image.alt.trim()).map(image => image.src),
   headings: document.querySelectorAll("h1").length,
   squeezed: [...document.querySelectorAll(".md-content td")]
-    .filter(cell => cell.textContent.trim().length > 60 && cell.clientWidth < 120).map(cell => cell.textContent),
+    .filter(cell => innerWidth < 500 && cell.textContent.trim().length > 60 && cell.clientWidth < 120)
+    .map(cell => cell.textContent),
 })"""
 
 

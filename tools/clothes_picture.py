@@ -1,9 +1,9 @@
-"""The picture of README: photographs of clothes, and those that a trained backbone finds most similar.
+"""The picture of README: test photographs of clothes, those that a trained backbone finds similar side by side.
 
 keras-ssl pretrain --data=clothes_sample --image_size=32 --epochs=20 --output=runs/clothes
-python tools/clothes_picture.py runs/clothes/backbone.keras docs/images/search.png
+python tools/clothes_picture.py runs/clothes/backbone.keras docs/images/clothes.png
 
-The queries are the first test photographs of the largest classes, not chosen by what is found for them.
+The features are brought to a plane (t-SNE), and the plane to a grid by the assignment of least total distance.
 """
 
 import argparse
@@ -11,20 +11,12 @@ import pathlib
 
 import keras
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
 
 import keras_ssl
 
-SIDE, GAP, FRAME = 90, 12, 4
-OTHER = (230, 126, 34)
-
-
-def paste(sheet, image, left, top, frame):
-    picture = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    if frame:
-        box = (left - FRAME, top - FRAME, left + SIDE + FRAME - 1, top + SIDE + FRAME - 1)
-        ImageDraw.Draw(sheet).rectangle(box, fill=frame)
-    sheet.paste(picture, (left, top))
+SIDE, GAP = 42, 2
 
 
 def main():
@@ -32,32 +24,32 @@ def main():
     parser.add_argument("backbone", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("--image_size", type=int, default=32, help="of the training")
-    parser.add_argument("--classes", type=int, default=5)
-    parser.add_argument("--found", type=int, default=7, help="photographs per query")
+    parser.add_argument("--grid", type=int, nargs=2, default=(20, 11), help="columns and rows")
     options = parser.parse_args()
     backbone = keras.models.load_model(options.backbone)
     small = keras_ssl.data.load("clothes_sample", image_size=options.image_size)
-    whole = keras_ssl.data.load("clothes_sample")  # to be looked at
-    classes = np.argsort(-np.bincount(whole.train.labels), kind="stable")[: options.classes]
-    queries = np.array([np.flatnonzero(whole.test.labels == label)[0] for label in classes])
+    whole = keras_ssl.data.load("clothes_sample").test  # to be looked at
     train, test = (keras_ssl.evaluate.extract_features(backbone, part.images) for part in (small.train, small.test))
-    _, found = keras_ssl.evaluate.search(train, test[queries], k=options.found)
 
+    columns, rows = options.grid
+    shown = np.random.default_rng(0).permutation(len(test))[: columns * rows]
+    plane = keras_ssl.evaluate.plots.project(test, seed=0)[shown]
+    # Places of a coordinate among all of them: the plane fills the grid evenly.
+    plane = np.argsort(np.argsort(plane, axis=0), axis=0) / len(plane)
+    places = np.stack(np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows), -1)
+    distance = ((plane[:, None] - places.reshape(1, -1, 2)) ** 2).sum(-1)
+    photographs, cells = linear_sum_assignment(distance)
     step = SIDE + GAP
-    sheet = Image.new("RGB", ((options.found + 1) * step + 3 * GAP, len(queries) * step + GAP), "white")
-    for row, (query, places) in enumerate(zip(queries, found)):
-        top = GAP + row * step
-        paste(sheet, whole.test.images[query], GAP, top, None)
-        for column, place in enumerate(places, 1):
-            other = whole.train.labels[place] != whole.test.labels[query]
-            paste(sheet, whole.train.images[place], 3 * GAP + column * step, top, OTHER if other else None)
+    sheet = Image.new("RGB", (columns * step - GAP, rows * step - GAP), "white")
+    for photograph, cell in zip(photographs, cells):
+        picture = Image.fromarray(whole.images[shown[photograph]]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        sheet.paste(picture, (cell % columns * step, cell // columns * step))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(160).save(options.output, optimize=True)
-    same = np.mean(whole.train.labels[found] == whole.test.labels[queries][:, None])
     _, found = keras_ssl.evaluate.search(train, test, k=1)
-    of_all = np.mean(whole.train.labels[found[:, 0]] == whole.test.labels)
+    same = np.mean(small.train.labels[found[:, 0]] == small.test.labels)
     print(f"{options.output}: {sheet.width}×{sheet.height} pixels, {options.output.stat().st_size / 1000:.0f} kB")
-    print(f"of the same class: {same:.2f} of these, {of_all:.2f} of the nearest of all {len(test)} test photographs")
+    print(f"{same:.2f} of {len(test)} test photographs have their class's photograph as the nearest of {len(train)}")
 
 
 if __name__ == "__main__":

@@ -120,8 +120,7 @@ def check(settings):
     if settings.teacher is not None:
         check_backbone(settings.teacher, "--teacher")
     _check_numbers(settings)
-    if settings.method_args:
-        choices.read_arguments(settings.method_args, "--method_args")
+    choices.check_method_args(settings.method_args)
     if settings.views:
         choices.check_views(settings.views)
     check_data(settings.data)

@@ -137,7 +137,7 @@ The dotted line is the untrained network.
   falls from run to run in the order of the list above. Had you looked at accuracies alone, you would have noticed
   nothing until much later.
 - One seed, one small network, 192 steps; 1,000 test images leave an uncertainty of 1.5 points of kNN. The table in
-  [methods](../methods.md#byols-teacher) has three seeds of such runs, in which kNN was lower after a collapse, and one
+  [methods](../methods/BYOL.md#collapse) has three seeds of such runs, in which kNN was lower after a collapse, and one
   without batch normalization, which collapses as well.
 
 ## What to try next

@@ -117,7 +117,12 @@ for name, history in histories.items():
 
 """
 The last column is a linear classifier on frozen features, with 10 labels per class: mean and standard deviation over
-five draws of labels. Each task was trained once.
+five draws of labels. Each task was trained once, and the 1,000 test images of kNN leave an uncertainty of 1.5 points.
+
+Rotation and jigsaw are nearly solved, and the classifier has next to nothing of it. Distortion is the task that is
+solved least, half of the variance, and the only one whose gain is larger than that uncertainty. **How well a proxy task
+is solved says nothing about which task to take.** Shirts, trousers and shoes all stand upright: whether the collar or
+the hem is above can be told without knowing which of them it is.
 
 ## Does the loss predict the accuracy?
 
@@ -150,11 +155,21 @@ plt.show()
 Above is how well the proxy task is solved, with chance dotted; below the downstream accuracy of the same epochs, with
 the untrained network dotted.
 
+- **Distortion**: the loss falls and the accuracy rises, as one hopes.
+- **Jigsaw**: the strongest correlation, and at seven of eight epochs the accuracy is below that of the untrained
+  network. Training first destroyed something, then brought it back. A correlation is no gain: draw the dotted line.
+- **RelativePatch**: the best epoch is the second. From there on the task is solved better and the features get worse.
+- **Rotation**: no relation.
+
+Eight epochs of one run are weak evidence, and p takes them to be independent, which they are not. To choose a
+checkpoint, a few labels and a probe are worth more than the loss of a proxy task.
+
 ## What to try next
 
 A proxy task can be solved by a shortcut: watch what happens to RelativePatch with `gap=0, jitter=0`. Plot one run with
-`plots.loss_correlation(history, "loss", "knn_accuracy")`. Methods that compare views are usually ahead of proxy tasks
-in the same time ([side by side](../methods.md#side-by-side)): see [few labels](simclr_few_labels.md).
+`plots.loss_correlation(history, "loss", "knn_accuracy")`. All methods at equal processor time, three seeds, are
+[side by side](../methods.md#side-by-side): there, with wider networks and more images, rotation and jigsaw gain at 10
+labels per class. Methods that compare views are the subject of [few labels](simclr_few_labels.md).
 [Evaluating features](../evaluation.md#does-the-loss-predict-the-accuracy) says what a rank correlation of few
 checkpoints is worth.
 """

@@ -70,6 +70,9 @@ for axes in (left, right):
 plt.show()
 
 """
+The loss falls steadily. The probe stands at 0.31 after two epochs, and moves by no more than its uncertainty from there
+on: 372 test photographs can't show a gain of a point or two.
+
 ## A classifier from few labels
 
 `backbone` is a plain Keras model again. `fine_tune` puts a dense layer on a copy of it and trains with the labels it is
@@ -99,8 +102,10 @@ counts = np.bincount(data.test.labels)
 print(f"{'always':14}{counts.max() / counts.sum():.3f}   {data.test.class_names[counts.argmax()]}, the largest class")
 
 """
-In brackets are the draws of labels. The test photographs are harder than the training ones, other rooms and other
-people ([the samples](../data.md#the-samples)), and 372 of them leave an uncertainty of 2.5 points by themselves.
+In brackets are the draws of labels. Pretraining brings 6 to 8 points over the same network from scratch, and 8 to 10
+over naming the largest class always. All are modest: the network is small, the photographs have 32 pixels, and the test
+photographs are harder than the training ones, other rooms and other people ([the samples](../data.md#the-samples)).
+There are 372 of them, which leaves an uncertainty of 2.4 points by itself.
 
 ## Use it
 
@@ -123,8 +128,10 @@ Twelve test photographs, drawn at random: in green what is right, in red what is
 
 ## What to try next
 
-Train longer: the recipe's own number for this many photographs is 23 epochs, and `image_size=64` shows more. Pass a
-folder of your own to `load`, and with `labels="labels.csv"` the few labels that you have. Which images should be
-labeled? `keras_ssl.evaluate.select` chooses them. [Using a backbone](../transfer.md) compares ways of training with
-labels; [three tricks](three_tricks.md) takes SimCLR apart.
+Train longer and wider: the recipe's own number for this many photographs is 23 epochs, `resnet8` has a width of 32 by
+default, and `image_size=64` shows more. With 200 labels of 3,000 photographs, 20 epochs and that width, pretraining
+brought 12 points ([images](../data.md)). Pass a folder of your own to `load`, and with `labels="labels.csv"` the few
+labels that you have. Which images should be labeled? `keras_ssl.evaluate.select` chooses them.
+[Using a backbone](../transfer.md) compares ways of training with labels; [three tricks](three_tricks.md) takes SimCLR
+apart.
 """

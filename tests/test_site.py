@@ -22,7 +22,7 @@ LOOK = """() => ({
   silent: [...document.images].filter(image => !image.alt.trim()).map(image => image.src),
   headings: document.querySelectorAll("h1").length,
   squeezed: [...document.querySelectorAll(".md-content td")]
-    .filter(cell => cell.textContent.trim().length > 30 && cell.clientWidth < 120).map(cell => cell.textContent),
+    .filter(cell => cell.textContent.trim().length > 60 && cell.clientWidth < 120).map(cell => cell.textContent),
 })"""
 
 
@@ -71,7 +71,7 @@ def open_tab(browser, screen, address):
         lambda message: message.type in ("error", "warning") and complaints.append(f"{message.type}: {message.text}"),
     )
     tab.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    tab.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    tab.on("response", lambda answer: answer.status >= 400 and complaints.append(f"{answer.status}: {answer.url}"))
     tab.on(
         "request",
         lambda request: (

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -73,8 +74,9 @@ def test_every_page_has_its_script_and_its_place():
     index = (PAGES / "index.md").read_text(encoding="utf-8")
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert {path.stem for path in PAGES.glob("*.md")} == {*TUTORIALS, "index"}
+    assert index == render.index(index), "run `python examples/render.py --all --prose`"
+    assert all(f"]({name}.md) |" in index for name in TUTORIALS)
     for name in TUTORIALS:
-        assert f"({name}.md)" in index, f"docs/tutorials/index.md lists no {name}"
         assert f": tutorials/{name}.md\n" in navigation, f"add a line for tutorials/{name}.md to nav in mkdocs.yml"
     assert "- tutorials/index.md\n" in navigation
 
@@ -191,8 +193,25 @@ def test_progress_bars_and_controls_are_no_output():
 @pytest.mark.slow
 def test_a_tutorial_runs_in_a_process_of_its_own():
     """One of them, with small constants: nothing is written."""
-    outputs = render.render(TUTORIALS["byol_collapse"], {"EPOCHS": "1", "IMAGES": "512"})
-    assert len(outputs) == len(TUTORIALS["byol_collapse"].code)
-    assert any(output.pictures for output in outputs)
-    with pytest.raises(subprocess.CalledProcessError):
-        render.render(TUTORIALS["byol_collapse"], {"EPOCHS": "0"})
+    tutorial = TUTORIALS["barlow_twins_matrix"]
+    before = (PAGES / "barlow_twins_matrix.md").read_bytes()
+    outputs = render.render(tutorial, {"EPOCHS": "1", "IMAGES": "256"})
+    assert [bool(output.pictures) for output in outputs] == [False, True, False, True, True, False]
+    assert outputs[2].text.splitlines()[-1].split()[0] == "1", "the table's last epoch"
+    assert (PAGES / "barlow_twins_matrix.md").read_bytes() == before
+
+
+def test_a_run_that_fails_writes_nothing(small, tmp_path):
+    (tmp_path / "small.py").write_text(SCRIPT.replace("COUNT = 3", "COUNT = 1 / 0"), encoding="utf-8")
+    script = (ROOT / "examples" / "render.py").read_text(encoding="utf-8")
+    script = script.replace('EXAMPLES, PAGES = ROOT / "examples"', f"EXAMPLES, PAGES = pathlib.Path({str(tmp_path)!r})")
+    (tmp_path / "other_render.py").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "other_render.py"), "small", f"--child={tmp_path}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'small.py", line 14' in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert not (tmp_path / "result.json").exists()

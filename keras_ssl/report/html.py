@@ -23,19 +23,19 @@ def _picture(figure, alt, narrow=None, under=False):
     """A figure, and its twin for narrow screens: what it shows below, words and lines on top, or the other way."""
     pictures, ink = drawn(figure)
     twins = (None, None) if narrow is None else drawn(narrow)
-    words = _image(ink, twins[1], _pixels(figure), "" if pictures is not None else alt, "ink", exact=True)
+    words = _image(ink, twins[1], _pixels(figure), "" if pictures is not None else alt, "ink")
     if pictures is None:
         return f'<div class="layers">{words}</div>'
-    shown = _image(pictures, twins[0], _pixels(figure), alt, "shown", exact=False)
+    shown = _image(pictures, twins[0], _pixels(figure), alt, "shown")
     return f'<div class="layers">{words + shown if under else shown + words}</div>'
 
 
-def _image(pixels, narrow, width, alt, kind, exact):
+def _image(pixels, narrow, width, alt, kind):
     hidden = "" if alt else ' aria-hidden="true"'  # the words in a picture are no second picture
-    image = f'<img class="{kind}" width="{width}" alt="{html.escape(alt)}"{hidden} src="{as_source(pixels, exact)}">'
+    image = f'<img class="{kind}" width="{width}" alt="{html.escape(alt)}"{hidden} src="{as_source(pixels)}">'
     if narrow is None:
         return image
-    twin = f'<source media="(max-width: 44rem)" srcset="{as_source(narrow, exact)}">'
+    twin = f'<source media="(max-width: 44rem)" srcset="{as_source(narrow)}">'
     return f'<picture class="twins">{twin}{image}</picture>'
 
 

@@ -10,6 +10,7 @@ import io
 import numpy as np
 
 DPI = 160  # nearly twice as fine as the screen needs
+COLORS = 4096  # a picture with more is a photograph
 
 
 def drawn(figure):
@@ -22,41 +23,40 @@ def drawn(figure):
     # Not savefig, which lays a figure out and draws it twice: the pictures are the same, dot by dot.
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out
     figure.patch.set_alpha(0.0)
     for axes in figure.axes:
         axes.patch.set_alpha(0.0)
     shown = figure.findobj(lambda artist: isinstance(artist, (AxesImage, AnnotationBbox, QuadMesh)))
-    pictures = None
-    if shown:
-        renderer = canvas.get_renderer()
-        for artist in shown:
-            artist.draw(renderer)
-            artist.set_visible(False)
-        pictures = np.array(canvas.buffer_rgba())
+    for artist in shown:
+        artist.set_visible(False)
     canvas.draw()
     ink = np.array(canvas.buffer_rgba())
+    if not shown:
+        return None, ink
+    renderer = canvas.get_renderer()
+    renderer.clear()
     for artist in shown:
         artist.set_visible(True)
-    return pictures, ink
+        artist.draw(renderer)
+    return np.array(canvas.buffer_rgba()), ink
 
 
-def as_source(pixels, exact=True):
+def as_source(pixels):
     """The address of an RGBA array as a picture that is part of the page.
 
-    Args:
-        exact: words and lines; a photograph may be a little blurred where that makes the file smaller.
+    Words, lines, matrices and gray images have few colors: a PNG with a palette is smaller than any other file, and
+    quickly made. Photographs are a WebP, which has transparent parts where a JPEG has none.
     """
     from PIL import Image, features
 
-    image, found = Image.fromarray(pixels), []
-    # A tenth to a half of the bytes of PNG, which every browser since 2020 reads; not every build of Pillow writes it.
-    kinds = [("webp", {"lossless": True, "quality": 30, "method": 2})]
-    kinds += [] if exact else [("webp", {"quality": 82, "method": 2})]
-    for kind, options in kinds if features.check("webp") else [("png", {})]:
-        file = io.BytesIO()
-        image.save(file, format=kind, **options)
-        found.append((len(file.getvalue()), kind, file.getvalue()))
-    _, kind, data = min(found)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    few = image.getcolors(COLORS) is not None
+    if few or not features.check("webp"):  # a Pillow of one's own build may not write it
+        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(file, format="png")
+        return _address("png", file)
+    image.save(file, format="webp", quality=75, method=2)
+    return _address("webp", file)
+
+
+def _address(kind, file):
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

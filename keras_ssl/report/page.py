@@ -200,10 +200,9 @@ def _training(page, model, history, run, alarms, table):
     references = {"loss": {f"trivial: {value:.2f}": value for value in trivial.values()}}
     probes = _probes(history)
     if probes:
+        named = _sentence(_listed([_label(name) for name in probes]))
         verb = "is" if len(probes) == 1 else "are"
-        words.append(
-            f"{_sentence(_listed(list(map(_label, probes))))} {verb} measured on held-out labeled images, which is what counts; the loss is not."
-        )
+        words.append(f"{named} {verb} measured on held-out labeled images, which is what counts; the loss is not.")
         for name in probes:
             references[name] = _references(name, table)
         if any(references[name] for name in probes):
@@ -282,7 +281,9 @@ def _held_out(page, shown, held_out, history, table):
     if "rank_me" in history:
         uses.append("the measures without labels during training, rank me and others (by default up to 512 of them)")
     if _probes(history):
-        uses.append(f"{_listed(list(map(_label, _probes(history))))} during training (by default up to 1,000 of them)")
+        uses.append(
+            f"{_listed([_label(name) for name in _probes(history)])} during training (by default up to 1,000 of them)"
+        )
     if table:
         uses.append("the table of accuracies after training")
     if shown.held_out:

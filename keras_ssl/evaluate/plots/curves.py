@@ -7,6 +7,8 @@ from matplotlib.ticker import MaxNLocator
 from keras_ssl.evaluate.loss_correlation import paired, rank_correlation
 from keras_ssl.evaluate.plots.style import BLUE, FAINT, GRAY, LATER, LINE, ORANGE, SMALL, plain_axes, words_of
 
+_HEIGHT = 2.4
+_MARGINS = (0.58, 0.1, 0.48, 0.3)  # left, right, bottom, top; inches, like the height
 # By the ends of their names; what has no better end, such as a learning rate, is not here.
 _UP = ("accuracy", "rank_me", "feature_spread", "embedding_spread")
 _DOWN = ("loss", "alignment", "uniformity")
@@ -39,8 +41,19 @@ def curves(history, names=None, width=None, references=None, falling=()):
         falling: names of the terms of the loss, which are better where they are lower, as "loss" is.
     """
     names = names or [name for name in history if not name.startswith("val_")]
-    figure = Figure(figsize=(width or 3.0 * len(names), 2.5), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+    width = (width or 3.0 * len(names)) / len(names)
+    figure = Figure(figsize=(width * len(names), _HEIGHT))
+    left, right, bottom, top = _MARGINS
+    for place, name in enumerate(names):
+        # At places in inches: the frames of all panels are in line, and no layout has to be worked out.
+        axes = figure.add_axes(
+            (
+                (place * width + left) / (width * len(names)),
+                bottom / _HEIGHT,
+                (width - left - right) / (width * len(names)),
+                (_HEIGHT - bottom - top) / _HEIGHT,
+            )
+        )
         for key, color, label in ((name, BLUE, "training"), (f"val_{name}", ORANGE, "validation")):
             if key in history:
                 _curve(axes, np.arange(1, len(history[key]) + 1), history[key], color, label)

@@ -103,7 +103,9 @@ def test_search_finds_planted_copies(folder, photos, capsys, tmp_path):
     twice = tmp_path / "twice"
     shutil.copytree(photos, twice)
     shutil.copy(twice / "boots" / "5.png", twice / "boots" / "five_again.png")
-    told = asked(capsys, "search", f"--run={folder}", f"--data={twice}", "--copies=0.99999")
+    told = asked(
+        capsys, "search", f"--run={folder}", f"--data={twice}", "--copies=0.99999", f"--output={tmp_path / 'c.png'}"
+    )
     groups = [{os.path.basename(path) for path in group} for group in told["groups"]]
     assert {"5.png", "five_again.png"} in groups
 

@@ -21,7 +21,7 @@ import keras_ssl
 from keras_ssl import names
 from keras_ssl.cli import words
 from keras_ssl.cli.quiet import start_keras
-from keras_ssl.cli.run_folder import Interrupted
+from keras_ssl.cli.run_folder import Interrupted, RunFolder
 
 _COMMANDS = {
     "pretrain": "train a backbone on images without labels, and evaluate its features",
@@ -180,9 +180,10 @@ def _meant(word, settings):
     if word.startswith("-"):
         return "flags as --name=value"
     known = {name.lower() for name in names.METHODS}
+    is_run = RunFolder(word).settings_file.exists()
     kinds = [
-        ("run", (pathlib.Path(word) / "settings.json").exists()),
-        ("resume", (pathlib.Path(word) / "settings.json").exists()),
+        ("run", is_run),
+        ("resume", is_run),
         ("method", word.lower() in known),
         ("methods", all(part.lower() in known for part in word.split(","))),
         ("query", "query" in settings and pathlib.Path(word).is_file()),

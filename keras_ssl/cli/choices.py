@@ -145,13 +145,19 @@ def parameters(method):
     return {key: one for key, one in found.items() if key not in ("self", *_OWN_FLAGS) and one.kind not in kinds}
 
 
-def method_arguments(text, method):
-    """The arguments of a method that `--method_args` gives, checked against its signature: a dict."""
+def check_method_args(text):
+    """Refuses what is not `name=value,…`; a dict, empty for None. Which names there are, the method knows."""
     if not text:
         return {}
     positional, named = read_arguments(text, "--method_args")
     if positional:
         raise ValueError(f"--method_args={text}: write name=value with commas between, such as temperature=0.2.")
+    return named
+
+
+def method_arguments(text, method):
+    """The arguments of a method that `--method_args` gives, checked against its signature: a dict."""
+    named = check_method_args(text)
     known = parameters(method)
     for name, value in named.items():
         if name in _OWN_FLAGS:

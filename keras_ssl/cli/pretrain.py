@@ -120,8 +120,7 @@ def check(settings):
     if settings.teacher is not None:
         check_backbone(settings.teacher, "--teacher")
     _check_numbers(settings)
-    if settings.method_args:
-        choices.read_arguments(settings.method_args, "--method_args")
+    choices.check_method_args(settings.method_args)
     if settings.views:
         choices.check_views(settings.views)
     check_data(settings.data)
@@ -301,12 +300,13 @@ def _say_what(settings, folder, model, recipe, data, held_out):
     steps, size = recipe.steps_per_epoch, settings.batch_size
     rest = len(data.train) - steps * size
     dropped = f"; {rest} images are left out of each, others each time" if rest else ""
+    epochs = f"each of {recipe.epochs:,} epochs" if recipe.epochs > 1 else "one epoch"
     lines = {
         "method": type(model).__name__,
         "images": f"{describe(data.train)}, {shape}",
         "held out": held_out,
         "backbone": f"{backbone.name}, {backbone.count_params():,} parameters",
-        "steps": f"{steps:,} of {size:,} images in each of {recipe.epochs:,} epochs{dropped}",
+        "steps": f"{steps:,} of {size:,} images in {epochs}{dropped}",
         "into": str(folder),
     }
     if settings.resume:

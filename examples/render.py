@@ -167,14 +167,16 @@ def _words(figure, tutorial, number):
 
 
 def _save(figure, path):
-    """Saves a figure in few bytes: with 256 colors, and smaller where that is not enough."""
+    """Saves a figure in few bytes: with 256 colors and smaller, where it would have too many."""
     from PIL import Image
 
-    for dpi in (DPI, 85, 65):
+    for dpi, colors in ((DPI, None), (DPI, 256), (85, 256), (65, 256)):
         memory = io.BytesIO()
         figure.savefig(memory, dpi=dpi, format="png", facecolor="white")
         picture = Image.open(memory).convert("RGB")
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        if colors:
+            picture = picture.quantize(colors, dither=Image.Dither.NONE)
+        picture.save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             return
     raise ValueError(
@@ -276,6 +278,25 @@ def write_notebook(tutorial):
     (NOTEBOOKS / f"{tutorial.name}.ipynb").write_text(text, encoding="utf-8")
 
 
+def index(text):
+    """The page that lists them, with a row for each that has a page: in the order of its rows, new ones at the end."""
+    rows = {}
+    for name, tutorial in tutorials().items():
+        path = PAGES / f"{name}.md"
+        if path.exists():
+            seconds = re.search(r"(\d+) seconds of processor time", taken(path.read_text(encoding="utf-8"))[2])[1]
+            rows[name] = f"| [{tutorial.title}]({name}.md) | {seconds} | {tutorial.description} |\n"
+    order = [name for name in re.findall(r"(?m)^\| \[.*?\]\((\w+)\.md\)", text) if name in rows]
+    order += [name for name in rows if name not in order]
+    table = "| tutorial | seconds | what it shows |\n|---|---|---|\n" + "".join(rows[name] for name in order)
+    return re.sub(r"(?m)^\| tutorial \|.*\n(\|.*\n)*", lambda _: table, text)
+
+
+def write_index():
+    path = PAGES / "index.md"
+    path.write_text(index(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def rewrite(tutorial):
     """Writes page and notebook around the output that the page has."""
     path = PAGES / f"{tutorial.name}.md"
@@ -342,6 +363,8 @@ def main(arguments=None):
             rewrite(known[name])
         else:
             render(known[name], constants)
+        if not constants:
+            write_index()
         print(f"{name}: {'a trial, nothing written' if constants else f'docs/tutorials/{name}.md'}")
     for tutorial in () if names else known.values():
         print(f"{tutorial.name:24}{tutorial.title}")

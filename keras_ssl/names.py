@@ -84,5 +84,20 @@ DATA_SETS = (  # that `data.load` takes
 RESIZABLE = ("clothes_sample",)  # those of them that `image_size` resizes
 RESIZE = ("crop", "squash", "pad")  # how `data.load` brings pictures of another shape to a size; the first by default
 RECIPES = ("auto", "small", "paper")
+POLICIES = (  # functions of keras_ssl.augment that make views of images
+    "simclr",
+    "moco",
+    "byol",
+    "barlow_twins",
+    "small_gray",
+    "mae",
+    "simmim",
+    "proxy",
+    "multi_crop",
+    "swav",
+    "dino",
+    "small_gray_crops",
+)
+PRECISIONS = ("none", "bfloat16", "float16")
 STRATEGIES = ("both", "diverse", "typical")  # of `evaluate.select`; the first by default
 PROTOCOLS = ("linear", "fine-tune", "frozen-then-unfrozen", "from-scratch")  # of `evaluate.fine_tune`

@@ -16,7 +16,7 @@ import keras_ssl
 from keras_ssl.cli import main
 from keras_ssl.cli.run_folder import ComparisonFolder, RunFolder
 
-FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
+FILES = {"backbone.keras", "held_out.csv", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
 
 
 # What a run leaves behind.
@@ -25,11 +25,12 @@ FILES = {"backbone.keras", "history.json", "model.keras", "report.html", "settin
 def test_a_run_says_what_takes_time_and_prints_the_table_before_it_draws(run):
     order = [
         "compiling the training step",
-        "contrastive_accuracy: ",
+        "epoch       loss ",
         "evaluating: ",
         "raw pixels",
         "drawing the page",
-        "report: ",
+        "report:   ",
+        "next, for example:",
     ]
     places = [run[1].index(said) for said in order]
     assert places == sorted(places)
@@ -191,7 +192,7 @@ def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, 
     assert pretrain(flat, tmp_path / "run") == 0
     printed = capsys.readouterr().out
     assert "No table: there are no labels to evaluate with." in printed
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"table.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"table.json", "held_out.csv"}
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Colors are labels" not in page
     assert "knn_accuracy" not in json.loads((tmp_path / "run" / "history.json").read_text())
@@ -241,7 +242,7 @@ def test_images_of_another_range_are_refused_before_a_folder_is_made(tmp_path, c
         (["pretrain", "--epochs=none"], "--epochs=none"),
         (["pretrain", "--epochs=0"], "epochs"),
         (["pretrain", "--batch_size=1"], "batch_size"),
-        (["pretrain", "data/"], "--name=value"),
+        (["pretrain", "data/"], "--data=data/"),
         (["pretrian"], '"pretrain"'),
         (["dance"], "Commands: pretrain"),
     ],

@@ -284,7 +284,7 @@ def test_overwriting_leaves_nothing_of_the_run_before(run, photos, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_ssl.cli.experiment.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert pretrain(photos, tmp_path / "run", "--overwrite") == 130
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json", "held_out.csv"}
 
 
 # Stopped and resumed.
@@ -310,7 +310,8 @@ def stopped(photos, output, *more):
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(photos, tmp_path, capsys):
     code, said = stopped(photos, tmp_path / "run")
     assert code == 130, said
-    assert f"keras-ssl pretrain --resume={tmp_path / 'run'}" in said
+    assert said.count(f"keras-ssl pretrain --resume={tmp_path / 'run'}") == 2, "at once, and when it is saved"
+    assert "Ctrl-C again stops at once" in said
     assert "Traceback" not in said
     assert "\x1b[" not in said, "no colors where there is no terminal"
     assert main(["evaluate", f"--run={tmp_path / 'run'}"]) == 1

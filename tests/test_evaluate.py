@@ -346,7 +346,7 @@ def test_a_report_is_one_page_that_says_nothing_of_its_own(tmp_path):
     report = HtmlPage("A <title>", "below it")
     report.heading("Part")
     report.text("text & more")
-    report.table(["", "one\ntwo"], [["a", "1"], ["b", "2"]], best=1)
+    report.table(["", "one\ntwo"], [["a", "1"], ["b", "2"]], bold={(1, 1)})
     report.figure(plots.curves({"loss": [1.0]}), "caption")
     report.save(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")

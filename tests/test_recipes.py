@@ -621,3 +621,16 @@ def test_an_instance_is_no_method(backbone):
 def test_another_optimizer_is_given_by_its_class():
     with pytest.raises(ValueError, match="`cls` is a class"):
         recipe(keras_ssl.SimCLR, *SAMPLE, 128).make_optimizer("adam")
+
+
+def test_values_of_ones_own_replace_those_of_a_recipe_and_say_so():
+    chosen = recipe(keras_ssl.SimCLR, *SAMPLE, 128)
+    own = chosen.replaced(learning_rate=0.5, weight_decay=0.0, arguments={"temperature": 0.2})
+    assert (own.learning_rate, own.optimizer.weight_decay, own.arguments["temperature"]) == (0.5, 0.0, 0.2)
+    assert (chosen.learning_rate, chosen.optimizer.weight_decay) == (1e-2, 1e-4), "a new one"
+    assert {name for name, _, source in own.entries() if source == "given"} == {
+        *["learning rate", "weight decay", "temperature"],
+    }
+    for name, wrong in (("learning_rate", 0), ("learning_rate", "fast"), ("weight_decay", -1), ("weight_decay", True)):
+        with pytest.raises(ValueError, match=f"`{name}` is a number"):
+            chosen.replaced(**{name: wrong})

@@ -130,6 +130,12 @@ def test_names_are_those_of_the_package():
     }
     assert takes_images == set(names.BACKBONES)
     assert all(getattr(keras_ssl.backbones, name) is getattr(networks, name) for name in takes_images)
+    makes_views = {
+        name
+        for name in keras_ssl.augment.__all__
+        if inspect.isfunction(getattr(keras_ssl.augment, name)) and name not in ("series", "spectrograms", "volumes")
+    }
+    assert makes_views == set(names.POLICIES)
     assert keras_ssl.data.NAMES == names.DATA_SETS
     assert set(select.SOURCES) == set(names.RECIPES)
     assert set(keras_ssl.evaluate.PROTOCOLS) == set(names.PROTOCOLS)
@@ -207,6 +213,14 @@ def test_what_is_wrong_in_a_call_is_said_before_a_framework_is_imported(tmp_path
         (1, ["pretrain", f"--output={tmp_path}"]),
         (1, ["pretrain", f"--output={tmp_path / 'file.txt'}"]),
         (1, ["pretrain", "--devices=2"]),
+        (1, ["pretrain", "--views=simcrl"]),
+        (1, ["pretrain", "--method_args=temperature"]),
+        (1, ["pretrain", "--method=nowhere:Mine"]),
+        (1, ["pretrain", "--learning_rate=0"]),
+        (1, ["pretrain", "--val=many"]),
+        (1, ["pretrain", "--micro_batch_size=3"]),
+        (2, ["pretrain", "emoji"]),
+        (2, ["pretrain", "--lr=3"]),
         (1, ["compare", "--methods=simclr,simclear"]),
         (1, ["compare", "--epochs=1", "--seconds=5"]),
         (1, ["methods", "--method=simclear"]),

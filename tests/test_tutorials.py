@@ -4,6 +4,8 @@ import importlib.util
 import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -72,8 +74,9 @@ def test_every_page_has_its_script_and_its_place():
     index = (PAGES / "index.md").read_text(encoding="utf-8")
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert {path.stem for path in PAGES.glob("*.md")} == {*TUTORIALS, "index"}
+    assert index == render.index(index), "run `python examples/render.py --all --prose`"
+    assert all(f"]({name}.md) |" in index for name in TUTORIALS)
     for name in TUTORIALS:
-        assert f"({name}.md)" in index, f"docs/tutorials/index.md lists no {name}"
         assert f": tutorials/{name}.md\n" in navigation, f"add a line for tutorials/{name}.md to nav in mkdocs.yml"
     assert "- tutorials/index.md\n" in navigation
 
@@ -185,3 +188,30 @@ def test_progress_bars_and_controls_are_no_output():
     bar = "\r1/10 ━━━━ 9s 1s/step - loss: 3.1\b\b\b\r10/10 ━━━━━━━━ 2s 11ms/step - loss: 2.9\n"
     assert render.clean(f"Epoch 1/2\n{bar}\x1b[1mdone\x1b[0m  \n\n\n\nab\bc") == "Epoch 1/2\ndone\n\nac"
     assert render.clean("3/4 of them") == "3/4 of them"
+
+
+@pytest.mark.slow
+def test_a_tutorial_runs_in_a_process_of_its_own():
+    """One of them, with small constants: nothing is written."""
+    tutorial = TUTORIALS["barlow_twins_matrix"]
+    before = (PAGES / "barlow_twins_matrix.md").read_bytes()
+    outputs = render.render(tutorial, {"EPOCHS": "1", "IMAGES": "256"})
+    assert [bool(output.pictures) for output in outputs] == [False, True, False, True, True, False]
+    assert outputs[2].text.splitlines()[-1].split()[0] == "1", "the table's last epoch"
+    assert (PAGES / "barlow_twins_matrix.md").read_bytes() == before
+
+
+def test_a_run_that_fails_writes_nothing(small, tmp_path):
+    (tmp_path / "small.py").write_text(SCRIPT.replace("COUNT = 3", "COUNT = 1 / 0"), encoding="utf-8")
+    script = (ROOT / "examples" / "render.py").read_text(encoding="utf-8")
+    script = script.replace('EXAMPLES, PAGES = ROOT / "examples"', f"EXAMPLES, PAGES = pathlib.Path({str(tmp_path)!r})")
+    (tmp_path / "other_render.py").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "other_render.py"), "small", f"--child={tmp_path}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'small.py", line 14' in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert not (tmp_path / "result.json").exists()

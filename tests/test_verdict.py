@@ -8,7 +8,7 @@ import pytest
 
 import keras_ssl
 from keras_ssl.evaluate.efficiency import Cell
-from keras_ssl.evaluate.verdict import verdict
+from keras_ssl.evaluate.verdict import best, verdict
 
 pytestmark = pytest.mark.one_backend
 
@@ -63,7 +63,7 @@ def test_the_spread_is_that_of_the_differences_draw_by_draw():
     wild = [number + 0.03 + step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     found = verdict(table(0.3, Cell(untrained), Cell(wild)))
     assert found.kind == "no better"
-    assert "(+3.0 points, within the spread over draws of labels, though +23.0 over raw pixels)" in found.text
+    assert "(+3.0 points, within the spread of draws, though +23.0 over raw pixels)" in found.text
     falling = [number - 0.06 - step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     assert verdict(table(0.3, Cell(untrained), Cell(falling))).kind == "no better"
 
@@ -87,6 +87,11 @@ def test_the_fewest_labels_count_and_other_columns_are_told_where_they_differ():
     )
     cells["trained backbone"] |= {"linear, all": 0.95, "kNN, 10 per class": 0.52}
     assert verdict(cells).text == "+10.0 points over raw pixels at 10 labels per class.", "all are better"
+    few = cells["trained backbone"] | {"linear, 10 per class": 0.6, "linear, 100 per class": 0.9}
+    cells["trained backbone"] = few
+    for row in ("raw pixels", "untrained backbone"):
+        cells[row]["linear, 100 per class"] = 0.7
+    assert verdict(cells).text.endswith("more images. It is better in 3 of 3 other columns.")
     cells = {
         row: {"linear, 100 per class": 0.5, "linear, 9 per class": number} for row, number in (("a", 0.4), ("b", 0.6))
     }
@@ -146,3 +151,20 @@ assert names["verdict"]({{"raw pixels": {{"kNN": 0.1}}, "trained": {{"kNN": 0.2}
 assert not {{"keras", "numpy", "tensorflow"}} & set(sys.modules), "a table is judged with what Python has"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_best_of_a_column_are_those_that_the_draws_cannot_tell_apart():
+    draws = [0.50, 0.60, 0.55, 0.52, 0.58]
+    cells = {
+        "raw pixels": {"a": Cell([number - 0.001 for number in draws]), "b": 0.9, "c": 0.5001, "d": 0.2},
+        "untrained backbone": {"a": Cell([0.54, 0.56, 0.57, 0.5, 0.56]), "b": 0.7, "c": 0.4, "d": 0.1},
+        "trained backbone": {"a": Cell(draws), "b": 0.8, "c": 0.5, "d": Cell([0.3])},
+    }
+    assert best(cells) == {
+        "a": ["untrained backbone", "trained backbone"],  # always 0.001 less is less, and printed so
+        "b": ["raw pixels"],
+        "c": ["raw pixels", "trained backbone"],  # 0.500 and 0.500
+        "d": ["trained backbone"],
+    }
+    assert best({"a": {"x": 0.5}}) == {"x": []}, "a single row is not the best of anything"
+    assert best(None) == {}

@@ -128,16 +128,18 @@ def test_a_method_is_checked_in_two_workers(tmp_path, monkeypatch):
     assert "two workers and one process" in result.detail
 
 
-def test_the_example_of_two_workers_prints_one_loss_twice():
+def test_two_workers_of_the_tutorial_print_one_loss_and_careless_ones_another():
     root = pathlib.Path(__file__).parent.parent
-    command = [sys.executable, str(root / "examples" / "two_workers.py"), "--steps=2"]
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
-    )
+    command = [sys.executable, str(root / "examples" / "render.py"), "two_workers", "--set", "STEPS=2"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)})
     assert done.returncode == 0, done.stderr[-2000:]
-    losses = re.findall(r"worker \d: mean loss .*: ([0-9.]+)", done.stdout)
-    assert len(losses) == 2
-    assert len(set(losses)) == 1
+    one = re.findall(r"one process: mean loss .*: ([0-9.]+)", done.stderr)
+    gathered, careless = (
+        re.findall(rf"{who} \d: .*?([0-9.]+)$", done.stderr, re.M) for who in (r"\| worker", "careless worker")
+    )
+    assert len(gathered) == len(careless) == 2
+    assert float(gathered[0]) == float(gathered[1]) == pytest.approx(float(one[0]), abs=2e-6)
+    assert float(careless[0]) < float(gathered[0]) - 0.5
 
 
 def test_a_worker_that_fails_is_shown_with_what_it_wrote():

@@ -8,14 +8,18 @@ import contextlib
 import difflib
 import importlib
 import json
+import pathlib
 import sys
 import tempfile
 import traceback
 import warnings
 
 from absl.flags import Error as FlagError
+from absl.flags import UnrecognizedFlagError
 
 import keras_ssl
+from keras_ssl import names
+from keras_ssl.cli import words
 from keras_ssl.cli.quiet import start_keras
 from keras_ssl.cli.run_folder import Interrupted
 
@@ -70,9 +74,12 @@ def main(argv=None, whole_process=False):
             settings[positional].parse(left.pop())
             settings[positional].using_default_value = False
         if left:
-            raise FlagError(f'"{left[0]}" is not a flag: write flags as --name=value.')
+            raise FlagError(f'"{left[0]}" is not a flag: write {_meant(left[0], settings)}.')
+    except UnrecognizedFlagError as error:
+        _complain(f"keras-ssl {name}: {_unknown_flag(error, settings)} See keras-ssl {name} --help.")
+        return 2
     except FlagError as error:
-        print(f"keras-ssl {name}: {error} See keras-ssl {name} --help.", file=sys.stderr)
+        _complain(f"keras-ssl {name}: {str(error).rstrip(chr(46))}. See keras-ssl {name} --help.")
         return 2
     try:
         # With --json, standard output gets one JSON object, and everything else goes to stderr.
@@ -84,13 +91,14 @@ def main(argv=None, whole_process=False):
             start_keras(settings.verbose, whole_process)
             result = command.run(settings, *checked)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        print(f"keras-ssl {name}: {error}", file=sys.stderr)
+        _complain(f"keras-ssl {name}: {error}")
         return 1
     except Interrupted as message:
-        print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
+        print(file=sys.stderr)
+        _complain(f"keras-ssl {name}: {message}")
         return 130
     except Exception as error:  # a fault of ours, or of a package below: its traceback is for a report
-        print(f"keras-ssl {name}: {_fault(error)}", file=sys.stderr)
+        _complain(f"keras-ssl {name}: {_fault(error)}")
         return 1
     except KeyboardInterrupt:
         print(f"\nkeras-ssl {name}: stopped.", file=sys.stderr)
@@ -98,6 +106,97 @@ def main(argv=None, whole_process=False):
     if settings.json:
         print(json.dumps(result, indent=1))
     return 0
+
+
+# What other programs, and papers, call what a flag sets here.
+_ALSO = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "dataset": "data",
+    "data_dir": "data",
+    "input": "data",
+    "arch": "backbone",
+    "model": "backbone",
+    "network": "backbone",
+    "encoder": "backbone",
+    "algorithm": "method",
+    "augment": "views",
+    "augmentation": "views",
+    "augmentations": "views",
+    "out": "output",
+    "output_dir": "output",
+    "out_dir": "output",
+    "size": "image_size",
+    "resolution": "image_size",
+    "gpus": "strategy",
+    "amp": "mixed_precision",
+    "precision": "mixed_precision",
+    "fp16": "mixed_precision",
+    "bf16": "mixed_precision",
+    "checkpoint": "resume",
+    "continue": "resume",
+    "force": "overwrite",
+    "temperature": "method_args",
+    "momentum": "method_args",
+    "projector": "method_args",
+    "strength": "views",
+    "validation": "val",
+    "n": "count",
+    "top_k": "k",
+    "threshold": "copies",
+}
+
+
+def _unknown_flag(error, settings):
+    """A sentence about a flag that there is not, with the one that was meant if that can be told."""
+    given = error.flagname.lstrip("-").replace("-", "_").lower()
+    known = [flag.name for flag in settings.get_flags_for_module(_module_of(settings))]
+    if given in known:
+        return f'flags are written with two hyphens and underscores: --{given}, and not "--{error.flagname}".'
+    if given.removeprefix("no") in known:
+        return f"--{given.removeprefix('no')} takes a value: leave it out for none."
+    also = _ALSO.get(given)
+    near = [also] if also in known else difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    meant = f"--{near[0]}" if near else None
+    if near == ["method_args"]:
+        meant = f"--method_args={given}=…"
+    if near == ["views"] and given == "strength":
+        meant = "--views=simclr,strength=…"
+    hint = f'Did you mean "{meant}"?' if meant else f"Known: {', '.join('--' + name for name in known)}."
+    return f'there is no flag "--{error.flagname}". {hint}'
+
+
+def _module_of(settings):
+    """The module of a command's flags."""
+    return next(iter(settings.flags_by_module_dict()))
+
+
+def _meant(word, settings):
+    """The flag that a word without one is most likely the value of."""
+    if word.startswith("-"):
+        return "flags as --name=value"
+    known = {name.lower() for name in names.METHODS}
+    kinds = [
+        ("run", (pathlib.Path(word) / "settings.json").exists()),
+        ("resume", (pathlib.Path(word) / "settings.json").exists()),
+        ("method", word.lower() in known),
+        ("methods", all(part.lower() in known for part in word.split(","))),
+        ("query", "query" in settings and pathlib.Path(word).is_file()),
+        ("data", True),
+    ]
+    return next((f"--{flag}={word}" for flag, fits in kinds if fits and flag in settings), "flags as --name=value")
+
+
+def _complain(text):
+    """A sentence on stderr: on a terminal in lines that fit, but for commands and paths, which are indented."""
+    lines = [
+        line if line.startswith(" ") or not sys.stderr.isatty() else words.wrapped(line) for line in text.split("\n")
+    ]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _fault(error):
@@ -120,7 +219,8 @@ def _plain_warnings(name):
 
         def show(message, category, *where, **how):
             if category is UserWarning:
-                print(f"\nkeras-ssl {name}: {message}", file=sys.stderr)
+                print(file=sys.stderr)
+                _complain(f"keras-ssl {name}: {message}")
             else:
                 shown(message, category, *where, **how)
 

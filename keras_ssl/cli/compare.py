@@ -15,13 +15,13 @@ import types
 
 from absl import flags
 
+from keras_ssl.cli import choices
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
     define_overwrite,
     define_training,
     folder_options,
-    method_class,
     new_flags,
 )
 from keras_ssl.cli.run_folder import ComparisonFolder, Interrupted
@@ -30,7 +30,10 @@ from keras_ssl.files import load_model, read_json, save_model, write_json
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
 flags.DEFINE_list(
-    "methods", ["simclr", "byol", "barlowtwins"], "Names with commas between: keras-ssl methods.", **_define
+    "methods",
+    ["simclr", "byol", "barlowtwins"],
+    "Names with commas between: keras-ssl methods; or your own class, package.module:Class.",
+    **_define,
 )
 flags.DEFINE_float(
     "seconds",
@@ -48,7 +51,7 @@ def check(settings):
     if settings.seconds and settings.epochs:
         raise ValueError("--seconds and --epochs both set the budget: give one of them.")
     for name in settings.methods:
-        method_class(name.strip())
+        choices.check_method(name.strip())
     check_data(settings.data)
     check_backbone(settings.backbone)
     folder = ComparisonFolder(settings.output) if settings.output else None
@@ -71,8 +74,8 @@ def run(settings, folder, options):
     from keras_ssl.cli import experiment
     from keras_ssl.data.split import hold_out
 
-    names = dict.fromkeys(name.strip() for name in settings.methods)
-    methods = {name: experiment.method_by_name(name) for name in names}
+    given = [name.strip() for name in settings.methods]
+    methods = {choices.method_label(name): experiment.method_by_name(name) for name in given}
     data, held_out = hold_out(experiment.load(settings.data, options), settings.seed)
     experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
     for method in methods.values():  # whatever can be refused, before anything is written
@@ -85,7 +88,7 @@ def _compared(methods, data, held_out, settings, folder):
     """Trains what is not there yet, and writes all files of the folder."""
     from keras_ssl.cli import experiment
 
-    _prepare(folder, settings)
+    _prepare(folder, settings, methods)
     backbones, done = {}, {}
     for name, method in methods.items():
         try:
@@ -106,11 +109,11 @@ def _compared(methods, data, held_out, settings, folder):
     return {"folder": str(folder), "table": experiment.table_to_json(table), "held_out": held_out, "runs": done}
 
 
-def _prepare(folder, settings):
+def _prepare(folder, settings, methods):
     from keras_ssl.cli import experiment
 
     if settings.overwrite:  # nothing of another budget stays to be taken for this one's
-        for name in experiment.methods():
+        for name in {*experiment.methods(), *methods}:
             folder.result(name).unlink(missing_ok=True)
     write_json(folder.settings_file, _asked(settings))
 

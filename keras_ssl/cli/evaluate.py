@@ -9,6 +9,7 @@ Images without a test split are split as the run split them, so that what was he
 
 from absl import flags
 
+from keras_ssl.cli import words
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone
 from keras_ssl.files import replacing
@@ -50,7 +51,7 @@ def _by_layer(used, data, held_out, plot):
 
     train, test = (sample_evenly(split, most, False) for split, most in ((data.train, 20_000), (data.test, 10_000)))
     result = evaluate.probe_layers(used.backbone, (train, test), seed=used.seed, verbose=progress())
-    print(f"\nAccuracy of a linear probe on {held_out}, by layer.\n")
+    print("\n" + words.wrapped(f"Accuracy of a linear probe on {held_out}, by layer.") + "\n")
     print(efficiency.as_text(*result.as_rows()))
     if plot:
         with replacing(plot) as temporary:

@@ -1,6 +1,8 @@
 """What commands that train or evaluate share: a model from flags, its training, and the table of accuracies."""
 
+import contextlib
 import inspect
+import sys
 import warnings
 
 import keras
@@ -8,13 +10,17 @@ import numpy as np
 
 import keras_ssl
 from keras_ssl import callbacks, evaluate, names, recipes
-from keras_ssl.cli.flags import method_class, nearest, progress
+from keras_ssl.cli import choices, words
+from keras_ssl.cli.flags import held_out_options, method_class, nearest, progress
+from keras_ssl.cli.watch import Watch
 from keras_ssl.clone import clone
+from keras_ssl.data import split
 from keras_ssl.data.batch import check_source
 from keras_ssl.data.lazy import pictures_of
 from keras_ssl.data.split import sample_evenly, take_rows
 from keras_ssl.evaluate import efficiency
 from keras_ssl.files import load_model
+from keras_ssl.keras_compat import flatten_layers
 
 SAVE_SECONDS = 180  # between two states of a run that is saved by time, too
 
@@ -25,7 +31,7 @@ def methods():
 
 
 def method_by_name(name):
-    return getattr(keras_ssl, method_class(name))
+    return choices.own_method(name) if ":" in name else getattr(keras_ssl, method_class(name))
 
 
 def backbone_by_name(name, shape):
@@ -50,8 +56,32 @@ def load(source, options):
     """`data.load` with progress, and with what was found said in a few lines."""
     data = keras_ssl.data.load(source, verbose=1, **options)
     for note in data.notes:
-        print(f"  {note}")
+        print(words.wrapped(note, "    ", "  "))
     return data
+
+
+def hold_out(loaded, seed, val=None, **options):
+    """`data.split.hold_out`, of as many images as `--val` says.
+
+    Args:
+        val: of the flag; None for the default.
+        **options: of `data.split.hold_out`.
+    """
+    data, sentence = split.hold_out(loaded, seed, **held_out_options(val), **options)
+    if val is None:
+        return data, sentence
+    if data.test is not None and data.test is loaded.test:
+        raise ValueError(
+            f"--val={val}: these images have a test split of their own, and nothing has to be held out: leave it out."
+        )
+    asked, found = float(val), 0 if data.test is None else len(data.test)
+    if asked >= 1 and found < asked:
+        labels = int(loaded.train.has_label.sum())
+        raise ValueError(
+            f"--val={val}: {labels:,} images have a label, and {found:,} of them at most can be held out: give "
+            + (f"--val={found} or less." if found else "images with labels, or leave it out.")
+        )
+    return data, sentence
 
 
 def readable(split):
@@ -74,15 +104,69 @@ def begin(method, data, settings):
             f"--batch_size={len(images)} or less."
         )
     shape = images.shape[1:]
-    backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if method.patch_based else shape)
-    untrained = clone(backbone)
     chosen = recipes.recipe(method, shape, len(images), settings.batch_size, settings.epochs, settings.recipe)
+    chosen, several_sizes = _as_given(chosen, method, shape, settings)
+    with _precision(getattr(settings, "mixed_precision", "none")):
+        open_size = method.patch_based or several_sizes
+        backbone = backbone_by_name(settings.backbone, (None, None, shape[-1]) if open_size else shape)
+    _check_precision(backbone, getattr(settings, "mixed_precision", "none"))
+    untrained = clone(backbone)
     arguments = {**chosen.arguments, **_teacher(method, settings, shape)}
-    model = method(backbone, views=chosen.views, seed=settings.seed, **arguments)
+    model = _made(method, backbone, {"views": chosen.views, "seed": settings.seed, **arguments}, settings)
     # fit would say so too, but after the run folder was made
     check_source(images, model.value_range, f"--data={settings.data}: images")
-    model.compile(chosen.make_optimizer(_optimizer_by_name(settings.optimizer)))
+    model.compile(
+        chosen.make_optimizer(_optimizer_by_name(settings.optimizer)),
+        micro_batch_size=getattr(settings, "micro_batch_size", None),
+    )
     return model, untrained, chosen
+
+
+def _as_given(chosen, method, shape, settings):
+    """`(recipe with what flags set, whether the views have several sizes)`."""
+    views = getattr(settings, "views", None)
+    views = views and choices.views(views, shape)
+    given = choices.method_arguments(getattr(settings, "method_args", None), method)
+    given = {
+        name: recipes.Made(value.text, value.make) if isinstance(value, choices.Dotted) else value
+        for name, value in given.items()
+    }
+    rates = {name: getattr(settings, name, None) for name in ("learning_rate", "weight_decay")}
+    chosen = chosen.replaced(**rates, views=views, arguments=given)
+    return chosen, bool(views) and choices.of_several_sizes(views[1], shape)
+
+
+def _made(method, backbone, options, settings):
+    """The method; what it refuses is said of the flag that gave it."""
+    try:
+        return method(backbone, **options)
+    except (TypeError, ValueError) as error:
+        flags = [
+            f"--{name}={getattr(settings, name)}" for name in ("views", "method_args") if getattr(settings, name, None)
+        ]
+        raise type(error)(f"{' '.join(flags)}: {error}" if flags else str(error)) from None
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """Within it, new networks compute in this precision, and keep their weights in float32."""
+    before = keras.config.dtype_policy()
+    if name != "none":
+        keras.config.set_dtype_policy(f"mixed_{name}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_precision(backbone, name):
+    """Refuses a backbone whose layers keep the precision that they were saved with."""
+    computes = {layer.compute_dtype for layer in flatten_layers(backbone) if layer.weights and layer is not backbone}
+    if name != "none" and name not in computes:
+        raise ValueError(
+            f"--mixed_precision={name}: {backbone.name} computes in {', '.join(sorted(computes))}, as it was saved: "
+            "leave the flag out, or name a backbone that is made anew."
+        )
 
 
 def _teacher(method, settings, shape):
@@ -123,20 +207,32 @@ def fit(model, data, chosen, settings, folder=None):
     """
     looked_at = data.test or data.train
     monitor = callbacks.CollapseMonitor(looked_at, most=min(512, max(2, len(looked_at))))
-    after = [callbacks.Resume(folder.state, every_seconds=SAVE_SECONDS)] if folder else []
+    resume = callbacks.Resume(folder.state, every_seconds=SAVE_SECONDS) if folder else None
+    steps = len(data.train) // settings.batch_size
+    watch = Watch(steps, progress() == 1, resume, folder and (lambda: _say_what_is_saved(folder)))
+    after = [resume] if folder else []
     if folder and settings.tensorboard:
         after.append(keras.callbacks.TensorBoard(str(folder.tensorboard), write_graph=False))
-    print("compiling the training step; the first epoch begins after some seconds")
+    print("\ncompiling the training step; the first epoch begins after some seconds")
     history = model.fit(
         data.train.images,
         batch_size=settings.batch_size,
         epochs=chosen.epochs,
         # Where each training image is a class, held-out images have none.
         validation_data=None if model.uses_index else _validation_images(data, settings.batch_size),
-        callbacks=[*_probes(data), monitor, *after],
-        verbose=progress(),
+        callbacks=[*_probes(data), monitor, watch, *after],
+        verbose=0,
     ).history
     return history, monitor.alarms
+
+
+def _say_what_is_saved(folder):
+    print(
+        f"\nCtrl-C: when the step or the measures that run are done, the state is saved in\n  {folder.state}\n"
+        f"To go on:\n  keras-ssl pretrain --resume={folder}\nCtrl-C again stops at once, without saving.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _validation_images(data, batch_size):
@@ -218,13 +314,12 @@ def _pixels(images, side=32):
 def print_table(table, held_out):
     if table is None:
         why = held_out.removeprefix("nothing: ") if held_out.startswith("nothing: ") else "the images have no labels"
-        print(
-            f"\nNo table: {why}. A folder with a sub-folder for each class has labels; --labels gives those of a table."
-        )
+        labels = "A folder with a sub-folder for each class has labels; --labels gives those of a table."
+        print("\n" + words.wrapped(f"No table: {why}. {labels}"))
         return
-    header, rows = efficiency.as_rows(table)
-    print(f"\nAccuracy on {held_out}; ± is the standard deviation over random draws of labels.\n")
-    print(efficiency.as_text(header, rows))
+    said = f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels."
+    print(f"\n{words.wrapped(said)}\n")
+    print(words.table(*efficiency.as_rows(table)))
 
 
 def embedded(backbone, split, most=1000, **options):

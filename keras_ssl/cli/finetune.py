@@ -10,6 +10,7 @@ The accuracy is measured on held-out images after the last epoch; they take no p
 from absl import flags
 
 from keras_ssl import names
+from keras_ssl.cli import words
 from keras_ssl.cli.flags import (
     define_backbone,
     define_data,
@@ -81,10 +82,8 @@ def run(settings, used, output):
     )
     class_names = data.train.class_names
     save_model(done.classifier, output)
-    print(
-        f"\n{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}\n"
-        f"classifier: {output}"
-    )
+    said = f"{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}"
+    print(f"\n{words.wrapped(said)}\nclassifier: {output}")
     return {
         "accuracy": float(done.accuracy),
         "labels": int(done.labels),

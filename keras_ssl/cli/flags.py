@@ -94,6 +94,30 @@ def folder_options(settings, kept=None):
     return options
 
 
+def check_val(value):
+    """Refuses what is no share and no number of images to hold out; None is the default."""
+    if value is not None:
+        held_out_options(value)
+
+
+def held_out_options(value):
+    """What `keras_ssl.data.split.hold_out` is given for `--val`."""
+    if value is None:
+        return {}
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if 0.0 < number < 1.0:
+        return {"share": number, "most": sys.maxsize}
+    if number >= 1 and number == int(number):
+        return {"share": 0.9, "most": int(number)}
+    raise ValueError(
+        f"--val={value}: write a share of the labeled images between 0 and 1, such as 0.1, or a number of images, such "
+        "as 500. Images in sub-folders named train and val, or train and test, are split already."
+    )
+
+
 def parsed_size(size):
     """`(height, width)` of what --image_size was given."""
     parts = str(size).lower().split("x") if not isinstance(size, (list, tuple)) else size

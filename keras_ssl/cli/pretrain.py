@@ -5,27 +5,30 @@ With no flag: SimCLR on the 10,000 images of Fashion-MNIST that come with the pa
     keras-ssl pretrain
     keras-ssl pretrain --data=photos/ --image_size=64 --epochs=50
     keras-ssl pretrain --data=cifar10 --backbone=resnet18 --batch_size=512 --recipe=paper --output=runs/cifar
+    keras-ssl pretrain --learning_rate=0.003 --views=simclr,strength=0.5 --method_args=temperature=0.2 --name=warm
     keras-ssl pretrain --resume=runs/cifar
 
 The run folder gets model.keras (to train on), backbone.keras (plain Keras, to build on), history.json, settings.json,
-table.json and report.html. Ctrl-C keeps the state of the run; --resume continues it, and it ends with the same result.
+table.json, report.html, and where images are files held_out.csv. Ctrl-C keeps the state of the run; --resume continues
+it, and it ends with the same result.
 """
 
 import contextlib
-import datetime
 import pathlib
-import platform
+import time
 
 from absl import flags
 
+from keras_ssl import names
+from keras_ssl.cli import choices, run_info
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
     check_tensorboard,
+    check_val,
     define_overwrite,
     define_training,
     folder_options,
-    method_class,
     new_flags,
 )
 from keras_ssl.cli.run_folder import Interrupted, RunFolder
@@ -33,7 +36,29 @@ from keras_ssl.files import save_model, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_training(_define)
-flags.DEFINE_string("method", "simclr", "The method: keras-ssl methods lists them.", **_define)
+flags.DEFINE_string(
+    "method",
+    "simclr",
+    "The method: keras-ssl methods lists them; or your own class, package.module:Class.",
+    **_define,
+)
+flags.DEFINE_string(
+    "method_args",
+    None,
+    "Arguments of the method, such as temperature=0.2,memory=4096: keras-ssl methods --method=NAME lists them.",
+    **_define,
+)
+flags.DEFINE_string(
+    "views",
+    None,
+    "A policy of views and its arguments, such as simclr,strength=0.5, instead of the recipe's: "
+    f"{', '.join(names.POLICIES)}.",
+    **_define,
+)
+flags.DEFINE_float(
+    "learning_rate", None, "The peak of the learning rate, instead of the recipe's; the schedule stays.", **_define
+)
+flags.DEFINE_float("weight_decay", None, "Weight decay, instead of the recipe's.", lower_bound=0.0, **_define)
 flags.DEFINE_string(
     "optimizer", None, "An optimizer of keras.optimizers, such as SGD, instead of the recipe's.", **_define
 )
@@ -41,6 +66,27 @@ flags.DEFINE_string(
     "teacher", None, "Of --method=distill: a model.keras or backbone.keras, or hub:PRESET or hub:FOLDER.", **_define
 )
 flags.DEFINE_integer("epochs", None, "Epochs (default: the recipe's).", lower_bound=1, **_define)
+flags.DEFINE_string(
+    "val",
+    None,
+    "What is held out for the table: a share of the labeled images, such as 0.1, or a number of them (default: 0.2, at "
+    "most 2000). Images that are split already keep their split.",
+    **_define,
+)
+flags.DEFINE_enum(
+    "mixed_precision",
+    "none",
+    list(names.PRECISIONS),
+    "Compute in half precision, and keep weights in float32: faster on a GPU.",
+    **_define,
+)
+flags.DEFINE_integer(
+    "micro_batch_size",
+    None,
+    "Images in the network at a time; the step stays that of --batch_size, in less memory and more time.",
+    lower_bound=1,
+    **_define,
+)
 flags.DEFINE_enum(
     "strategy",
     "none",
@@ -56,6 +102,7 @@ flags.DEFINE_integer(
     **_define,
 )
 flags.DEFINE_string("output", None, "The run folder (default: the next free runs/METHOD-DATA-N).", **_define)
+flags.DEFINE_string("name", None, "A name for the run: its folder is runs/NAME.", **_define)
 define_overwrite(_define, "the run in --output")
 flags.DEFINE_string("resume", None, "Continue the interrupted run in this folder, with its settings.", **_define)
 flags.DEFINE_boolean(
@@ -65,13 +112,18 @@ flags.DEFINE_boolean(
 
 def check(settings):
     _take_settings_of_resumed(settings)
-    if (method_class(settings.method) == "Distill") != (settings.teacher is not None):
+    if (choices.check_method(settings.method) == "Distill") != (settings.teacher is not None):
         raise ValueError(
             f"--method={settings.method} --teacher={settings.teacher}: distill, and no other method, has a teacher: a "
             "model.keras or backbone.keras of an earlier run, or hub:PRESET."
         )
     if settings.teacher is not None:
         check_backbone(settings.teacher, "--teacher")
+    _check_numbers(settings)
+    if settings.method_args:
+        choices.read_arguments(settings.method_args, "--method_args")
+    if settings.views:
+        choices.check_views(settings.views)
     check_data(settings.data)
     options = folder_options(settings)
     check_backbone(settings.backbone)
@@ -83,7 +135,31 @@ def check(settings):
         )
     if settings.resume:
         return RunFolder(settings.resume), options
-    return RunFolder.for_output(settings.output, settings.method, settings.data, settings.overwrite), options
+    output, label = _output(settings), choices.method_label(settings.method)
+    return RunFolder.for_output(output, label, settings.data, settings.overwrite), options
+
+
+def _check_numbers(settings):
+    rate, size, batch = settings.learning_rate, settings.micro_batch_size, settings.batch_size
+    if rate is not None and not rate > 0:
+        raise ValueError(f"--learning_rate={rate:g}: write a number above 0, such as 0.001.")
+    if size is not None and batch % size:
+        fitting = next(number for number in range(min(size, batch), 0, -1) if batch % number == 0)
+        raise ValueError(
+            f"--micro_batch_size={size} does not divide --batch_size={batch}: give {fitting}, or another divisor."
+        )
+    check_val(settings.val)
+
+
+def _output(settings):
+    """The folder that --output or --name says; None for the next free one."""
+    if settings.name is None or settings.resume:
+        return settings.output
+    if settings.output is not None:
+        raise ValueError(f"--name={settings.name} and --output={settings.output} both name the folder: give one.")
+    if settings.name in ("", ".", "..") or pathlib.Path(settings.name).name != settings.name:
+        raise ValueError(f"--name={settings.name!r}: write a name without slashes; --output takes any folder.")
+    return str(pathlib.Path("runs") / settings.name)
 
 
 def _take_settings_of_resumed(settings):
@@ -152,11 +228,13 @@ def _replicas(settings):
 
 def _pretrain(settings, folder, options):
     from keras_ssl.cli import experiment
-    from keras_ssl.data.split import hold_out
 
     method = experiment.method_by_name(settings.method)
+    choices.method_arguments(settings.method_args, method)  # before the images are read, which may take minutes
+    if settings.views:
+        choices.views(settings.views)
     loaded = experiment.load(settings.data, options)
-    data, held_out = hold_out(loaded, settings.seed)
+    data, held_out = experiment.hold_out(loaded, settings.seed, settings.val)
     del loaded  # its images would be held in memory twice
     if settings.resume:
         folder.check_same_images(data)
@@ -168,23 +246,21 @@ def _pretrain(settings, folder, options):
 def _trained(settings, folder, model, untrained, recipe, data, held_out):
     """Trains, and writes all files of the run."""
     from keras_ssl.cli import experiment
-    from keras_ssl.data.split import describe
 
-    backbone, shape = model.backbone, data.train.images.shape
+    backbone, began = model.backbone, time.perf_counter()
     if settings.resume is None:
         folder.clear()
         write_json(folder.settings_file, _settings(settings, data, held_out, backbone, recipe))
         folder.write_left_out(data)
-    print(
-        f"{type(model).__name__} on {describe(data.train)}, {'×'.join(map(str, shape[1:]))}, backbone "
-        f"{backbone.name} with {backbone.count_params():,} parameters, into {folder}\n{recipe.describe()}"
-    )
-    if settings.optimizer:
-        print(f"  Note: {type(model.optimizer).__name__} replaces the optimizer above, because of --optimizer.")
+        folder.write_held_out(data)
+    _say_what(settings, folder, model, recipe, data, held_out)
     try:
-        history, alarms = experiment.fit(model, data, recipe, settings, folder)
+        try:
+            history, alarms = experiment.fit(model, data, recipe, settings, folder)
+        finally:
+            run_info.add_time(folder, time.perf_counter() - began)
     except KeyboardInterrupt:
-        kept = f"what was trained is kept. Continue with keras-ssl pretrain --resume={folder}"
+        kept = f"what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
         raise Interrupted(f"stopped; {kept if folder.has_state() else 'nothing was trained yet.'}") from None
     # What can't be made again is on disk before anything else can fail.
     save_model(model, folder.model)
@@ -194,30 +270,18 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     if alarms:
         write_json(folder.alarms, alarms)
     folder.remove_state()
+    run_info.note_end(folder, settings.resume)
 
-    before = "backbone before" if settings.backbone.endswith(".keras") else "untrained backbone"
-    table = experiment.table(data, {before: untrained, "trained backbone": backbone}, settings.seed)
-    if table:
-        write_json(folder.table, experiment.table_to_json(table))
-    experiment.print_table(table, held_out)
-    print("\ndrawing the page: a map of the images, neighbors, views")
-    # Only here: what draws takes a second to import.
-    from keras_ssl import report
+    # Only here: what evaluates and draws takes a second to import.
+    from keras_ssl.cli import results
     from keras_ssl.evaluate import projector
 
+    table = results.make_table(folder, untrained, backbone, data, held_out, settings)
     if settings.tensorboard:
         projector.write(folder.tensorboard, *experiment.embedded(backbone, data.test or data.train))
-    report.write(
-        folder.report,
-        model,
-        data,
-        history=history,
-        table=table,
-        run=report.RunInfo(settings.data, recipe.epochs, settings.batch_size, settings.seed),
-        held_out=held_out,
-        alarms=alarms,
-    )
-    print(f"\nbackbone: {folder.backbone}    report: {folder.report}")
+    results.draw_page(folder, model, data, table, held_out)
+    print(f"\nbackbone: {folder.backbone}\nreport:   {folder.report}")
+    results.print_next(results.next_commands(folder, data, settings))
     return {
         "folder": str(folder),
         "history": history,
@@ -228,10 +292,36 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     }
 
 
-def _settings(settings, data, held_out, backbone, recipe):
-    import keras
+def _say_what(settings, folder, model, recipe, data, held_out):
+    """What will be trained, on what, into where, and by which recipe."""
+    from keras_ssl.cli import words
+    from keras_ssl.data.split import describe
 
-    import keras_ssl
+    backbone, shape = model.backbone, "×".join(map(str, data.train.images.shape[1:]))
+    steps, size = recipe.steps_per_epoch, settings.batch_size
+    rest = len(data.train) - steps * size
+    dropped = f"; {rest} images are left out of each, others each time" if rest else ""
+    lines = {
+        "method": type(model).__name__,
+        "images": f"{describe(data.train)}, {shape}",
+        "held out": held_out,
+        "backbone": f"{backbone.name}, {backbone.count_params():,} parameters",
+        "steps": f"{steps:,} of {size:,} images in each of {recipe.epochs:,} epochs{dropped}",
+        "into": str(folder),
+    }
+    if settings.resume:
+        lines["resumed"] = "the epochs that are done are not done again"
+    print()
+    for name, line in lines.items():
+        print(words.wrapped(line, " " * 10, name.ljust(10)))
+    print("\n" + words.recipe(recipe))
+    if settings.optimizer:
+        note = f"Note: {type(model.optimizer).__name__} replaces the optimizer above, because of --optimizer."
+        print(words.wrapped(note, "    ", "  "))
+
+
+def _settings(settings, data, held_out, backbone, recipe):
+    from keras_ssl import provenance
 
     own = settings.get_flags_for_module(__name__)
     return {
@@ -240,11 +330,8 @@ def _settings(settings, data, held_out, backbone, recipe):
         "held_out": held_out,
         "backbone_parameters": backbone.count_params(),
         "used": recipe.config,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "keras_ssl": keras_ssl.__version__,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-            "python": platform.python_version(),
-        },
+        "started": run_info.now(),
+        "command": run_info.command_line("pretrain", settings),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
     }

@@ -31,24 +31,27 @@ def check(settings):
 
 
 def run(settings, folder):
-    from keras_ssl import report
-    from keras_ssl.cli import experiment
-    from keras_ssl.data.split import hold_out
+    from keras_ssl.cli import choices, experiment, results
 
     about = folder.settings
+    if ":" in about["method"]:
+        choices.own_method(about["method"])  # Keras finds its class when it is imported
     model = load_model(folder.model)
     loaded = experiment.load(settings.data or about["data"], folder_options(types.SimpleNamespace(), about))
-    data, held_out = hold_out(loaded, about["seed"])
+    data, held_out = experiment.hold_out(loaded, about["seed"], about.get("val"))
     folder.check_same_images(data)
-    path = report.write(
-        pathlib.Path(settings.output).expanduser() if settings.output else folder.report,
-        model,
-        data,
-        history=read_json(folder.history),
-        table=read_json(folder.table) if folder.table.exists() else None,
-        run=report.RunInfo(about["data"], about["used"]["epochs"], about["batch_size"], about["seed"]),
-        held_out=held_out,
-        alarms=read_json(folder.alarms) if folder.alarms.exists() else (),
-    )
+    with folder.in_use():
+        table = read_json(folder.table) if folder.table.exists() else _table(folder, model, data, held_out, settings)
+        output = settings.output and pathlib.Path(settings.output).expanduser()
+        path = results.draw_page(folder, model, data, table, held_out, output, settings.data)
     print(f"report: {path}")
     return {"report": str(path)}
+
+
+def _table(folder, model, data, held_out, settings):
+    """The table of a run that was stopped in it; its untrained network is made again by the run's seed."""
+    from keras_ssl.cli import experiment, results
+
+    run = types.SimpleNamespace(**{**folder.settings, "data": settings.data or folder.settings["data"]})
+    _, untrained, _ = experiment.begin(experiment.method_by_name(run.method), data, run)
+    return results.make_table(folder, untrained, model.backbone, data, held_out, run)

@@ -42,6 +42,12 @@ class _Folder:
         return read_json(self.settings_file)
 
 
+def _write_csv(file, rows):
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_text(file, text.getvalue(), errors="surrogateescape")
+
+
 class RunFolder(_Folder):
     """A folder of `keras-ssl pretrain`.
 
@@ -55,6 +61,7 @@ class RunFolder(_Folder):
         report: the page about the run.
         tensorboard: a folder of logs.
         left_out: the pictures that were not used, each with the reason; there only if there are any.
+        held_out: the pictures that were not trained on, with their labels; there only where images are files.
         classifier: where `keras-ssl finetune` writes.
     """
 
@@ -69,6 +76,7 @@ class RunFolder(_Folder):
         self.report = self.path / "report.html"
         self.tensorboard = self.path / "tensorboard"
         self.left_out = self.path / "left_out.csv"
+        self.held_out = self.path / "held_out.csv"
         self.classifier = self.path / "classifier.keras"
 
     @classmethod
@@ -116,7 +124,8 @@ class RunFolder(_Folder):
     def clear(self):
         """Removes what another run left here, so that none of it is taken for the next run's."""
         self.remove_state()
-        files = (self.model, self.backbone, self.alarms, self.history, self.table, self.report, self.left_out)
+        files = (self.model, self.backbone, self.alarms, self.history, self.table, self.report)
+        files += (self.left_out, self.held_out)
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
@@ -128,10 +137,15 @@ class RunFolder(_Folder):
         broken = {path: reason for files in pictures_of(data.train.images) for path, reason in files.broken.items()}
         rows = [*data.left_out, *broken.items()]
         if rows:
-            rows = [("file", "reason"), *((str(path), reason) for path, reason in rows)]
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows(rows)
-            write_text(self.left_out, text.getvalue(), errors="surrogateescape")
+            _write_csv(self.left_out, [("file", "reason"), *((str(path), reason) for path, reason in rows)])
+
+    def write_held_out(self, data):
+        """Lists the pictures that are not trained on."""
+        test = data.test
+        if test is None or test.paths is None:
+            return
+        labels = [test.name_of(test.labels[row]) if known else "" for row, known in enumerate(test.has_label)]
+        _write_csv(self.held_out, [("file", "label"), *zip(map(str, test.paths), labels)])
 
     def check_same_images(self, data):
         """Refuses images that are not those of the run, because its held-out images can't be told among others.

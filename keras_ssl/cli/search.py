@@ -9,13 +9,18 @@ left out of the results.
 """
 
 import pathlib
+import warnings
 
 import numpy as np
 from absl import flags
 
+from keras_ssl.cli import words
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone, fitting
 from keras_ssl.files import replacing
+
+_NAMES = 3  # of a group that are printed
+_SWALLOWED = 0.1  # of all images in one group: those are not copies
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -30,7 +35,13 @@ flags.DEFINE_float(
     upper_bound=1.0,
     **_define,
 )
-flags.DEFINE_string("output", None, "A picture of the queries and the results (.png, .svg or .pdf).", **_define)
+flags.DEFINE_string(
+    "output",
+    None,
+    "A picture of the queries and the results, or of the groups of copies (.png, .svg or .pdf; default with --copies: "
+    "the next free copies-N.png in the run folder, or beside the backbone).",
+    **_define,
+)
 define_overwrite(_define, "--output")
 
 
@@ -45,7 +56,15 @@ def check(settings):
             raise FileNotFoundError(f"--query={query}: there is no such file.")
     used = TrainedBackbone(settings)
     used.check_data(settings)
+    if settings.copies is not None and output is None:
+        output = _next_free(used.path.parent)
     return used, output
+
+
+def _next_free(folder):
+    """A contact sheet that is not there yet."""
+    sheets = (folder / f"copies-{number}.png" for number in range(1, 10_000))
+    return next(sheet for sheet in sheets if not sheet.exists())
 
 
 def run(settings, used, output):
@@ -101,23 +120,56 @@ def _search(settings, used, features, images, paths, queries, output):
 def _copies(features, images, paths, threshold, output):
     from keras_ssl import evaluate
 
-    groups = [[int(row) for row in group] for group in evaluate.near_copies(features, threshold=threshold)]
-    extra = sum(len(group) - 1 for group in groups)
+    found = [_group(features, group) for group in evaluate.near_copies(features, threshold=threshold)]
+    found.sort(key=lambda group: (-len(group[0]), -group[2]))
+    extra = sum(len(rows) - 1 for rows, _, _ in found)
     print(
-        f"\n{len(groups):,} groups of near copies with a similarity of {threshold:g} or more; "
-        f"{extra:,} images are extra copies."
+        "\n"
+        + words.wrapped(
+            f"{len(found):,} groups of near copies with a similarity of {threshold:g} or more; {extra:,} of "
+            f"{len(images):,} images are extra copies."
+        )
     )
-    for group in groups[:20]:
-        print("  " + "  ".join(str(paths[row]) for row in group))
-    if len(groups) > 20:
-        print(f"  and {len(groups) - 20:,} more groups: --json lists all.")
-    if output and groups:
+    for rows, least, most in found[:20]:
+        cosine = f"{least:.4f}" if f"{least:.4f}" == f"{most:.4f}" else f"{least:.4f} to {most:.4f}"
+        print(f"\n  {len(rows):,} images, cosine {cosine}")
+        for row in rows[:_NAMES]:
+            print(f"    {paths[row]}")
+        if len(rows) > _NAMES:
+            print(f"    and {len(rows) - _NAMES:,} more")
+    if len(found) > 20:
+        print(f"\n  and {len(found) - 20:,} more groups: --json lists all.")
+    if found:
         from keras_ssl.evaluate import plots
 
         with replacing(output) as temporary:
-            plots.groups(images, groups[:12]).savefig(temporary, dpi=160)
+            plots.groups(images, [rows for rows, _, _ in found[:12]]).savefig(temporary, dpi=160)
         print(f"\npicture: {output}")
-    return {"threshold": threshold, "groups": [[str(paths[row]) for row in group] for group in groups]}
+    if found and len(found[0][0]) >= _SWALLOWED * len(images):
+        warnings.warn(
+            f"One group has {len(found[0][0]):,} of the {len(images):,} images: at a similarity of {threshold:g} these "
+            f"are hardly copies. Try {_higher(threshold)}, and look at the picture."
+        )
+    return {
+        "threshold": threshold,
+        "groups": [[str(paths[row]) for row in rows] for rows, _, _ in found],
+        "similarity": [[round(least, 4), round(most, 4)] for _, least, most in found],
+        "picture": str(output) if found else None,
+    }
+
+
+def _group(features, rows):
+    """`(rows, least, most)`: the cosines between each of its images and the one that is most similar to it."""
+    from keras_ssl import evaluate
+
+    rows = [int(row) for row in rows]
+    similarity, _ = evaluate.search(features[rows], k=1)
+    return rows, float(similarity.min()), float(similarity.max())
+
+
+def _higher(threshold):
+    """A value of --copies that is half as far from 1."""
+    return f"--copies={1 - (1 - threshold) / 2:.4g}" if threshold < 0.9999 else "--copies=1"
 
 
 def _path(path):

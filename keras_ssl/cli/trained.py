@@ -76,10 +76,11 @@ class TrainedBackbone:
 
     def hold_out(self, settings, loaded):
         """`(data, sentence)` of `data.split.hold_out`; what the run held out stays held out."""
-        from keras_ssl.data.split import hold_out
+        from keras_ssl.cli import experiment
 
         same = self.run is not None and (settings.data is None or settings.data == self.settings.get("data"))
-        data, sentence = hold_out(loaded, self.seed, trained_here=same)
+        val = self.settings.get("val") if same else None
+        data, sentence = experiment.hold_out(loaded, self.seed, val, trained_here=same)
         if same:
             self.run.check_same_images(data)
         return data, sentence

@@ -81,6 +81,31 @@ def verdict(table, trained=None, classes=None):
     return Verdict(first.kind, text, first.points, first.reference, first.column)
 
 
+def best(table):
+    """The best rows of each column: a dict of column to list of rows, no row where there is none to compare with.
+
+    A row whose difference to the highest accuracy is within two standard errors, or within the third decimal, is as
+    good: of two rows that the draws of labels can't tell apart, neither is the better one.
+
+    Args:
+        table: as of `verdict`.
+    """
+    if not table or len(table) < 2:
+        return {column: [] for cells in (table or {}).values() for column in cells}
+    found = {}
+    for column in next(iter(table.values())):
+        numbers = {row: _numbers(cells[column]) for row, cells in table.items()}
+        means = {row: statistics.fmean(values) for row, values in numbers.items()}
+        top = max(means, key=means.get)
+        found[column] = [
+            row
+            for row in table
+            if round(means[top], 3) == round(means[row], 3)
+            or means[top] - means[row] <= 2 * _standard_error(numbers[top], numbers[row])
+        ]
+    return found
+
+
 @dataclasses.dataclass
 class _Comparison:
     column: str
@@ -157,7 +182,7 @@ def _sentence(found, trained):
     if found.points == 0.0:
         why = "the same accuracy"
     else:
-        within = ", within the spread over draws of labels" if abs(found.points) >= LEAST else ""
+        within = ", within the spread of draws" if abs(found.points) >= LEAST else ""
         why = f"{points} points{within}"
     return f"Not better than {name} {where} ({why}{though}): {AGAIN}."
 
@@ -167,10 +192,11 @@ def _others(first, rest):
     words = {1: "better", 0: "not better", -1: "worse"}
     parts = []
     for side in (1, 0, -1):
-        differing = [found for found in rest if found.side == side != first.side]
-        if differing:
-            named = [f"{_where(found.column)} ({_signed(found.points)})" for found in differing]
-            parts.append(f"{words[side]} {' and '.join([', '.join(named[:-1]), named[-1]] if named[1:] else named)}")
+        named = [f"{_where(one.column)} ({_signed(one.points)})" for one in rest if one.side == side != first.side]
+        if len(named) > 2:
+            parts.append(f"{words[side]} in {len(named)} of {len(rest)} other columns")
+        elif named:
+            parts.append(f"{words[side]} {' and '.join(named)}")
     return f"It is {'; '.join(parts)}." if parts else ""
 
 

@@ -5,7 +5,8 @@ most methods: what its paper trained with, on sets of 50,000 to 1.3 million imag
 measured here on 10,000 small ones.
 """
 
+from keras_ssl.recipes.plan import Made
 from keras_ssl.recipes.recipe import Recipe
 from keras_ssl.recipes.select import recipe
 
-__all__ = ["Recipe", "recipe"]
+__all__ = ["Made", "Recipe", "recipe"]

@@ -59,6 +59,17 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
+class Made:
+    """A value that is no number and no text, which is made anew each time: two models must not share one."""
+
+    text: str
+    make: object
+
+    def __str__(self):
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
 class Cosine:
     """Linear warm-up from 0, then a cosine.
 

@@ -1,11 +1,15 @@
 """A recipe: an optimizer with its schedule, views and arguments, and the sources of all of them."""
 
+import dataclasses
+import operator
 import warnings
 
 import keras
 
 from keras_ssl.optimizers import Decayed
-from keras_ssl.recipes.plan import Head
+from keras_ssl.recipes.plan import Head, Made, Sourced
+
+GIVEN = "given"  # the source of what the user set
 
 
 class Recipe:
@@ -30,6 +34,7 @@ class Recipe:
                 "epochs=…."
             )
         self.method, self.source, self.why = method, source, why
+        self._run = run
         self.images, self.batch_size = run.images, run.batch_size
         self.epochs = plan.epochs.value if run.epochs is None else run.epochs
         self.steps_per_epoch = run.images // run.batch_size
@@ -37,6 +42,30 @@ class Recipe:
         self.learning_rate = float(plan.rate.value)
         self.notes = tuple(plan.notes)
         self._plan, self._own_epochs = plan, run.epochs is None
+
+    def replaced(self, learning_rate=None, weight_decay=None, views=None, arguments=None):
+        """This recipe with values of your own, whose source is then "given"; what is None stays.
+
+        Args:
+            learning_rate: the peak of the schedule, which keeps its form; above 0.
+            weight_decay: 0 or more.
+            views: `(text, function)`: the views in words, and a function of no arguments that makes them.
+            arguments: of the method: a dict, beside those of the recipe and in place of them.
+
+        Returns:
+            A new `Recipe`.
+        """
+        plan, changed = self._plan, {}
+        if learning_rate is not None:
+            changed["rate"] = Sourced(_number("learning_rate", learning_rate, operator.gt, "above 0"), GIVEN)
+        if weight_decay is not None:
+            changed["decay"] = Sourced(_number("weight_decay", weight_decay, operator.ge, "0 or more"), GIVEN)
+            changed["decay_end"] = None
+        if views is not None:
+            changed["views"] = Sourced(views[1], GIVEN, views[0])
+        if arguments:
+            changed["arguments"] = {**plan.arguments, **{key: Sourced(one, GIVEN) for key, one in arguments.items()}}
+        return Recipe(self.method, self._run, self.source, self.why, dataclasses.replace(plan, **changed))
 
     @property
     def schedule(self):
@@ -59,7 +88,7 @@ class Recipe:
         cls = own if cls is None else cls
         if not (isinstance(cls, type) and issubclass(cls, keras.optimizers.Optimizer)):
             raise ValueError(f"make_optimizer: `cls` is a class, such as keras.optimizers.AdamW; it is {cls!r}.")
-        if not (issubclass(cls, own) or issubclass(own, cls)):
+        if self._plan.rate.source != GIVEN and not (issubclass(cls, own) or issubclass(own, cls)):
             rest = "it" if own is keras.optimizers.AdamW else f'{own.__name__}, or for AdamW source="small"'
             warnings.warn(
                 f"{cls.__name__} gets a learning rate of up to {self.learning_rate:g} from a recipe for "
@@ -68,7 +97,7 @@ class Recipe:
             )
         options = {name: sourced.value for name, sourced in self._plan.options.items()} if issubclass(cls, own) else {}
         decay, end = self._plan.decay, self._plan.decay_end
-        if decay.value or cls is not own:  # AdamW has a decay of its own
+        if decay.value or cls is not own or decay.source == GIVEN:  # AdamW has a decay of its own
             options["weight_decay"] = decay.value
         optimizer = cls(learning_rate=self.schedule, **options)
         if end is None:
@@ -86,7 +115,7 @@ class Recipe:
     def arguments(self):
         """The arguments of the method that the recipe sets: a dict, with new heads each time."""
         values = {name: sourced.value for name, sourced in self._plan.arguments.items()}
-        return {name: value.make() if isinstance(value, Head) else value for name, value in values.items()}
+        return {name: value.make() if isinstance(value, (Head, Made)) else value for name, value in values.items()}
 
     def entries(self):
         """`(name, value as text, source)` of each value, the most important first."""
@@ -133,7 +162,7 @@ class Recipe:
             "optimizer_options": {name: sourced.value for name, sourced in plan.options.items()},
             "views": plan.views.rule or None,
             "arguments": {
-                name: str(sourced.value) if isinstance(sourced.value, Head) else sourced.value
+                name: str(sourced.value) if isinstance(sourced.value, (Head, Made)) else sourced.value
                 for name, sourced in plan.arguments.items()
             },
             "sources": {name: source for name, _, source in self.entries()},
@@ -150,3 +179,9 @@ def _decay_text(plan):
 def _text(sourced):
     value = f"{sourced.value:g}" if isinstance(sourced.value, float) else str(sourced.value)
     return f"{value} = {sourced.rule}" if sourced.rule else value
+
+
+def _number(name, value, holds, bound):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not holds(value, 0):
+        raise ValueError(f"Recipe: `{name}` is a number {bound}; it is {value!r}.")
+    return float(value)

@@ -1,33 +1,23 @@
 """The page about a trained model: what its features are worth, how it was trained, and what it looks like."""
 
-import dataclasses
 import math
 import os
 import pathlib
+import re
 
 from keras_ssl import data as data_sources
 from keras_ssl import evaluate
+from keras_ssl.data.labels import codes_of
 from keras_ssl.evaluate import efficiency, plots
 from keras_ssl.evaluate.loss_correlation import DOWNSTREAM
+from keras_ssl.evaluate.plots.style import words_of
+from keras_ssl.evaluate.verdict import best, verdict
 from keras_ssl.model import SelfSupervisedModel
-from keras_ssl.report import pictures
+from keras_ssl.report import about, pictures
+from keras_ssl.report.about import RunInfo
 from keras_ssl.report.html import NARROW, WIDE, HtmlPage
 
-
-@dataclasses.dataclass
-class RunInfo:
-    """How a model was trained, for the line below the title; what is None is left out.
-
-    Attributes:
-        data: the name of the images, in words.
-        epochs, batch_size: of the run; the page says with `batch_size` at which loss nothing is learned.
-        seed: of the run.
-    """
-
-    data: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
+CHECKPOINTS = 5  # fewer tell nothing of how the loss and the accuracy go together
 
 
 def write(path, model, data, *, history=None, table=None, run=None, held_out=None, alarms=()):
@@ -50,9 +40,11 @@ def write(path, model, data, *, history=None, table=None, run=None, held_out=Non
         history: what `fit` returned, or its dict of name to list of values per epoch; None for no curves.
         table: accuracies, a dict of row to dict of column to a number, a list (one number per random draw of labels),
             or a `Cell` as `keras_ssl.evaluate.efficiency.label_efficiency` gives it; None for no table. All rows have
-            the same columns. The last row is set in bold.
-        run: a `RunInfo`; None takes the number of epochs from `history`, and the batch size of the last `fit` and the
-            seed from `model`.
+            the same columns. The best accuracy of each column is set in bold, with those that the draws can't tell
+            from it; `keras_ssl.evaluate.verdict` says in words what the table says of its last row, or of the last one
+            whose name begins with "trained".
+        run: a `RunInfo`; None takes the number of epochs from `history`, the batch size of the last `fit` and the seed
+            from `model`, and versions and machine from this process.
         held_out: what the accuracies were measured on, in words, such as "2,000 test images"; None says how many
             images the test split has.
         alarms: sentences, such as those of `keras_ssl.callbacks.CollapseMonitor.alarms`.
@@ -71,7 +63,7 @@ def write(path, model, data, *, history=None, table=None, run=None, held_out=Non
         raise ValueError("report.write: `model` is not built yet: train it with fit, or load a trained one, first.")
     data = _checked_data(data)
     history, table = _checked_history(history), _checked_table(table)
-    run = _info(model, history) if run is None else run
+    run = about.of_model(model, history) if run is None else run
     if not isinstance(run, RunInfo):
         raise TypeError(f"report.write: `run` is a keras_ssl.report.RunInfo or None; it is {run!r}.")
     alarms = [alarms] if isinstance(alarms, str) else list(alarms)
@@ -83,19 +75,15 @@ def write(path, model, data, *, history=None, table=None, run=None, held_out=Non
 
     shown = pictures.PageData(model, data)
     page = HtmlPage(f"{type(model).__name__}{f' on {run.data}' if run.data else ''}", _subtitle(model, data, run))
-    _results(page, held_out, table)
-    _training(page, model, history, run, alarms)
+    _results(page, shown, held_out, table)
+    for picture in (pictures.views, pictures.pretext_task, pictures.neighbors, pictures.embedding_map):
+        picture(page, shown)
+    _training(page, model, history, run, alarms, table)
+    pictures.similarities(page, shown)
+    pictures.cross_correlation(page, shown)
     _loss_and_accuracy(page, history)
     _held_out(page, shown, held_out, history, table)
-    for picture in (
-        pictures.views,
-        pictures.pretext_task,
-        pictures.embedding_map,
-        pictures.neighbors,
-        pictures.similarities,
-        pictures.cross_correlation,
-    ):
-        picture(page, shown)
+    about.repeat(page, model, run)
     page.save(path)
     return path
 
@@ -153,11 +141,6 @@ def _cell(value):
     return efficiency.Cell([float(number) for number in values])
 
 
-def _info(model, history):
-    epochs = max(map(len, history.values()), default=None) if history else None
-    return RunInfo(epochs=epochs, batch_size=model.global_batch_size, seed=model.seed)
-
-
 def _subtitle(model, data, run):
     parts = [
         f"{len(data.train):,} images of {'×'.join(map(str, data.train.images.shape[1:]))}",
@@ -170,23 +153,41 @@ def _subtitle(model, data, run):
     return " · ".join(parts)
 
 
-def _results(page, held_out, table):
+def _results(page, shown, held_out, table):
     if not table:
         return
-    header, rows = efficiency.as_rows(table)
     page.heading("What the features are worth")
-    page.table(header, rows, best=len(rows) - 1)
+    classes = len(codes_of(shown.train.labels)[1]) if shown.train.labels is not None else None
+    found = verdict(table, classes=classes)
+    if found is not None:
+        page.verdict(found.text, {"no better": "same", "worse": "worse"}.get(found.kind, "better"))
+    header, rows = efficiency.as_rows(table)
+    columns = [column.replace("\n", ", ") for column in header]
+    tops = best(table)
+    bold = {
+        (number, place)
+        for number, row in enumerate(rows)
+        for place, column in enumerate(columns)
+        if row[0] in tops.get(column, ())
+    }
+    page.table(header, rows, bold)
     page.text(
         f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels. Features are frozen; the "
-        "linear probe is a logistic regression on them, its regularization chosen on labels of the training split.",
+        "linear probe is a logistic regression on them, its regularization chosen on labels of the training split. "
+        "Bold is the best of a column, and what two standard errors over the draws can't tell from it.",
         note=True,
     )
 
 
-def _training(page, model, history, run, alarms):
-    names = [name for name in history if not name.startswith("val_")]
+_LEFT_OUT = ("learning_rate", "seconds")  # no results: no curves of them
+
+
+def _training(page, model, history, run, alarms, table):
+    names = [name for name in history if not name.startswith("val_") and name not in _LEFT_OUT]
     if len(model.terms) == 1:  # the loss is its only term
         names = [name for name in names if name not in model.terms]
+    # What one looks for comes first.
+    names.sort(key=lambda name: (name != "loss", not name.endswith(DOWNSTREAM)))
     if not names and not alarms:
         return
     page.heading("Training")
@@ -194,34 +195,47 @@ def _training(page, model, history, run, alarms):
         page.text(alarm)
     if not names:
         return
-    caption = ""
-    if run.batch_size:
-        caption = " ".join(
-            f"A loss that stays at {value:.3f} would mean: {meaning}."
-            for meaning, value in model.collapse_losses(run.batch_size).items()
-        )
+    trivial = model.collapse_losses(run.batch_size) if run.batch_size else {}
+    words = [f"A loss that stays at {value:.3f} would mean: {meaning}." for meaning, value in trivial.items()]
+    references = {"loss": {f"trivial: {value:.2f}": value for value in trivial.values()}}
     probes = _probes(history)
     if probes:
+        named = _sentence(_listed([_label(name) for name in probes]))
         verb = "is" if len(probes) == 1 else "are"
-        caption += (
-            f" {_listed(probes)} {verb} measured on held-out labeled images, which is what counts; the loss is not."
-        )
-    page.panels({name: plots.curves(history, [name], width=2.9) for name in names}, caption.strip() or "By epoch.")
+        words.append(f"{named} {verb} measured on held-out labeled images, which is what counts; the loss is not.")
+        for name in probes:
+            references[name] = _references(name, table)
+        if any(references[name] for name in probes):
+            words.append("Dashed lines beside accuracies are those of the table with all labels.")
+    if "alignment" in names:
+        words.append("Alignment is lowest in a collapse: it counts beside uniformity alone.")
+    figures = {
+        name: plots.curves(history, [name], width=2.9, references=references, falling=model.terms) for name in names
+    }
+    page.panels(figures, " ".join(words) or "By epoch.")
+
+
+def _references(name, table):
+    """What raw pixels and the untrained network reach with all labels, by the same probe as the curve."""
+    probe = "kNN" if name.endswith("knn_accuracy") else "linear"
+    found = {}
+    for row, cells in (table or {}).items():
+        column = next((one for one in cells if re.fullmatch(rf"{probe}, (all|\d+ in all)", one)), None)
+        if column is not None and (row == "raw pixels" or row.startswith(("untrained", "backbone before"))):
+            found[row.replace(" backbone", "")] = cells[column].mean
+    return found
 
 
 def _loss_and_accuracy(page, history):
     found = evaluate.loss_correlation(history)
+    # Three or four points in a row are in some order by chance.
+    found = {pair: value for pair, value in found.items() if value.checkpoints >= CHECKPOINTS}
     defined = {pair: value for pair, value in found.items() if value.rho is not None}
     if not found:
         return
     page.heading("Does the loss tell you how good the features are?")
     if not defined:
-        count = max(value.checkpoints for value in found.values())
-        page.text(
-            f"This run does not say: a rank correlation needs three checkpoints whose values differ, and there "
-            f"{'is 1' if count == 1 else f'are {count}'}. Train for more epochs.",
-            note=True,
-        )
+        page.text("This run does not say: the accuracy, or all else, was the same at all checkpoints.", note=True)
         return
     # The loss of held-out images comes nearest to the question; of downstream accuracies the first.
     figure, downstream = next((pair for pair in defined if pair[0] == "val_loss"), next(iter(defined)))
@@ -230,8 +244,8 @@ def _loss_and_accuracy(page, history):
     page.figure(
         wide,
         "Each point is a checkpoint, the model after an epoch. A rank correlation of −1 between a loss and an accuracy "
-        "means that the lower loss always had the higher accuracy; near 0, it tells nothing. Later checkpoints are "
-        f"darker. {count} checkpoints of one run say little: they follow each other, and whatever rises or falls "
+        "means that the lower loss always had the higher accuracy; near 0, it tells nothing. Later checkpoints stand "
+        f"out more. {count} checkpoints of one run say little: they follow each other, and whatever rises or falls "
         "steadily correlates. Losses of different methods or settings do not compare at all.",
         narrow,
     )
@@ -267,7 +281,9 @@ def _held_out(page, shown, held_out, history, table):
     if "rank_me" in history:
         uses.append("the measures without labels during training, rank me and others (by default up to 512 of them)")
     if _probes(history):
-        uses.append(f"{_listed(_probes(history))} during training (by default up to 1,000 of them)")
+        uses.append(
+            f"{_listed([_label(name) for name in _probes(history)])} during training (by default up to 1,000 of them)"
+        )
     if table:
         uses.append("the table of accuracies after training")
     if shown.held_out:
@@ -288,7 +304,8 @@ def _held_out(page, shown, held_out, history, table):
 
 
 def _label(name):
-    return f"{name.removeprefix('val_')} (validation)" if name.startswith("val_") else name
+    words = words_of(name.removeprefix("val_"))
+    return f"{words} (validation)" if name.startswith("val_") else words
 
 
 def _signed(number):

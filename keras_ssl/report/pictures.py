@@ -8,6 +8,7 @@ from keras_ssl.data.labels import codes_of, flat_labels, is_missing
 from keras_ssl.data.split import sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
+from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.report.html import NARROW, WIDE
 from keras_ssl.shapes import pair
 
@@ -67,18 +68,20 @@ def views(page, data):
         plots.views(images[::2], [view[::2] for view in made], data.range, width=NARROW),
     )
     images = images[[2, 7]] if len(images) > 7 else images[:1]
+    draws = [view.reshape(len(images), 8, *view.shape[1:]) for view in data.views(np.repeat(images, 8, axis=0))]
+    few = [view[:, :4].reshape(-1, *view.shape[2:]) for view in draws]
     page.figure(
-        plots.views_of(images, data.views, 8, data.range, width=WIDE),
+        plots.views_of(images, lambda _: [view.reshape(-1, *view.shape[2:]) for view in draws], 8, data.range, WIDE),
         f"{'Two images' if len(images) > 1 else 'One image'} under several random draws each: a person should still "
         "recognize most of them, and no two should look alike.",
-        plots.views_of(images, data.views, 4, data.range, width=NARROW),
+        plots.views_of(images, lambda _: few, 4, data.range, NARROW),
     )
 
 
 def pretext_task(page, data):
     """What a pretext task asks, where the method has one."""
     model = data.model
-    if model.views is None:
+    if model.views is None or type(model).pretext_examples is SelfSupervisedModel.pretext_examples:
         return
     images = data.views(sample_evenly(data.queried, 4).images)[0]
     asked = model.pretext_examples(images)
@@ -114,6 +117,7 @@ def embedding_map(page, data):
         "t-SNE. Neighbors on the map are neighbors in the features; distances between groups mean little."
         + (f" Colors are labels{'' if data.labels_used else ', which training did not see'}." if names else ""),
         narrow,
+        under=True,
     )
 
 
@@ -121,8 +125,9 @@ def neighbors(page, data):
     """Some images, each with the training images that are most similar to it."""
     page.heading("Images and their nearest neighbors")
     asked, bank = sample_evenly(data.queried, 8), data.bank
-    features = data.features_of(bank.images)
-    query_features = data.features_of(asked.images)
+    # In one go: a few images alone would be a shape of their own to compile.
+    features = data.features_of(np.concatenate([asked.images, bank.images]))
+    query_features, features = features[: len(asked)], features[len(asked) :]
     names, query_names = data.names(bank), data.names(asked)
     most = min(8, len(bank)) if data.held_out else min(9, len(bank))  # a training image is its own nearest neighbor
     wide, narrow = (

@@ -185,11 +185,21 @@ def similarity_matrix(features, labels=None, names=None, most=200, width=6.0):
         labeled = [classes[kind] for kind in kinds if kind < len(classes)]
         titles = [shortened(label if names is None else names[label], 0.95) for label in labeled]
         titles += ["no label"] * (len(kinds) - len(labeled))
+        titles = _apart(titles, first + (counts - 1) / 2, counts, len(rows), 0.7 * width)
         axes.set_yticks(first + (counts - 1) / 2, titles, fontsize=SMALL)
         if width > 5:
             axes.set_xticks(first + (counts - 1) / 2, titles, fontsize=SMALL, rotation=90)
         axes.tick_params(length=0)
     return figure
+
+
+def _apart(titles, middles, counts, rows, inches):
+    """Empties the titles that would stand on another one's, those of the smallest groups first."""
+    kept = []
+    for place in np.argsort(-counts, kind="stable"):
+        if all(abs(middles[place] - middles[other]) * inches / rows > 0.16 for other in kept):
+            kept.append(place)
+    return [title if place in kept else "" for place, title in enumerate(titles)]
 
 
 def cross_correlation(a, b, most=128, width=5.5):

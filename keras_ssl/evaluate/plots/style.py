@@ -9,6 +9,7 @@ SMALL = 9  # points, 12 pixels of a screen
 FONT = FontProperties(size=SMALL)
 TEXT, GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
 BLUE, ORANGE, RED, GRAY, LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
+FAINT = "#5f6670"  # words that are not the first to be read
 LATER = LinearSegmentedColormap.from_list("later", ["#a9c1ea", "#123a7a"])
 
 
@@ -33,7 +34,8 @@ def displayable(picture, value_range):
 
 def words_of(name):
     """The name of a metric as words: "val_knn_accuracy" is "validation knn accuracy"."""
-    words = name.removeprefix("val_").replace("_", " ").encode("utf-8", "replace").decode().replace("$", r"\$")
+    words = name.removeprefix("val_").replace("knn", "kNN").replace("rank_me", "RankMe").replace("alpha_req", "α-ReQ")
+    words = words.replace("_", " ").encode("utf-8", "replace").decode().replace("$", r"\$")
     return f"validation {words}" if name.startswith("val_") else words
 
 

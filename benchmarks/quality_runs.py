@@ -178,7 +178,10 @@ def print_tables(options):
                 steps, spent = (np.mean([row[key] for row in found.values()]) for key in ("steps", "cpu_seconds"))
                 cells = [f"{name}, {words}", str(len(found)), f"{steps:.0f}", *_spread(found, columns), f"{spent:.0f}"]
                 _print(cells)
-    print("\nOurs less Lightly's, in points, ± the standard error of the difference; bold beyond two of them:\n")
+    print(
+        "\nOurs less Lightly's, in points, ± the standard error of the difference; bold beyond two of them, where "
+        "there are three pairs or more:\n"
+    )
     _print(["", "pairs", *columns, "processor time, Lightly's / ours"])
     _print(["---"] * (len(columns) + 3))
     for who, words in ((OURS, ""), (OWN, ", own recipe")):
@@ -227,7 +230,7 @@ def _difference(values):
         return f"{points[0]:+.1f}"
     error = np.std(points, ddof=1) / np.sqrt(len(points))
     text = f"{np.mean(points):+.1f} ± {error:.1f}"
-    return f"**{text}**" if abs(np.mean(points)) > 2.0 * error else text
+    return f"**{text}**" if len(points) > 2 and abs(np.mean(points)) > 2.0 * error else text  # two say little of it
 
 
 def _print(cells):

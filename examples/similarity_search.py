@@ -1,6 +1,6 @@
 """
 Title: Similar images of your own: Siamese and triplet networks, and search
-Description: Which photographs show the same kind of thing? Learned from views alone, and from labels; then a search.
+Description: Which pictures show the same kind of thing? Learned from views alone, and from labels; then a search.
 """
 
 """
@@ -20,10 +20,11 @@ import numpy as np
 import keras_ssl
 from keras_ssl.evaluate import plots
 
-EPOCHS = 8
+IMAGES = 3840
+EPOCHS = 6
 
-data = keras_ssl.data.load("clothes_sample", image_size=32)  # your own: load("photos/", image_size=32)
-images, labels, names = data.train.images, data.train.labels, data.train.class_names
+data = keras_ssl.data.load("fashion_mnist_sample")  # your own: load("photos/", image_size=64)
+images, labels, names = data.train.images[:IMAGES], data.train.labels[:IMAGES], data.train.class_names
 plots.chosen(images[:20], across=10, width=8)
 
 """
@@ -48,7 +49,7 @@ def trained(method, **arguments):
 siamese = trained(keras_ssl.Siamese)
 
 """
-A Siamese network says how alike two pictures are, between 0 and 1. Here for pairs of test photographs of one kind, and
+A Siamese network says how alike two pictures are, between 0 and 1. Here for pairs of test images of one kind, and
 of different kinds.
 """
 
@@ -73,7 +74,7 @@ triplet = trained(keras_ssl.Triplet, labels=True, mining=keras_ssl.mining.semi_h
 """
 ## Which of them finds what you look for?
 
-For each test photograph: how many of its five nearest training photographs are of its kind? Raw pixels and the
+For each test image: how many of its five nearest images of the collection are of its kind? Raw pixels and the
 untrained network stand beside the two, for a comparison without them says nothing.
 """
 
@@ -82,9 +83,8 @@ untrained = keras_ssl.backbones.resnet8(images.shape[1:], width=16)
 networks = {"untrained": untrained, "Siamese, views": siamese.backbone, "Triplet, labels": triplet.backbone}
 features = {"raw pixels": (images.reshape(len(images), -1), data.test.images.reshape(len(data.test), -1))}
 for name, network in networks.items():
-    features[name] = tuple(
-        keras_ssl.evaluate.extract_features(network, part.images) for part in (data.train, data.test)
-    )
+    parts = (images, data.test.images)
+    features[name] = tuple(keras_ssl.evaluate.extract_features(network, part) for part in parts)
 
 for name, (collection, queries) in features.items():
     _, found = keras_ssl.evaluate.search(collection, queries, k=5)
@@ -93,11 +93,16 @@ shares = np.bincount(labels) / len(labels)
 print(f"{'at random':18}{np.mean(shares[data.test.labels]):.3f}")
 
 """
-Now look. The first column has queries of the test photographs, beside each its nearest training photographs with the
+Both are ahead of their untrained network, by 6 points from views and by 9 from labels. **Raw pixels are still better**
+by a point: garments of this sample are centered, of one size and on black, so that pictures of a kind nearly cover each
+other, and the training was short. Where pixels do so well, take them; photographs of a camera are
+rarely so tidy. A table without these rows would have looked like a success.
+
+Now look. The first column has queries of the test images, beside each its nearest images of the collection with the
 cosine. Of another kind are those in a red frame.
 """
 
-shown = np.array([np.flatnonzero(data.test.labels == label)[1] for label in (0, 2, 5, 7, 8)])
+shown = np.array([np.flatnonzero(data.test.labels == label)[1] for label in (0, 2, 5, 6, 8)])
 called = {"names": [names[label] for label in labels], "query_names": [names[data.test.labels[row]] for row in shown]}
 
 
@@ -109,8 +114,8 @@ def neighbors(name):
 neighbors("Siamese, views")
 
 """
-The Siamese network learned from views alone goes by what views keep: shape and contrast, the carpet, the light. The
-triplet network was told what counts:
+The Siamese network learned from views alone, and goes by what views keep, the outline: its cosines are all near 1, and
+a long white T-shirt is a trouser to it. The triplet network was told what counts:
 """
 
 neighbors("Triplet, labels")
@@ -122,27 +127,19 @@ A query can be any file. Keras reads it; the network gives its features; `search
 """
 
 keras.utils.save_img("my_photo.png", data.test.images[shown[1]])  # stands for a file of yours
-picture = np.asarray(keras.utils.load_img("my_photo.png", target_size=images.shape[1:3]))[None]
+file = keras.utils.load_img("my_photo.png", color_mode="grayscale", target_size=images.shape[1:3])
+picture = keras.utils.img_to_array(file)[None]
 query = keras_ssl.evaluate.extract_features(triplet.backbone, picture)
 cosines, rows = keras_ssl.evaluate.search(features["Triplet, labels"][0], query, k=5)
 for cosine, row in zip(cosines[0], rows[0]):
     print(f"row {row:5}  cosine {cosine:.3f}  {names[labels[row]]}")
 
 """
-Collections of photographs hold the same picture more than once, which makes tests too good if one copy is in each
-split. The same features find them.
-"""
-
-copies = keras_ssl.evaluate.near_copies(features["Siamese, views"][0], threshold=0.999)
-print(f"{len(copies)} groups of near copies")
-plots.groups(images, copies[:4], most=6) if copies else None
-
-"""
 ## What to try next
 
 A folder of yours is searched from the terminal by `keras-ssl search`, with the run that `keras-ssl pretrain` left:
-see [the command](../commands.md). Try `mining=keras_ssl.mining.hard`, or `keras_ssl.SimCLR`, which compares each
-picture with all of a batch and is the stronger choice without labels
-([few labels](simclr_few_labels.md)). [Methods](../methods.md#labels-pairs-triplets) tells how to give pairs and
-triplets that you know yourself.
+see [the command](../commands.md). `keras_ssl.evaluate.near_copies` finds pictures that a collection holds twice, by the
+same features. Try `mining=keras_ssl.mining.hard`, or `keras_ssl.SimCLR`, which compares each picture with all of a
+batch ([few labels](simclr_few_labels.md)). [Siamese](../methods/Siamese.md) and [Triplet](../methods/Triplet.md)
+tell how to give pairs and triplets that you know yourself.
 """

@@ -20,7 +20,6 @@ MORE = ("distribute", "evaluate.plots", "testing", "workers")
 # tests/test_testing.py and those of `distribute` run them.
 IN_PROCESSES = [
     "keras_ssl.distribute.cluster",
-    "keras_ssl.distribute.split_cpu",
     "keras_ssl.testing.check_everywhere",
 ]
 

@@ -116,7 +116,8 @@ def test_search_finds_a_page(browser, site, address):
     assert any("barlow" in entry["title"].lower() for entry in index["docs"])
     tab, complaints = open_tab(browser, "wide", address)
     tab.goto(address, wait_until="load")
-    tab.fill("input.md-search__input", "collapse")
+    tab.click("input.md-search__input")  # which loads the index
+    tab.keyboard.type("collapse", delay=20)  # the page listens to keys
     tab.wait_for_selector(".md-search-result__link", timeout=20_000)
     tab.close()
     assert complaints == []

@@ -13,11 +13,13 @@ from keras_ssl.evaluate.loss_correlation import loss_correlation, rank_correlati
 from keras_ssl.evaluate.measures import alignment, alpha_req, rank_me, spread, uniformity
 from keras_ssl.evaluate.search import near_copies, search, without_copies
 from keras_ssl.evaluate.selection import select
+from keras_ssl.evaluate.verdict import Verdict, verdict
 
 __all__ = [
     "PROTOCOLS",
     "FineTuned",
     "LayerProbes",
+    "Verdict",
     "alignment",
     "alpha_req",
     "classifier",
@@ -35,6 +37,7 @@ __all__ = [
     "select",
     "spread",
     "uniformity",
+    "verdict",
     "without_copies",
 ]
 

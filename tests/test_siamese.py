@@ -138,6 +138,10 @@ def test_similarity_says_how_alike_two_images_are(images):
     a, b = (ops.convert_to_numpy(siamese.project(part.astype("float32"))) for part in (images[:8], images[8:16]))
     np.testing.assert_allclose(other, np.maximum(0, 1 - np.linalg.norm(a - b, axis=1) / 3), rtol=1e-4, atol=1e-6)
     assert other.dtype == np.float32
+    in_parts = siamese.similarity(ops.convert_to_tensor(images[:8]), images[8:16], batch_size=3)
+    np.testing.assert_allclose(in_parts, other, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="has 8 images and `images_b` 1"):
+        siamese.similarity(images[:8], images[8:9])
     with pytest.raises(ValueError, match="value_range"):
         siamese.similarity(images[:2] / 255.0, images[:2])
 

@@ -1,6 +1,7 @@
 """Siamese networks: one encoder for both images of a pair, near where they are of a kind and apart where not."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssl import distances, distribute, heads, losses, mining
@@ -124,22 +125,36 @@ class Siamese(SelfSupervisedModel):
                 "one place, or from flying apart. Give pairs of both kinds, or larger batches."
             )
 
-    def similarity(self, images_a, images_b):
+    def similarity(self, images_a, images_b, batch_size=256):
         """How alike two images are, row by row: `max(0, 1 − d / margin)`.
 
         1 is for embeddings at one place, 0 for those as far apart as different images are pushed, or farther.
 
         Args:
             images_a, images_b: `(n, height, width, channels)`, in the model's value range.
+            batch_size: pairs that are in the network at a time.
 
         Returns:
             A float32 array `(n,)`, in [0, 1].
+
+        Raises:
+            ValueError: where the two are not equally many.
         """
-        embedded = []
-        for images in (images_a, images_b):
+        pair = [ops.convert_to_numpy(one) if ops.is_tensor(one) else one for one in (images_a, images_b)]
+        for images in pair:
             check_images(images, self.value_range)
-            embedded.append(self.project(ops.cast(images, "float32")))
-        return ops.convert_to_numpy(ops.relu(1.0 - self.distance(*embedded) / self.margin))
+        first, second = map(len, pair)
+        if first != second:
+            raise ValueError(
+                f"similarity: `images_a` has {first} images and `images_b` {second}: row i of one is compared with row "
+                "i of the other."
+            )
+        found = []
+        for start in range(0, first, batch_size):
+            batches = (ops.cast(images[start : start + batch_size], "float32") for images in pair)
+            distance = self.distance(*map(self.project, batches))
+            found.append(ops.convert_to_numpy(ops.relu(1.0 - distance / self.margin)))
+        return np.concatenate(found)
 
     def collapse_losses(self, batch_size):
         far = (1.0 - self.positive_weight) * self.margin**2

@@ -44,7 +44,7 @@ def drawn(figure):
 def as_source(pixels, words=False):
     """The address of an RGBA array as a picture that is part of the page.
 
-    Words and lines are a PNG with a palette, smaller than any other file and quickly made. Matrices and gray images, of
+    Words and lines are a PNG with a palette, smaller than any other and quickly made. Matrices and gray images, of
     few colors, are a WebP that keeps each of them; photographs are one that does not. A WebP has transparent parts,
     where a JPEG has none.
 
@@ -53,16 +53,16 @@ def as_source(pixels, words=False):
     """
     from PIL import Image, features
 
-    image, file = Image.fromarray(pixels), io.BytesIO()
+    image, picture = Image.fromarray(pixels), io.BytesIO()
     if words or not features.check("webp"):  # a Pillow of one's own build may not write it
-        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(file, format="png")
-        return _address("png", file)
+        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(picture, format="png")
+        return _address("png", picture)
     if image.getcolors(COLORS) is not None:
-        image.save(file, format="webp", lossless=True, quality=0, method=1)
+        image.save(picture, format="webp", lossless=True, quality=0, method=1)
     else:
-        image.save(file, format="webp", quality=75, method=2)
-    return _address("webp", file)
+        image.save(picture, format="webp", quality=75, method=2)
+    return _address("webp", picture)
 
 
-def _address(kind, file):
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+def _address(kind, picture):
+    return f"data:image/{kind};base64,{base64.b64encode(picture.getvalue()).decode()}"

@@ -89,6 +89,35 @@ def test_gather_gives_every_replica_the_rows_of_all_in_the_order_of_the_batch(re
 
 
 @tensorflow_only
+@pytest.mark.parametrize(
+    ("of_all", "by_hand"),
+    [
+        (lambda z: ops.sum(ops.take(z, [2, 0], axis=0)), lambda z: np.isin(np.arange(len(z)), [0, 2])[:, None] + 0 * z),
+        (lambda z: ops.sum(ops.diagonal(ops.matmul(ops.transpose(z), z))), lambda z: 2 * z),
+    ],
+    ids=["take", "diagonal"],
+)
+def test_gathered_rows_have_gradients_through_operations_that_take_some(of_all, by_hand):
+    import tensorflow as tf
+
+    given = np.arange(24, dtype="float32").reshape(8, 3)
+    with distribute.local_replicas(2):
+        strategy = tf.distribute.get_strategy()
+        (rows,) = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(given))
+
+        @tf.function
+        def step(rows):
+            with tf.GradientTape() as tape:
+                tape.watch(rows)
+                loss = of_all(distribute.gather(rows))
+            return tape.gradient(loss, rows)
+
+        parts = strategy.experimental_local_results(strategy.run(step, args=(rows,)))
+    # Each replica has the whole loss, and a row is in the losses of both.
+    np.testing.assert_allclose(np.concatenate([part.numpy() for part in parts]), 2.0 * by_hand(given))
+
+
+@tensorflow_only
 def test_the_dealing_order_gives_each_worker_neighboring_rows(monkeypatch):
     # TensorFlow deals piece k of a batch to worker k mod 3, as its replica k div 3.
     from keras_ssl.backend import tensorflow as backend

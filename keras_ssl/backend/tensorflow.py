@@ -87,8 +87,7 @@ def gather(x):
         return x
     # Between workers TensorFlow refuses a tensor that no operation has put on a device: labels as they were fed.
     rows = _context().all_gather(tf.identity(x), axis=0)
-    # Its gradient takes no `IndexedSlices`, which that of `ops.take` and `ops.diagonal` is; that of reshape makes it
-    # dense.
+    # Its gradient takes no `IndexedSlices`, as which that of `ops.take` comes; that of reshape makes them dense.
     rows = tf.reshape(rows, tf.shape(rows))
     # The strategy forgets the shape, and what is compiled or goes by chunks wants it.
     rows.set_shape((None if x.shape[0] is None else x.shape[0] * replicas(), *x.shape[1:]))

@@ -203,7 +203,10 @@ def evaluation_repeats(case):
     before = case.state(model)
     first = model.evaluate(case.images, batch_size=BATCH, verbose=0, return_dict=True)
     second = model.evaluate(case.images, batch_size=BATCH, verbose=0, return_dict=True)
-    assert first == second, f"two evaluations differ: {first} and {second}"
+    assert first == second, (
+        f"two evaluations differ: {first} and {second}. `embed` or `objective` draws random numbers of its own, or "
+        "changes something: draw with self.rng(purpose), and change variables in after_optimizer_step alone"
+    )
     same_arrays(case.state(model), before, "the weights before and after evaluate()")
 
 

@@ -342,7 +342,7 @@ def main(argv=None):
     except ValueError as error:
         parser.error(str(error))
     except AssertionError as error:
-        print(f"failed: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"failed: {str(error).splitlines()[0].rstrip(':')}; the lines above say which", file=sys.stderr)
         return 1
     unclear = sum(result.verdict == "inconclusive" for results in found.values() for result in results)
     if unclear:

@@ -191,7 +191,7 @@ def test_images_without_labels_are_trained_on_without_a_table(photos, tmp_path, 
         shutil.copy(picture, flat)
     assert pretrain(flat, tmp_path / "run") == 0
     printed = capsys.readouterr().out
-    assert "No table: there are no labels to evaluate with." in printed
+    assert "No accuracies: there are no labels to evaluate with." in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"table.json", "held_out.csv"}
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Colors are labels" not in page

@@ -59,6 +59,8 @@ def test_finetune_saves_a_classifier_of_plain_keras(folder, capsys, tmp_path):
     assert told["classes"] == ["boots", "trousers"]
     logits = keras.models.load_model(file).predict(np.zeros((3, 16, 16, 1), "uint8"), verbose=0)
     assert logits.shape == (3, 2)
+    # What the outputs stand for, for whoever has the two files alone.
+    assert json.loads((tmp_path / "classifier.classes.json").read_text()) == ["boots", "trousers"]
     assert main(["finetune", f"--run={folder}", *flags]) == 1, "never overwritten unasked"
 
 

@@ -62,6 +62,28 @@ def test_features_of_all_pictures_are_written_with_labels_of_some(trained, tmp_p
         assert np.unique(file["labels"], return_counts=True)[1].tolist() == [80, 20, 20]
 
 
+def test_a_table_whose_labels_can_not_be_told_is_refused(folder, tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    table.write_text("file,owner,price\n0.png,anna,3\n1.png,anna,4\n")
+    assert main(["inspect", str(folder), f"--labels={table}"]) == 1
+    assert "has the columns file, owner, price, and none is called label: rename" in capsys.readouterr().err
+
+
+def test_what_classes_let_one_expect_is_said(folder, tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    files = sorted(path.name for path in folder.glob("*.png"))[:20]
+
+    def said(*labels):
+        table.write_text("file,label\n" + "".join(f"{file},{label}\n" for file, label in zip(files, labels)))
+        assert main(["inspect", str(folder), f"--labels={table}"]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    found = said(*["T-shirt"] * 6, *["t-shirt"] * 7, "hat")
+    assert "1 of 3 classes have fewer than 5 pictures: hat 1." in found
+    assert "T-shirt and t-shirt differ in case alone, and are 2 classes." in found
+    assert "All labels are hat: there are no two classes to tell apart." in said("hat", "hat")
+
+
 def test_inspect_says_what_lies_in_a_folder(folder, capsys):
     assert main(["inspect", str(folder), f"--labels={folder / 'labels.csv'}"]) == 0
     printed = capsys.readouterr().out

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.text import Text
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 import keras_ssl
 from keras_ssl.augment import patches
 from keras_ssl.evaluate import plots
+from keras_ssl.evaluate.plots.style import GREEN, RED
 
 pytestmark = pytest.mark.one_backend
 
@@ -318,8 +320,9 @@ def test_the_nearest_neighbors_of_an_image_are_shown_most_similar_first(images):
         for column, place in enumerate([row, *nearest[row]]):
             np.testing.assert_allclose(shown[5 * row + column], images[place, :, :, 0] / 255.0, atol=1e-6)
         others += sum(names[place] != names[row] for place in nearest[row])
-    frames = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
-    assert len(frames) == others > 0
+    frames = [to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches if not patch.get_fill()]
+    assert frames.count(RED) == others > 0
+    assert frames.count(GREEN) == 8 - others > 0
     assert sum("\n" in words for words in words_of(figure)) == others, "their names are given"
 
 

@@ -415,8 +415,20 @@ def test_a_name_is_that_of_the_folder(monkeypatch, tmp_path):
     assert pretrain.check(pretrain.FLAGS)[0].path.as_posix() == "runs/first"
     (tmp_path / "runs" / "first").mkdir(parents=True)
     (tmp_path / "runs" / "first" / "a").write_text("")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="not empty.*--overwrite"):
         pretrain.check(pretrain.FLAGS)
+    # A run that can be continued is not thrown away by who repeats its command.
+    RunFolder("runs/first").state.write_text("")
+    with pytest.raises(FileExistsError, match="keras-ssl pretrain --resume=runs/first"):
+        pretrain.check(pretrain.FLAGS)
+
+
+def test_a_run_that_was_stopped_before_its_first_step_leaves_nothing(tmp_path):
+    folder = RunFolder(tmp_path)
+    for file in (folder.settings_file, folder.held_out, folder.left_out):
+        file.write_text("{}")
+    folder.withdraw()
+    assert not any(tmp_path.iterdir())
 
 
 OWN = """

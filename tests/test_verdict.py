@@ -63,9 +63,23 @@ def test_the_spread_is_that_of_the_differences_draw_by_draw():
     wild = [number + 0.03 + step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     found = verdict(table(0.3, Cell(untrained), Cell(wild)))
     assert found.kind == "no better"
-    assert "(+3.0 points, within the spread of draws, though +23.0 over raw pixels)" in found.text
+    assert "(+3.0 points, within the spread, though +23.0 over raw pixels)" in found.text
     falling = [number - 0.06 - step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     assert verdict(table(0.3, Cell(untrained), Cell(falling))).kind == "no better"
+
+
+def test_few_held_out_images_tell_little():
+    """One of 20 images is 5 points: no difference of two is one that would stay with other images."""
+    lucky = table(0.30, 0.30, 0.40, "linear, all")
+    assert verdict(lucky).kind == "much better"
+    found = verdict(lucky, held_out=20)
+    assert found.kind == "no better"
+    assert "within the spread" in found.text
+    assert found.text.endswith("It is measured on 20 images, of which one is 5.0 points.")
+    assert best(lucky, held_out=20)["linear, all"] == [*lucky]
+    # √(0.35 · 0.65 / n) is the standard error, and 10 points are two of it at 91 images.
+    assert [verdict(lucky, held_out=images).kind for images in (90, 92)] == ["no better", "much better"]
+    assert "measured on" not in verdict(lucky, held_out=2000).text
 
 
 def test_rows_of_different_numbers_of_draws_are_taken_as_independent():

@@ -17,7 +17,7 @@ from keras_ssl.clone import clone
 from keras_ssl.data import split
 from keras_ssl.data.batch import check_source
 from keras_ssl.data.lazy import pictures_of
-from keras_ssl.data.split import sample_evenly, take_rows
+from keras_ssl.data.split import known_to_train, sample_evenly
 from keras_ssl.evaluate import efficiency
 from keras_ssl.files import load_model
 from keras_ssl.keras_compat import flatten_layers
@@ -250,11 +250,6 @@ def _probes(data):
     ]
 
 
-def known_to_train(split, train):
-    """The images of a split whose label the training images have too: no probe could learn another."""
-    return take_rows(split, np.flatnonzero(split.has_label & np.isin(split.labels, train.labels)))
-
-
 def check_labels(data, source, purpose):
     """Refuses images without labels where a command can do nothing without them.
 
@@ -311,13 +306,21 @@ def _pixels(images, side=32):
     return np.concatenate(rows)
 
 
-def print_table(table, held_out):
+def print_table(table, held_out, train):
+    """Prints the table, or why there is none.
+
+    Args:
+        train: the `Split` that the probes learned from.
+    """
     if table is None:
         why = held_out.removeprefix("nothing: ") if held_out.startswith("nothing: ") else "the images have no labels"
-        labels = "A folder with a sub-folder for each class has labels; --labels gives those of a table."
-        print("\n" + words.wrapped(f"No table: {why}. {labels}"))
+        labels = "A folder with a sub-folder for each class has labels; --labels=labels.csv gives those of a table."
+        print("\n" + words.wrapped(f"No accuracies: {why}. {labels}"))
         return
     said = f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels."
+    asked = [int(column.split()[1]) for column in next(iter(table.values())) if column.endswith("per class")]
+    if asked and max(asked) > train.labels_per_class().min():
+        said += " A class with fewer labels than a column says gives all that it has."
     print(f"\n{words.wrapped(said)}\n")
     print(words.table(*efficiency.as_rows(table)))
 

@@ -22,7 +22,7 @@ from keras_ssl.cli.flags import (
 )
 from keras_ssl.cli.run_folder import RunFolder
 from keras_ssl.cli.trained import TrainedBackbone
-from keras_ssl.files import save_model
+from keras_ssl.files import save_model, write_json
 
 FLAGS, _define = new_flags(__name__)
 define_backbone(_define)
@@ -81,14 +81,21 @@ def run(settings, used, output):
         **how_many,
     )
     class_names = data.train.class_names
+    classes = [class_names[label] if class_names else int(label) for label in done.classes]
     save_model(done.classifier, output)
-    said = f"{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}"
-    print(f"\n{words.wrapped(said)}\nclassifier: {output}")
+    of_classes = output.with_suffix(".classes.json")
+    write_json(of_classes, classes)
+    held = experiment.known_to_train(data.test, data.train).labels_per_class()
+    said = (
+        f"{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}. Always the most "
+        f"frequent class would be {held.max() / held.sum():.3f}."
+    )
+    print(f"\n{words.wrapped(said)}\nclassifier: {output}\nclasses:    {of_classes}, in the order of its outputs")
     return {
         "accuracy": float(done.accuracy),
         "labels": int(done.labels),
         "protocol": settings.protocol,
         "held_out": held_out,
         "classifier": str(output),
-        "classes": [class_names[label] if class_names else int(label) for label in done.classes],
+        "classes": classes,
     }

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_ssl.data.folders import FolderOptions, list_labeled
+from keras_ssl.data.folders import FolderOptions, list_labeled, note_classes
 from keras_ssl.data.listing import shown
 from keras_ssl.data.progress import Progress
 
@@ -19,6 +19,7 @@ def describe(source, options):
     root = pathlib.Path(source).expanduser()
     options = FolderOptions(**options, verbose=1)
     found = list_labeled(root, options, lambda what, total: Progress(what, total))
+    note_classes(found)
     copies = _copies(found)
     result = {
         "folder": str(found.root),

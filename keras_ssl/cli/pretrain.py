@@ -259,8 +259,12 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         finally:
             run_info.add_time(folder, time.perf_counter() - began)
     except KeyboardInterrupt:
-        kept = f"what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
-        raise Interrupted(f"stopped; {kept if folder.has_state() else 'nothing was trained yet.'}") from None
+        if not folder.has_state():
+            folder.withdraw()
+            raise Interrupted("stopped; nothing was trained yet, and nothing is kept.") from None
+        raise Interrupted(
+            f"stopped; what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
+        ) from None
     # What can't be made again is on disk before anything else can fail.
     save_model(model, folder.model)
     save_model(backbone, folder.backbone)

@@ -2,12 +2,11 @@
 
 import shlex
 
-import numpy as np
-
 from keras_ssl import report
 from keras_ssl.cli import experiment, run_info, words
 from keras_ssl.cli.choices import method_label
 from keras_ssl.cli.run_folder import Interrupted
+from keras_ssl.data.split import known_to_train
 from keras_ssl.evaluate.verdict import verdict
 from keras_ssl.files import read_json, write_json
 
@@ -31,9 +30,12 @@ def make_table(folder, untrained, trained, data, held_out, settings):
         ) from None
     if table:
         write_json(folder.table, experiment.table_to_json(table))
-    experiment.print_table(table, held_out)
+    experiment.print_table(table, held_out, data.train)
     classes = None if data.train.labels is None else len(set(data.train.labels[data.train.has_label]))
-    said = verdict(table, trained="trained backbone", classes=classes) if table else None
+    if not table:
+        return None
+    judged = len(known_to_train(data.test, data.train))
+    said = verdict(table, trained="trained backbone", classes=classes, held_out=judged)
     if said:
         print("\n" + words.wrapped(f"Verdict: {said.text}"))
     return table
@@ -71,7 +73,9 @@ def next_commands(folder, data, settings):
     commands = []
     labels = data.train.labels is not None
     if labels:
-        commands.append(["keras-ssl finetune", run, f"--per_class={_few(data.train)}"])
+        # The rarest class decides how many labels a class may have: where it has few, all labels are used.
+        enough = data.train.labels_per_class().min() >= _FEW
+        commands.append(["keras-ssl finetune", run, *([f"--per_class={_FEW}"] if enough else [])])
     else:
         commands.append(["keras-ssl select", run, f"--count={min(100, len(data.train))}"])
     paths = (data.test or data.train).paths
@@ -96,6 +100,7 @@ def next_commands(folder, data, settings):
     return commands
 
 
+_FEW = 10  # labels per class to begin with
 _SAME = ("data", "labels", "image_size", "resize", "background", "max_unreadable", "backbone", "batch_size")
 
 
@@ -107,11 +112,6 @@ def print_next(commands):
     print("\nnext, for example:")
     for command in commands:
         print(words.command(*command))
-
-
-def _few(split):
-    """Labels per class to begin with: 10, or as many as the smallest class has."""
-    return int(min(10, np.unique(split.labels[split.has_label], return_counts=True)[1].min()))
 
 
 def _quoted(value):

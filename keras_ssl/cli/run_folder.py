@@ -100,6 +100,11 @@ class RunFolder(_Folder):
         if folder.path.is_file():
             raise FileExistsError(f"--output={folder} is a file: name a folder.")
         if folder.path.exists() and any(folder.path.iterdir()) and not overwrite:
+            if folder.has_state():
+                raise FileExistsError(
+                    f"--output={folder} holds a run that was interrupted. Continue it with\n"
+                    f"  keras-ssl pretrain --resume={folder}\nor name another folder, or add --overwrite."
+                )
             raise FileExistsError(f"--output={folder} is not empty: name another folder, or add --overwrite.")
         return folder
 
@@ -129,6 +134,11 @@ class RunFolder(_Folder):
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    def withdraw(self):
+        """Removes what a run wrote before its first step, so that the same command begins it anew."""
+        self.clear()
+        self.settings_file.unlink(missing_ok=True)
 
     def write_left_out(self, data):
         """Lists the pictures that can't be used, and those that broke while they were trained on."""

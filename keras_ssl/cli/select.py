@@ -10,11 +10,13 @@ fill those in, and give the table as --labels to keras-ssl finetune or pretrain.
 
 import csv
 import pathlib
+import shlex
 
 import numpy as np
 from absl import flags
 
 from keras_ssl import names
+from keras_ssl.cli import words
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone
 from keras_ssl.files import replacing
@@ -76,6 +78,10 @@ def run(settings, used, output, picture):
     if len(chosen) > 10:
         print(f"  and {len(chosen) - 10:,} more")
     print(f"\ntable: {output}" + (f", with {len(known):,} that have a label" if known else ""))
+    if train.paths is not None and settings.run:
+        print("next: fill in the empty labels, then")
+        given = {"run": settings.run, **({"data": settings.data} if settings.data else {}), "labels": str(output)}
+        print(words.command("keras-ssl finetune", *(f"--{name}={shlex.quote(it)}" for name, it in given.items())))
     if picture:
         from keras_ssl.evaluate import plots
 

@@ -1,5 +1,6 @@
 """A folder of pictures as a data set: its listing, labels, size and depth become splits."""
 
+import collections
 import dataclasses
 import warnings
 
@@ -100,7 +101,29 @@ def load_folder(root, options=None):
         reducing_gap=options.reducing_gap,
     )
     _note_kinds(found, headers, options)
+    note_classes(found)
     return _as_data(found, decoder, options, progress)
+
+
+_FEW = 5  # pictures of a class: fewer can hardly be learned from and tested on
+
+
+def note_classes(found):
+    """Notes on a `Listing` what its classes let one expect."""
+    counts = collections.Counter(str(picture.label) for picture in found.pictures if picture.label is not None)
+    if len(counts) == 1:
+        found.notes.append(f"All labels are {next(iter(counts))}: there are no two classes to tell apart.")
+        return
+    few = {name: count for name, count in counts.items() if count < _FEW}
+    if few:
+        named = ", ".join(f"{name} {count}" for name, count in sorted(few.items(), key=lambda one: one[1])[:5])
+        found.notes.append(f"{len(few):,} of {len(counts):,} classes have fewer than {_FEW} pictures: {named}.")
+    alike = collections.defaultdict(list)
+    for name in counts:
+        alike[name.casefold().strip()].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            found.notes.append(f"{' and '.join(sorted(names))} differ in case alone, and are {len(names)} classes.")
 
 
 def list_labeled(root, options, progress):
@@ -222,8 +245,8 @@ def _common_size(headers, image_size, root):
         smallest, largest = min(sizes), max(sizes)
         raise ValueError(
             f"The pictures under {shown(root)} have {len(sizes)} sizes, from {smallest[0]}×{smallest[1]} to "
-            f"{largest[0]}×{largest[1]} pixels, and a batch needs one. Say which: image_size=64, or "
-            "image_size=(height, width)."
+            f"{largest[0]}×{largest[1]} pixels, and a batch needs one. Say which by `image_size`: "
+            "one side, such as 64, or height and width."
         )
     return next(iter(sizes))
 

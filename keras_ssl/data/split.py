@@ -50,6 +50,10 @@ class Split:
             return None
         return self if known.all() else take_rows(self, np.flatnonzero(known))
 
+    def labels_per_class(self):
+        """How many labels each class has, ascending by label: integers `(classes,)`."""
+        return np.unique(self.labels[self.has_label], return_counts=True)[1]
+
     def name_of(self, label):
         """The name of a label."""
         return str(self.class_names[label]) if self.class_names is not None else str(label)
@@ -170,6 +174,11 @@ def take_rows(split, rows):
         paths=None if split.paths is None else [split.paths[row] for row in rows],
         files=None if split.files is None else split.files.only(rows),
     )
+
+
+def known_to_train(split, train):
+    """The images of a split whose label the training images have too: no probe could learn another."""
+    return take_rows(split, np.flatnonzero(split.has_label & np.isin(split.labels, train.labels)))
 
 
 def describe(split):

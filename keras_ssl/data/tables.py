@@ -28,7 +28,11 @@ class LabelTable:
 
     Args:
         source: a path of a CSV file (comma, semicolon or tab), a dict of file to label, a pandas DataFrame, or a list
-            of `(file, label)`. Columns are known by name (`file` and `label`, and common others), else the first two.
+            of `(file, label)`. Columns are known by name (`file` and `label`, and common others); of two columns whose
+            names are not known, the first has the files.
+
+    Raises:
+        ValueError: among others for three columns or more of which none is known to hold the labels.
     """
 
     def __init__(self, source):
@@ -140,4 +144,10 @@ def _columns(header, name):
     if file is None and label is None:
         return 0, 1
     rest = [place for place in range(len(known)) if place not in (file, label)]
+    if len(rest) > 1:
+        lacks = "label" if label is None else "file"
+        raise ValueError(
+            f"`labels` ({name}) has the columns {', '.join(map(str, header))}, and none is called {lacks}: rename the "
+            f"one that holds the {lacks}s to {lacks}."
+        )
     return (rest[0] if file is None else file), (rest[0] if label is None else label)

@@ -30,7 +30,7 @@ class Verdict:
     column: str
 
 
-def verdict(table, trained=None, classes=None):
+def verdict(table, trained=None, classes=None, held_out=None):
     """Says whether training made the features better than those that cost nothing.
 
     The trained backbone is compared with the better of the other rows, which are raw pixels and the untrained network,
@@ -43,8 +43,9 @@ def verdict(table, trained=None, classes=None):
     - a little: above that, and less.
 
     All rows have the same draws of labels, so the standard error is that of the differences, draw by draw. It holds
-    for other draws of labels, not for other test images or another training run, which is what the 1 point is for; so
-    is a column of a single draw.
+    for other draws of labels, not for another training run, which is what the 1 point is for. With `held_out` it holds
+    for other held-out images as well: their part of the variance is p (1 − p) / n, with p the mean accuracy of both
+    rows and n the images, which is that of two rows whose errors correlate by a half.
 
     ```python
     table = {"raw pixels": {"linear, all": 0.80}, "trained backbone": {"linear, all": 0.89}}
@@ -56,6 +57,7 @@ def verdict(table, trained=None, classes=None):
             it; a cell may be a list, one number for each draw of labels, or a number, too.
         trained: the row that is judged; None for the last row whose name begins with "trained", or the last of all.
         classes: the number of classes, to tell what chance would reach; or None.
+        held_out: the number of images that the accuracies are of; None where it is not known.
 
     Returns:
         A `Verdict`; None where there is nothing to compare: no table, or a single row.
@@ -72,23 +74,23 @@ def verdict(table, trained=None, classes=None):
         raise ValueError(f"verdict: `trained` is a row of the table, one of {list(table)}; it is {trained!r}.")
     others = [name for name in table if name != trained]
     columns = sorted(table[trained], key=_by_labels)
-    found = {column: _compared(table, trained, others, column) for column in columns}
+    found = {column: _compared(table, trained, others, column, held_out) for column in columns}
     first = found[columns[0]]
     sentence = _sentence(first, trained)
     chance = _chance(table[trained][first.column], first, classes)
     second = chance or _others(first, [found[column] for column in columns[1:]])
-    text = f"{sentence} {second}".strip()
+    text = " ".join(filter(None, [sentence, second, _few(held_out)]))
     return Verdict(first.kind, text, first.points, first.reference, first.column)
 
 
-def best(table):
+def best(table, held_out=None):
     """The best rows of each column: a dict of column to list of rows, no row where there is none to compare with.
 
     A row whose difference to the highest accuracy is within two standard errors, or within the third decimal, is as
     good: of two rows that the draws of labels can't tell apart, neither is the better one.
 
     Args:
-        table: as of `verdict`.
+        table, held_out: as of `verdict`.
     """
     if not table or len(table) < 2:
         return {column: [] for cells in (table or {}).values() for column in cells}
@@ -101,7 +103,7 @@ def best(table):
             row
             for row in table
             if round(means[top], 3) == round(means[row], 3)
-            or means[top] - means[row] <= 2 * _standard_error(numbers[top], numbers[row])
+            or means[top] - means[row] <= 2 * _standard_error(numbers[top], numbers[row], held_out)
         ]
     return found
 
@@ -120,25 +122,25 @@ class _Comparison:
         return {"worse": -1, "no better": 0}.get(self.kind, 1)
 
 
-def _compared(table, trained, others, column):
+def _compared(table, trained, others, column, held_out):
     judged = _numbers(table[trained][column])
     reference = max(others, key=lambda name: statistics.fmean(_numbers(table[name][column])))
     numbers = _numbers(table[reference][column])
-    kind, points, spread = _kind(judged, numbers)
+    kind, points, spread = _kind(judged, numbers, held_out)
     beside = None
     if kind in ("no better", "worse"):
         for name in others:
-            other, gained, _ = _kind(judged, _numbers(table[name][column]))
+            other, gained, _ = _kind(judged, _numbers(table[name][column]), held_out)
             if other in ("much better", "a little"):
                 beside = (name, gained)
     return _Comparison(column, kind, points, spread, reference, beside)
 
 
-def _kind(judged, reference):
+def _kind(judged, reference, held_out):
     """`(kind, points, two standard errors in points)`."""
     base = statistics.fmean(reference)
     points = round(100 * (statistics.fmean(judged) - base), 1)
-    spread = 200 * _standard_error(judged, reference)
+    spread = 200 * _standard_error(judged, reference, held_out)
     if abs(points) < LEAST or abs(points) <= spread:
         return "no better", points, spread
     if points < 0:
@@ -147,7 +149,14 @@ def _kind(judged, reference):
     return "much better" if much else "a little", points, spread
 
 
-def _standard_error(judged, reference):
+def _standard_error(judged, reference, held_out=None):
+    """Of the difference of the means, over draws of labels and, where their number is known, held-out images."""
+    share = statistics.fmean([*judged, *reference])
+    of_images = share * (1 - share) / held_out if held_out else 0.0
+    return math.hypot(_over_draws(judged, reference), math.sqrt(of_images))
+
+
+def _over_draws(judged, reference):
     """Of the difference of the means; 0 where a single draw tells nothing of it."""
     if len(judged) == len(reference):
         differences = [one - other for one, other in zip(judged, reference)]
@@ -182,7 +191,7 @@ def _sentence(found, trained):
     if found.points == 0.0:
         why = "the same accuracy"
     else:
-        within = ", within the spread of draws" if abs(found.points) >= LEAST else ""
+        within = ", within the spread" if abs(found.points) >= LEAST else ""
         why = f"{points} points{within}"
     return f"Not better than {name} {where} ({why}{though}): {AGAIN}."
 
@@ -214,6 +223,13 @@ def _chance(cell, found, classes):
         else "look whether the labels fit the images, for no features here tell them apart"
     )
     return f"An accuracy of {statistics.fmean(numbers):.3f} is what a guess among {classes} classes reaches: {what}."
+
+
+def _few(held_out):
+    """A sentence where a single image is a point or more."""
+    if not held_out or held_out > 100:
+        return ""
+    return f"It is measured on {held_out} images, of which one is {100 / held_out:.1f} points."
 
 
 def _name(row):

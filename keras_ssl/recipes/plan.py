@@ -98,7 +98,8 @@ class Cosine:
 
     def text(self, peak, steps, steps_per_epoch):
         warm = self.warm_up(steps, steps_per_epoch)
-        return f"{warm:,} steps of warm-up from 0, a cosine to {self.end * peak:g} at step {steps:,}"
+        of_warm_up = f"{warm:,} step{'s' if warm != 1 else ''} of warm-up"
+        return f"{of_warm_up} from 0, a cosine to {self.end * peak:g} at step {steps:,}"
 
 
 @dataclasses.dataclass(frozen=True)

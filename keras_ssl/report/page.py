@@ -158,12 +158,12 @@ def _results(page, shown, held_out, table):
         return
     page.heading("What the features are worth")
     classes = len(codes_of(shown.train.labels)[1]) if shown.train.labels is not None else None
-    found = verdict(table, classes=classes)
+    found = verdict(table, classes=classes, held_out=shown.judged)
     if found is not None:
         page.verdict(found.text, {"no better": "same", "worse": "worse"}.get(found.kind, "better"))
     header, rows = efficiency.as_rows(table)
     columns = [column.replace("\n", ", ") for column in header]
-    tops = best(table)
+    tops = best(table, shown.judged)
     bold = {
         (number, place)
         for number, row in enumerate(rows)
@@ -174,9 +174,18 @@ def _results(page, shown, held_out, table):
     page.text(
         f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels. Features are frozen; the "
         "linear probe is a logistic regression on them, its regularization chosen on labels of the training split. "
-        "Bold is the best of a column, and what two standard errors over the draws can't tell from it.",
+        "Bold is the best of a column, and what two standard errors over draws and held-out images can't tell from it."
+        + _fewer(table, shown.train),
         note=True,
     )
+
+
+def _fewer(table, train):
+    """A sentence where a column's number of labels per class is more than some class has."""
+    asked = [int(column.split()[1]) for column in next(iter(table.values())) if column.endswith("per class")]
+    if train.labels is None or not asked or max(asked) <= train.labels_per_class().min():
+        return ""
+    return " A class with fewer labels than a column says gives all that it has."
 
 
 _LEFT_OUT = ("learning_rate", "seconds")  # no results: no curves of them

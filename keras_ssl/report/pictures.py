@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.data.labels import codes_of, flat_labels, is_missing
-from keras_ssl.data.split import sample_evenly
+from keras_ssl.data.split import known_to_train, sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
 from keras_ssl.model import SelfSupervisedModel
@@ -25,6 +25,8 @@ class PageData:
         self.model, self.range = model, model.value_range
         self.train, self.test = data.train, data.test
         self.labels_used = model.uses_labels
+        both = data.test is not None and data.test.labels is not None and data.train.labels is not None
+        self.judged = len(known_to_train(data.test, data.train)) if both else None  # images of the table's accuracies
         self.held_out = data.test is not None and len(data.test) >= 3
         self.kind = "held-out" if self.held_out else "training"
         self.queried = data.test if self.held_out else data.train
@@ -139,7 +141,13 @@ def neighbors(page, data):
     page.figure(
         wide,
         f"On the left {data.kind} images; beside each the most similar of {len(bank):,} training images, with the "
-        "cosine of their features." + (" A red frame marks another label, which is named." if names else ""),
+        "cosine of their features."
+        + (
+            " A green frame marks the same label, a red one another, which is named; without a frame a label is "
+            "not known."
+            if names
+            else ""
+        ),
         narrow,
     )
 

@@ -8,7 +8,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from keras_ssl.evaluate.knn import most_similar, unit_rows
-from keras_ssl.evaluate.plots.style import GAP, LINE, ORANGE, RED, SMALL, TEXT, displayable, shortened
+from keras_ssl.evaluate.plots.style import GAP, GREEN, LINE, ORANGE, RED, SMALL, TEXT, displayable, shortened
 
 
 def views(images, made, value_range=(0, 255), width=None):
@@ -166,8 +166,8 @@ def neighbors(
         features, images: the collection, `(N, d)` and `(N, height, width, channels)`.
         queries, query_features: the images to find neighbors of, and their features.
         count: neighbors per query.
-        names, query_names: a caption per image, or None; None among them for an image without a label. Neighbors whose
-            name differs from their query's are framed and named.
+        names, query_names: a caption per image, or None; None among them for an image without a label. Neighbors of
+            their query's name have a green frame; others a red one, and their name.
         width: in inches; None for one per picture.
     """
     similarity, nearest = most_similar(unit_rows(features), unit_rows(query_features), min(count, len(features)))
@@ -186,9 +186,10 @@ def neighbors(
         for column, place in enumerate(nearest[row]):
             left, caption = (column + 1) * step + first, f"{similarity[row, column]:.2f}"
             sheet.picture(left, top, side, images[place], value_range)
-            if named and None not in (names[place], query_names[row]) and names[place] != query_names[row]:
-                caption = f"{shortened(names[place], step - 0.03)}\n{caption}"
-                sheet.frame(left, top, side, side * _aspect(images), RED, 2)
+            if named and None not in (names[place], query_names[row]):
+                same = names[place] == query_names[row]
+                caption = caption if same else f"{shortened(names[place], step - 0.03)}\n{caption}"
+                sheet.frame(left, top, side, side * _aspect(images), GREEN if same else RED, 1 if same else 2)
             sheet.text(left + side / 2, top, caption, ha="center", va="bottom")
     return sheet.figure
 

@@ -8,7 +8,7 @@ from matplotlib.textpath import text_to_path
 SMALL = 9  # points, 12 pixels of a screen
 FONT = FontProperties(size=SMALL)
 TEXT, GAP = 0.19, 0.08  # inches: a line of it, and the space between pictures
-BLUE, ORANGE, RED, GRAY, LINE = "#2f6fde", "#e07a2f", "#d0342c", "#8a8f98", "#dddddd"
+BLUE, ORANGE, RED, GREEN, GRAY, LINE = "#2f6fde", "#e07a2f", "#d0342c", "#3f9b50", "#8a8f98", "#dddddd"
 FAINT = "#5f6670"  # words that are not the first to be read
 LATER = LinearSegmentedColormap.from_list("later", ["#a9c1ea", "#123a7a"])
 

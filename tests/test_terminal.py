@@ -226,10 +226,13 @@ def test_a_run_ends_with_a_verdict_and_commands_that_parse(run, capsys):
     assert re.search(r"\nVerdict: (Not better|[+−]\d)", said)
     assert said.index("Verdict: ") < said.index("drawing the page") < said.index("next, for example:")
     commands = said.split("next, for example:\n")[1].replace("\\\n", " ").strip().splitlines()
-    assert [shlex.split(command)[1] for command in commands] == ["finetune", "search", "compare"]
+    # Where nothing became better, more epochs come first.
+    no_better = re.search(r"\nVerdict: (Not better|−)", said)
+    expected = ["pretrain", "finetune", "search"] if no_better else ["finetune", "search", "compare"]
+    assert [shlex.split(command)[1] for command in commands] == expected
     for command in commands:
-        assert str(folder) in command
         _, name, *flags = shlex.split(command)
+        assert name == "pretrain" or str(folder) in command
         module = __import__(f"keras_ssl.cli.{name}", fromlist=["FLAGS"])
         module.FLAGS.unparse_flags()
         assert module.FLAGS([name, *flags])[1:] == [], "all are flags"
@@ -245,6 +248,34 @@ def test_without_labels_the_next_command_is_to_choose_some(photos, tmp_path):
     commands = results.next_commands(RunFolder(tmp_path / "a run"), data, pretrain.FLAGS)
     assert [command[0] for command in commands] == ["keras-ssl select", "keras-ssl search", "keras-ssl report"]
     assert commands[0][1] == f"'--run={tmp_path}/a run'".replace("'--run=", "--run='"), "as a shell takes it"
+
+
+def test_where_training_made_nothing_better_more_epochs_come_first(run, photos):
+    from keras_ssl.cli import pretrain, results
+    from keras_ssl.evaluate.verdict import Verdict
+
+    data = keras_ssl.data.load(photos, image_size=16)
+    folder = RunFolder(run[0])
+    pretrain.FLAGS.unparse_flags()
+    pretrain.FLAGS(["pretrain", f"--data={photos}"])
+    first = {}
+    for kind in ("much better", "a little", "no better", "worse"):
+        said = Verdict(kind, "", 0.0, "raw pixels", "linear, all")
+        first[kind] = results.next_commands(folder, data, pretrain.FLAGS, said)[0]
+    assert first["much better"] == first["a little"] != first["worse"] == first["no better"]
+    assert first["a little"][0] == "keras-ssl finetune"
+    assert first["worse"][0] == "keras-ssl pretrain"
+    assert first["worse"][-1] == f"--epochs={3 * folder.settings['used']['epochs']}"
+    assert f"--data={photos}" in first["worse"]
+    assert sum(word.startswith("--epochs") for word in first["worse"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"), [("--epochs=two", "must be a whole number"), ("--learning_rate=x", "must be a number")]
+)
+def test_a_word_in_the_place_of_a_number_is_answered_in_english(flag, words, capsys):
+    assert main(["pretrain", flag]) == 2
+    assert f"{flag}: it {words}. See" in capsys.readouterr().err
 
 
 def test_the_files_that_are_held_out_are_listed(run, photos):
@@ -415,7 +446,7 @@ def test_a_name_is_that_of_the_folder(monkeypatch, tmp_path):
     assert pretrain.check(pretrain.FLAGS)[0].path.as_posix() == "runs/first"
     (tmp_path / "runs" / "first").mkdir(parents=True)
     (tmp_path / "runs" / "first" / "a").write_text("")
-    with pytest.raises(FileExistsError, match="not empty.*--overwrite"):
+    with pytest.raises(FileExistsError, match=r"not empty.*--overwrite"):
         pretrain.check(pretrain.FLAGS)
     # A run that can be continued is not thrown away by who repeats its command.
     RunFolder("runs/first").state.write_text("")

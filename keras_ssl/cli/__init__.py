@@ -9,6 +9,7 @@ import difflib
 import importlib
 import json
 import pathlib
+import re
 import sys
 import tempfile
 import traceback
@@ -79,7 +80,7 @@ def main(argv=None, whole_process=False):
         _complain(f"keras-ssl {name}: {_unknown_flag(error, settings)} See keras-ssl {name} --help.")
         return 2
     except FlagError as error:
-        _complain(f"keras-ssl {name}: {str(error).rstrip(chr(46))}. See keras-ssl {name} --help.")
+        _complain(f"keras-ssl {name}: {_plain(error).rstrip('.')}. See keras-ssl {name} --help.")
         return 2
     try:
         # With --json, standard output gets one JSON object, and everything else goes to stderr.
@@ -173,6 +174,12 @@ def _unknown_flag(error, settings):
 def _module_of(settings):
     """The module of a command's flags."""
     return next(iter(settings.flags_by_module_dict()))
+
+
+def _plain(error):
+    """What is wrong with a flag's value, without Python's words for it."""
+    said = re.sub(r"invalid literal for int\(\) with base 10: .*", "it must be a whole number", str(error))
+    return re.sub(r"could not convert string to float: .*", "it must be a number", said)
 
 
 def _meant(word, settings):

@@ -284,7 +284,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         projector.write(folder.tensorboard, *experiment.embedded(backbone, data.test or data.train))
     results.draw_page(folder, model, data, table, held_out)
     print(f"\nbackbone: {folder.backbone}\nreport:   {folder.report}")
-    results.print_next(results.next_commands(folder, data, settings))
+    results.print_next(results.next_commands(folder, data, settings, results.verdict_on(table, data)))
     return {
         "folder": str(folder),
         "history": history,

@@ -31,14 +31,18 @@ def make_table(folder, untrained, trained, data, held_out, settings):
     if table:
         write_json(folder.table, experiment.table_to_json(table))
     experiment.print_table(table, held_out, data.train)
-    classes = None if data.train.labels is None else len(set(data.train.labels[data.train.has_label]))
-    if not table:
-        return None
-    judged = len(known_to_train(data.test, data.train))
-    said = verdict(table, trained="trained backbone", classes=classes, held_out=judged)
+    said = verdict_on(table, data)
     if said:
         print("\n" + words.wrapped(f"Verdict: {said.text}"))
     return table
+
+
+def verdict_on(table, data):
+    """The `Verdict` on a table; None without one."""
+    if not table:
+        return None
+    classes, judged = len(data.train.labels_per_class()), len(known_to_train(data.test, data.train))
+    return verdict(table, trained="trained backbone", classes=classes, held_out=judged)
 
 
 def draw_page(folder, model, data, table, held_out, path=None, data_name=None):
@@ -67,10 +71,19 @@ def draw_page(folder, model, data, table, held_out, path=None, data_name=None):
         ) from None
 
 
-def next_commands(folder, data, settings):
-    """The three commands that one will most likely want, as lists of words: with this run's name, ready to be run."""
+def next_commands(folder, data, settings, said=None):
+    """The three commands that one will most likely want, as lists of words: with this run's name, ready to be run.
+
+    Args:
+        said: the `Verdict`; None where there is none. Where training made nothing better, more of it comes first.
+    """
     run = f"--run={_quoted(folder)}"
     commands = []
+    if said and said.kind in ("no better", "worse"):
+        about = folder.settings
+        words_of = [word for word in shlex.split(about["command"]) if not word.startswith("--epochs=")]
+        program = " ".join(words_of[:2])
+        commands.append([program, *map(_quoted, words_of[2:]), f"--epochs={3 * about['used']['epochs']}"])
     labels = data.train.labels is not None
     if labels:
         # The rarest class decides how many labels a class may have: where it has few, all labels are used.
@@ -97,7 +110,7 @@ def next_commands(folder, data, settings):
         )
     else:
         commands.append(["keras-ssl report", run, "--output=again.html"])
-    return commands
+    return commands[:3]
 
 
 _FEW = 10  # labels per class to begin with

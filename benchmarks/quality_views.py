@@ -3,8 +3,8 @@
     KERAS_BACKEND=torch python benchmarks/quality_views.py IMAGES.npy       # ours
     peers/bin/python benchmarks/quality_views.py IMAGES.npy --lightly       # Lightly's
 
-`IMAGES.npy` holds uint8 images `(n, height, width, channels)`. Each gets two views. Printed: the mean of all pixels, the
-quartiles of the mean and of the standard deviation of a view, the mean difference of two views of an image, and their
+`IMAGES.npy` holds uint8 images `(n, height, width, channels)`. Each gets two views. Printed: the mean of all pixels,
+the quartiles of the mean and of the standard deviation of a view, the mean difference of two views of an image, and their
 correlation.
 """
 
@@ -25,7 +25,7 @@ def lightly(images):
     import torch
 
     torch.manual_seed(0)
-    pairs = [pair for pair in quality_peer.InMemory(images)]
+    pairs = list(quality_peer.InMemory(images))
     return [(np.stack([pair[place].numpy() for pair in pairs]) + 1.0) * 127.5 for place in range(2)]
 
 

@@ -13,7 +13,7 @@ from keras_ssl.augment import blur, color, geometry, loop
 from keras_ssl.augment.layer import apply_layers
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.evaluate import plots
-from keras_ssl.testing import check_method
+from keras_ssl.testing import CHECKS, check_method
 
 BACKEND = keras.backend.backend()
 
@@ -285,7 +285,9 @@ def test_the_contract_of_a_method_of_views_of_two_sizes():
 
 @pytest.mark.slow
 def test_the_whole_contract_of_a_method_of_views_of_two_sizes():
-    report = check_method(all_views)
+    # What sizes can break: not whether a step is compiled, and four replicas are as two.
+    left = {"same_seed_same_run", "jit_compiled", "steps_per_execution", "four_replicas"}
+    report = check_method(all_views, only=[check for check in CHECKS if check not in left])
     assert not report.inconclusive
 
 

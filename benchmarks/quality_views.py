@@ -4,7 +4,7 @@
     peers/bin/python benchmarks/quality_views.py IMAGES.npy --lightly       # Lightly's
 
 `IMAGES.npy` holds uint8 images `(n, height, width, channels)`. Each gets two views. Printed: the mean of all pixels,
-the quartiles of the mean and of the standard deviation of a view, the mean difference of two views of an image, and their
+the quartiles of the mean and of the deviation of a view, the mean difference of two views of an image, and their
 correlation.
 """
 

@@ -159,7 +159,7 @@ def test_transparent_and_palette_pictures_become_colour(tmp_path):
 def test_pictures_of_other_sizes_are_resized_when_told_how(tmp_path):
     picture(tmp_path / "a.png", size=(12, 10))
     picture(tmp_path / "b.png", size=(30, 20))
-    with pytest.raises(ValueError, match=r"10×12 to 20×30.*image_size="):
+    with pytest.raises(ValueError, match=r"10×12 to 20×30.*by `image_size`"):
         load(tmp_path)
     assert load(tmp_path, image_size=16).train.images.shape == (2, 16, 16, 3)
     assert load(tmp_path, image_size=(8, 6)).train.images.shape == (2, 8, 6, 3)

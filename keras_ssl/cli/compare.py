@@ -100,7 +100,7 @@ def _compared(methods, data, held_out, settings, folder):
         backbones[name] = trained
     table = experiment.table(data, backbones, settings.seed)
     write_json(folder.table, experiment.table_to_json(table))
-    experiment.print_table(table, held_out)
+    experiment.print_table(table, held_out, data.train)
     print()
     for name, result in done.items():
         alarms = "".join(" · " + alarm for alarm in result["alarms"])

@@ -40,7 +40,7 @@ def run(settings, used, plot):
     if settings.layers:
         return _by_layer(used, data, held_out, plot)
     table = experiment.table(data, {used.path.name: used.backbone}, used.seed)
-    experiment.print_table(table, held_out)
+    experiment.print_table(table, held_out, data.train)
     return {"table": experiment.table_to_json(table), "held_out": held_out}
 
 

@@ -331,7 +331,7 @@ def test_pretrain_trains_on_the_devices_of_the_machine(tmp_path, images, sample)
     np.savez(tmp_path / "few.npz", x_train=sample.train.images[:64], y_train=sample.train.labels[:64])
     done = pretrain("--strategy=auto", "--devices=2", "--epochs=1", "--batch_size=16", "--data=few.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 replicas: a global batch of 16 images, 8 per replica" in done.stdout
+    assert "2 replicas: a global batch of 16 images, 8 per replica" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(

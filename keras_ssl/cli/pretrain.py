@@ -299,6 +299,7 @@ def _say_what(settings, folder, model, recipe, data, held_out):
     """What will be trained, on what, into where, and by which recipe."""
     from keras_ssl.cli import words
     from keras_ssl.data.split import describe
+    from keras_ssl.training.preflight import describe_replicas
 
     backbone, shape = model.backbone, "×".join(map(str, data.train.images.shape[1:]))
     steps, size = recipe.steps_per_epoch, settings.batch_size
@@ -313,6 +314,8 @@ def _say_what(settings, folder, model, recipe, data, held_out):
         "steps": f"{steps:,} of {size:,} images in {epochs}{dropped}",
         "into": str(folder),
     }
+    if (devices := describe_replicas(model, size)) is not None:
+        lines["devices"] = devices
     if settings.resume:
         lines["resumed"] = "the epochs that are done are not done again"
     print()

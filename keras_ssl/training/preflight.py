@@ -111,7 +111,7 @@ def sentences(model, feed):
         feed: `keras_ssl.data.adapter.Feed`, what it will train on.
     """
     found = {"fused": fused.describe(model)}
-    replicas = _describe_replicas(model, feed.global_batch_size)
+    replicas = describe_replicas(model, feed.global_batch_size)
     found[replicas] = replicas
     if feed.rows_left_over:
         found["dropped"] = (
@@ -122,7 +122,7 @@ def sentences(model, feed):
     return {about: sentence for about, sentence in found.items() if sentence}
 
 
-def _describe_replicas(model, batch_size):
+def describe_replicas(model, batch_size):
     """What is said where there is more than one replica; None on one.
 
     Args:

@@ -1,7 +1,6 @@
 """What made a result: versions of packages, and the machine, in words."""
 
 import importlib.metadata
-import os
 import platform
 
 import keras
@@ -24,8 +23,7 @@ def versions():
 
 def machine():
     """Cores and accelerators that this process may use, and the system, such as "2 CPU cores (x86_64, Linux)"."""
-    # Of a machine whose cores are shared, a process may have fewer: those count.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = backend.number_of_cores()
     found = backend.local_accelerators()
     parts = [f"{cores} CPU core{'s' if cores != 1 else ''} ({platform.machine()}, {platform.system()})"]
     if found:

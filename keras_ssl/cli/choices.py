@@ -37,11 +37,11 @@ class Dotted:
 
     def make(self):
         module, _, name = self.path.rpartition(".")
-        with importable_from_here():
-            try:
-                found = getattr(importlib.import_module(module), name)
-            except (ImportError, AttributeError) as error:
-                raise ValueError(f"there is no {self.path}: {error}") from None
+        look_here()
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"there is no {self.path}: {error}") from None
         return found if self.named is None else found(*self.positional, **self.named)
 
 
@@ -90,12 +90,12 @@ def check_method(name):
     parts = [*module.split("."), found]
     if not all(part.isidentifier() for part in parts):
         raise ValueError(f"--method={name}: write package.module:Class, such as my_methods:Mine.")
-    with importable_from_here():
-        if importlib.util.find_spec(parts[0]) is None:
-            raise ValueError(
-                f"--method={name}: there is no module {parts[0]} here. Run the command in the folder that holds "
-                f"{parts[0]}.py, or set PYTHONPATH to it."
-            )
+    look_here()
+    if importlib.util.find_spec(parts[0]) is None:
+        raise ValueError(
+            f"--method={name}: there is no module {parts[0]} here. Run the command in the folder that holds "
+            f"{parts[0]}.py, or set PYTHONPATH to it."
+        )
     return name
 
 
@@ -104,11 +104,11 @@ def own_method(name):
     from keras_ssl.model import SelfSupervisedModel
 
     module, _, found = name.partition(":")
-    with importable_from_here():
-        try:
-            loaded = importlib.import_module(module)
-        except ImportError as error:
-            raise ValueError(f"--method={name}: {module} can't be imported: {error}.") from None
+    look_here()
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"--method={name}: {module} can't be imported: {error}.") from None
     classes = {
         key: value
         for key, value in vars(loaded).items()
@@ -120,15 +120,10 @@ def own_method(name):
     return classes[found]
 
 
-class importable_from_here:
-    """Within it, and after it, modules of the working directory can be imported: what is loaded later needs them."""
-
-    def __enter__(self):
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
-
-    def __exit__(self, *error):
-        pass
+def look_here():
+    """Makes modules of the working directory importable for good: a model that is loaded later needs them."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 # Its arguments.

@@ -318,9 +318,7 @@ def print_table(table, held_out, train):
         print("\n" + words.wrapped(f"No accuracies: {why}. {labels}"))
         return
     said = f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels."
-    asked = [int(column.split()[1]) for column in next(iter(table.values())) if column.endswith("per class")]
-    if asked and max(asked) > train.labels_per_class().min():
-        said += " A class with fewer labels than a column says gives all that it has."
+    said += efficiency.fewer_labels(table, train.labels_per_class())
     print(f"\n{words.wrapped(said)}\n")
     print(words.table(*efficiency.as_rows(table)))
 

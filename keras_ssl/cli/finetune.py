@@ -68,10 +68,11 @@ def run(settings, used, output):
     how_many = {"labels_fraction": 1.0 if settings.labels_fraction is None else settings.labels_fraction}
     if settings.per_class is not None:
         how_many = {"per_class": settings.per_class}
+    judged = experiment.known_to_train(data.test, data.train)
     done = evaluate.fine_tune(
         used.backbone,
         data.train,
-        experiment.known_to_train(data.test, data.train),
+        judged,
         protocol=settings.protocol,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -85,7 +86,7 @@ def run(settings, used, output):
     save_model(done.classifier, output)
     of_classes = output.with_suffix(".classes.json")
     write_json(of_classes, classes)
-    held = experiment.known_to_train(data.test, data.train).labels_per_class()
+    held = judged.labels_per_class()
     said = (
         f"{settings.protocol} with {done.labels:,} labels: accuracy {done.accuracy:.3f} on {held_out}. Always the most "
         f"frequent class would be {held.max() / held.sum():.3f}."

@@ -6,7 +6,7 @@ from keras_ssl import report
 from keras_ssl.cli import experiment, run_info, words
 from keras_ssl.cli.choices import method_label
 from keras_ssl.cli.run_folder import Interrupted
-from keras_ssl.data.split import known_to_train
+from keras_ssl.data.split import rows_known_to_train
 from keras_ssl.evaluate.verdict import verdict
 from keras_ssl.files import read_json, write_json
 
@@ -41,7 +41,7 @@ def verdict_on(table, data):
     """The `Verdict` on a table; None without one."""
     if not table:
         return None
-    classes, judged = len(data.train.labels_per_class()), len(known_to_train(data.test, data.train))
+    classes, judged = len(data.train.labels_per_class()), len(rows_known_to_train(data.test, data.train))
     return verdict(table, trained="trained backbone", classes=classes, held_out=judged)
 
 
@@ -115,10 +115,6 @@ def next_commands(folder, data, settings, said=None):
 
 _FEW = 10  # labels per class to begin with
 _SAME = ("data", "labels", "image_size", "resize", "background", "max_unreadable", "backbone", "batch_size")
-
-
-def _is_set(flag):
-    return flag.value != flag.default
 
 
 def print_next(commands):

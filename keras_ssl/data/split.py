@@ -176,9 +176,14 @@ def take_rows(split, rows):
     )
 
 
+def rows_known_to_train(split, train):
+    """Numbers of the images of a split whose label the training images have too: no probe could learn another."""
+    return np.flatnonzero(split.has_label & np.isin(split.labels, train.labels))
+
+
 def known_to_train(split, train):
-    """The images of a split whose label the training images have too: no probe could learn another."""
-    return take_rows(split, np.flatnonzero(split.has_label & np.isin(split.labels, train.labels)))
+    """The images of `rows_known_to_train`, a split."""
+    return take_rows(split, rows_known_to_train(split, train))
 
 
 def describe(split):

@@ -87,6 +87,18 @@ def as_rows(table):
     return ["", *(column.replace(", ", "\n") for column in columns)], rows
 
 
+def fewer_labels(table, labels_per_class):
+    """A sentence where a column has more labels per class than some class has; else an empty one.
+
+    Args:
+        labels_per_class: how many labels each class has.
+    """
+    asked = [int(column.split()[1]) for column in next(iter(table.values())) if column.endswith("per class")]
+    if not asked or max(asked) <= min(labels_per_class):
+        return ""
+    return " A class with fewer labels than a column says gives all that it has."
+
+
 def as_text(header, rows):
     """A table for a terminal: columns as wide as their widest cell."""
     height = max(cell.count("\n") for cell in header) + 1

@@ -175,17 +175,9 @@ def _results(page, shown, held_out, table):
         f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels. Features are frozen; the "
         "linear probe is a logistic regression on them, its regularization chosen on labels of the training split. "
         "Bold is the best of a column, and what two standard errors over draws and held-out images can't tell from it."
-        + _fewer(table, shown.train),
+        + ("" if shown.train.labels is None else efficiency.fewer_labels(table, shown.train.labels_per_class())),
         note=True,
     )
-
-
-def _fewer(table, train):
-    """A sentence where a column's number of labels per class is more than some class has."""
-    asked = [int(column.split()[1]) for column in next(iter(table.values())) if column.endswith("per class")]
-    if train.labels is None or not asked or max(asked) <= train.labels_per_class().min():
-        return ""
-    return " A class with fewer labels than a column says gives all that it has."
 
 
 _LEFT_OUT = ("learning_rate", "seconds")  # no results: no curves of them

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.data.labels import codes_of, flat_labels, is_missing
-from keras_ssl.data.split import known_to_train, sample_evenly
+from keras_ssl.data.split import rows_known_to_train, sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
 from keras_ssl.model import SelfSupervisedModel
@@ -26,7 +26,9 @@ class PageData:
         self.train, self.test = data.train, data.test
         self.labels_used = model.uses_labels
         both = data.test is not None and data.test.labels is not None and data.train.labels is not None
-        self.judged = len(known_to_train(data.test, data.train)) if both else None  # images of the table's accuracies
+        self.judged = (
+            len(rows_known_to_train(data.test, data.train)) if both else None
+        )  # images of the table's accuracies
         self.held_out = data.test is not None and len(data.test) >= 3
         self.kind = "held-out" if self.held_out else "training"
         self.queried = data.test if self.held_out else data.train

@@ -1,5 +1,6 @@
 """Pictures on disk: read ahead of the step by threads, kept within a bound, decoded at a part of their size."""
 
+import contextlib
 import pickle
 import tempfile
 import threading
@@ -254,6 +255,34 @@ def test_each_picture_is_decoded_once_an_epoch_and_threads_end_with_fit_however_
     assert reading_threads() == []
     model.evaluate(images, batch_size=8, verbose=0)
     assert reading_threads() == []
+
+
+class Stops(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = True
+
+
+@pytest.mark.parametrize("callback", [CtrlC, Stops])
+def test_nothing_is_read_after_fit_was_cut_off(tmp_path, monkeypatch, capfd, callback):
+    """TensorFlow has a thread that asks for the next batches, and knows of the end only when its dataset is freed."""
+    images = load(make(tmp_path, 80), max_bytes=0).train.images
+    model = keras_ssl.SimCLR(keras_ssl.testing.tiny_backbone((16, 20, 3)), light_views())
+    model.compile("sgd")
+    found, decode = [], Decoder.__call__
+
+    def slow(decoder, path):
+        found.append(path)
+        time.sleep(0.05)  # so that batches are waited for when the end comes
+        return decode(decoder, path)
+
+    monkeypatch.setattr(Decoder, "__call__", slow)
+    with pytest.raises(KeyboardInterrupt) if callback is CtrlC else contextlib.nullcontext():
+        model.fit(images, batch_size=8, callbacks=[callback()], verbose=0)
+    assert reading_threads() == []
+    read = len(found)
+    time.sleep(0.3)
+    assert (len(found), reading_threads()) == (read, [])
+    assert "Traceback" not in capfd.readouterr().err
 
 
 # JPEG files at a part of their size.

@@ -1,5 +1,6 @@
 """TensorFlow: strategies run the step once per replica, each on its own rows, and sum the gradients."""
 
+import concurrent.futures
 import contextlib
 import logging
 import threading
@@ -252,7 +253,10 @@ def dataset_for_fit(batches, order=None):
 
     def read():
         for index in range(batches.num_batches):
-            batch = batches[index]
+            try:
+                batch = batches[index]
+            except concurrent.futures.CancelledError:
+                return  # a thread of TensorFlow asks for it, and `fit` was cut off meanwhile
             keras.tree.map_structure(lambda part, one, index=index: _check_shape(part, one, index), batch, spec)
             yield batch if order is None else keras.tree.map_structure(lambda array: array[order], batch)
 

@@ -54,14 +54,25 @@ class Ahead:
         self.count = min(max(1, max_bytes // max(1, bytes_of_batch)), _MOST_BATCHES)
         self._begun = dict(begun or {})
         self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self):
+        """Begins nothing more: a batch that is asked for from now on is cancelled, as those are that wait."""
+        with self._lock:
+            self._closed = True
 
     def batch(self, position, end):
         """The batch at a position; those after it are begun.
 
         Args:
             end: the first position that will not be asked for.
+
+        Raises:
+            concurrent.futures.CancelledError: after `close`, or where the threads ended while it was waited for.
         """
         with self._lock:
+            if self._closed:
+                raise concurrent.futures.CancelledError("The batches ended with the `reading_ahead` that read them.")
             wait = self._begun.pop(position, None) or self._start(position)
             following = range(position + 1, min(position + 1 + self.count, end))
             # One that is not near is of an epoch that ended early: it is not waited for.

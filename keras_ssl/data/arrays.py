@@ -94,7 +94,11 @@ class ArrayBatches(keras.utils.PyDataset):
 
     @contextlib.contextmanager
     def reading_ahead(self):
-        """Within it what lies on disk is read before it is asked for, by threads that end with it."""
+        """Within it what lies on disk is read before it is asked for, by threads that end with it.
+
+        After it nothing is read until it is entered again: TensorFlow has a thread of its own that goes on asking for
+        batches where a callback or Ctrl-C cut an epoch off.
+        """
         if not self._on_disk:
             yield
             return
@@ -108,7 +112,7 @@ class ArrayBatches(keras.utils.PyDataset):
             try:
                 yield
             finally:
-                self._ahead = None
+                self._ahead.close()
 
     def _read_already(self):
         """The example as what is read ahead; it is kept here no longer."""

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place and renamed, with a checksum, by one run at a time."""
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import json
@@ -25,6 +26,25 @@ _UNFINISHED = ".unfinished-"
 
 class DamagedFile(ValueError):
     """A file that is not what was written: cut off, half written, or with other bytes."""
+
+
+def similar(path, otherwise=""):
+    """A sentence for a path that is not there: what is most like it beside it.
+
+    Args:
+        path: a path. The first part of it that is not there is compared, without regard to case.
+        otherwise: the sentence where nothing is alike.
+    """
+    path = pathlib.Path(path).expanduser()
+    try:
+        missing = path
+        while not (missing.parent.exists() or missing.parent == missing):
+            missing = missing.parent
+        names = {entry.name.casefold(): entry for entry in missing.parent.iterdir()}
+    except OSError:  # a folder that can't be listed, a name that is too long
+        return otherwise
+    near = difflib.get_close_matches(missing.name.casefold(), names, n=1)
+    return f'Did you mean "{names[near[0]] / path.relative_to(missing)}"?' if near else otherwise
 
 
 # Writing.

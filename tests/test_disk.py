@@ -206,6 +206,32 @@ def test_an_error_of_a_thread_is_that_of_the_picture(tmp_path):
 
 
 @pytest.mark.one_backend
+def test_workers_is_the_number_of_threads_that_read(tmp_path, monkeypatch):
+    made, begin = [], ahead.concurrent.futures.ThreadPoolExecutor
+    monkeypatch.setattr(
+        ahead.concurrent.futures, "ThreadPoolExecutor", lambda count, name: made.append(count) or begin(count, name)
+    )
+    make(tmp_path, 12)
+    whole = load(tmp_path).train.images
+    assert set(made) == {ahead.number_of_threads()}
+    for workers in (1, 7):
+        for max_bytes in (0, None):
+            made.clear()
+            images = load(tmp_path, workers=workers, **({} if max_bytes is None else {"max_bytes": 0})).train.images
+            np.testing.assert_array_equal(images[:], whole)
+            if max_bytes == 0:
+                joined = lazy.Joined([images.only([3, 1]), lazy.Rows(images, [2])])
+                np.testing.assert_array_equal(joined[:], whole[[3, 1, 2]])
+                list(lazy.blocks(images, 5))
+                with ArrayBatches(images, 4, shuffle=False).reading_ahead():
+                    pass
+            assert set(made) == {workers}
+    for wrong in (0, 2.5, "many"):
+        with pytest.raises(ValueError, match="`workers` is a number of threads, 1 or more, or None"):
+            load(tmp_path, workers=wrong)
+
+
+@pytest.mark.one_backend
 def test_what_was_not_begun_is_dropped_at_the_end():
     done = []
 

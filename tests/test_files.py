@@ -18,6 +18,7 @@ from conftest import tiny_backbone
 import keras_ssl
 from keras_ssl import files
 from keras_ssl.callbacks.state_file import StateFile
+from keras_ssl.cli import main
 
 pytestmark = pytest.mark.one_backend
 
@@ -222,8 +223,6 @@ def test_what_is_no_model_is_named(content, tmp_path):
 
 
 def test_commands_name_a_damaged_file(sealed, tmp_path, capsys):
-    from keras_ssl.cli import main
-
     path = tmp_path / "backbone.keras"
     path.write_bytes((sealed / "model.keras").read_bytes()[:-1000])
     commands = (
@@ -506,3 +505,31 @@ def test_values_for_another_process_come_back_as_they_were(tmp_path):
     np.testing.assert_array_equal(back[1]["w"][0], values[1]["w"][0])
     with pytest.raises(TypeError, match="Only numbers"):
         files.write_values(tmp_path / "values.npz", [object()])
+
+
+def test_a_path_that_is_not_there_is_told_what_is_alike(tmp_path, monkeypatch, capsys):
+    """Whatever names a file or a folder: data, labels, a run, a backbone, a query."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Photos" / "cats").mkdir(parents=True)
+    (tmp_path / "runs" / "simclr-photos-1").mkdir(parents=True)
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    (tmp_path / "backbone.keras").write_bytes(b"")
+    for command, settings, alike in (
+        ("pretrain", ["--data=fotos/cats"], "Photos/cats"),
+        ("pretrain", [f"--data={tmp_path}/photo"], f"{tmp_path}/Photos"),
+        ("pretrain", ["--data=Photos", "--labels=label.csv"], "labels.csv"),
+        ("pretrain", ["--backbone=backbon.keras"], "backbone.keras"),
+        ("pretrain", ["--resume=runs/simclr-photo-1"], "runs/simclr-photos-1"),
+        ("evaluate", ["--run=run/simclr-photos-1"], "runs/simclr-photos-1"),
+        ("evaluate", ["--backbone=./backbone.kera", "--data=Photos"], "backbone.keras"),
+        ("search", ["--run=x", "--query=lables.csv"], "labels.csv"),
+    ):
+        assert main([command, *settings]) == 1
+        error = capsys.readouterr().err
+        assert f'Did you mean "{alike}"?' in " ".join(error.split()), (command, settings, error)
+    with pytest.raises(FileNotFoundError, match=r'`labels`: there is no file .* Did you mean "labels\.csv"'):
+        keras_ssl.data.load("Photos", labels="labels.cvs")
+    with pytest.raises(FileNotFoundError, match=r'no data set or path "phtos".* Did you mean "Photos"'):
+        keras_ssl.data.load("phtos")
+    assert files.similar("/no/such/place/at/all") == ""
+    assert files.similar("x" * 5000, "Known: a.") == "Known: a."

@@ -23,7 +23,7 @@ from keras_ssl.cli.run_info import command_line
 from keras_ssl.data import Data, Split
 from keras_ssl.evaluate import plots
 from keras_ssl.evaluate.efficiency import Cell
-from keras_ssl.report import HtmlPage, about, layers
+from keras_ssl.report import HtmlPage, about, layers, pictures
 from keras_ssl.report import page as sections
 
 pytestmark = pytest.mark.one_backend
@@ -307,3 +307,19 @@ def test_bad_input_is_refused_before_anything_is_written(change, error, sentence
     with pytest.raises(error, match=sentence):
         report.write(tmp_path / "new" / "a.html", given.pop("model"), given.pop("data"), **given)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("labels", ["both", "held out", "none"])
+def test_a_map_of_few_held_out_images_is_filled_up(trained, data, labels):
+    few = Split(data.test.images[:5], None if labels == "none" else data.test.labels[:5], data.test.class_names)
+    train = Split(data.train.images, data.train.labels if labels == "both" else None, data.train.class_names)
+    shown = pictures.PageData(trained[0], Data(train, few))
+    assert len(shown.placed) == 5 + min(295, len(train))
+    np.testing.assert_array_equal(shown.placed.images[:5], few.images)
+    names = shown.names(shown.placed)
+    if labels == "none":
+        assert names is None
+    else:
+        assert [name is None for name in names] == [False] * 5 + [labels == "held out"] * (len(names) - 5)
+    assert shown.placed_kind == "held-out and training"
+    assert len(shown.queried) == 5

@@ -9,6 +9,7 @@ import sys
 from absl import flags
 
 from keras_ssl import names
+from keras_ssl.files import similar
 
 IMAGE_SIZE = "Size in pixels to which the pictures of a folder are resized: 64, or HEIGHTxWIDTH such as 64x48"
 
@@ -69,9 +70,16 @@ def define_folder(define, or_else=""):
         upper_bound=1.0,
         **define,
     )
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Threads that read the pictures (default: one a core, 4 at least and 32 at most).",
+        lower_bound=1,
+        **define,
+    )
 
 
-FOLDER_FLAGS = ("image_size", "labels", "resize", "background", "max_unreadable")
+FOLDER_FLAGS = ("image_size", "labels", "resize", "background", "max_unreadable", "workers")
 
 
 def folder_options(settings, kept=None):
@@ -89,8 +97,9 @@ def folder_options(settings, kept=None):
             options[name] = value
     if "image_size" in options:
         options["image_size"] = parsed_size(options["image_size"])
-    if "labels" in options and not pathlib.Path(options["labels"]).expanduser().is_file():
-        raise FileNotFoundError(f"--labels: there is no file {options['labels']}.")
+    table = options.get("labels")
+    if table is not None and not pathlib.Path(table).expanduser().is_file():
+        raise FileNotFoundError(f"--labels: there is no file {table}. {similar(table)}".rstrip())
     return options
 
 
@@ -182,14 +191,15 @@ def check_data(source, flag="--data"):
     """Refuses a name that is neither a data set nor a path."""
     if source not in names.DATA_SETS and not pathlib.Path(source).expanduser().exists():
         near = difflib.get_close_matches(source, names.DATA_SETS, n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else f"Known names: {', '.join(names.DATA_SETS)}."
+        hint = similar(source, f"Known names: {', '.join(names.DATA_SETS)}.")
+        hint = f'Did you mean "{near[0]}"?' if near else hint
         raise FileNotFoundError(f'{flag}: there is no data set or path "{source}". {hint}')
 
 
 def check_backbone(name, flag="--backbone"):
     """Refuses a file that is not there; names of keras.applications are known to Keras alone."""
     if name.endswith(".keras") and not pathlib.Path(name).expanduser().is_file():
-        raise FileNotFoundError(f"{flag}: there is no file {name}.")
+        raise FileNotFoundError(f"{flag}: there is no file {name}. {similar(name)}".rstrip())
 
 
 def check_tensorboard(flag="--tensorboard"):

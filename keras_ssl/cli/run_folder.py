@@ -6,7 +6,7 @@ import io
 import pathlib
 import shutil
 
-from keras_ssl.files import Lock, previous_of, read_json, remove_unfinished, write_text
+from keras_ssl.files import Lock, previous_of, read_json, remove_unfinished, similar, write_text
 
 
 class Interrupted(Exception):
@@ -84,7 +84,8 @@ class RunFolder(_Folder):
         """The folder of a run that was started; raises FileNotFoundError for another."""
         folder = cls(name)
         if not folder.path.is_dir():
-            raise FileNotFoundError(f"{flag}={name}: there is no such folder. Name one that keras-ssl pretrain wrote.")
+            hint = similar(folder.path, "Name one that keras-ssl pretrain wrote.")
+            raise FileNotFoundError(f"{flag}={name}: there is no such folder. {hint}")
         if not folder.settings_file.is_file():
             raise FileNotFoundError(
                 f"{flag}={name} is not a run folder of keras-ssl pretrain: it has no {folder.settings_file.name}."

@@ -17,7 +17,7 @@ from absl import flags
 from keras_ssl.cli import words
 from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
 from keras_ssl.cli.trained import TrainedBackbone, fitting
-from keras_ssl.files import replacing
+from keras_ssl.files import replacing, similar
 
 _NAMES = 3  # of a group that are printed
 _SWALLOWED = 0.1  # of all images in one group: those are not copies
@@ -53,7 +53,7 @@ def check(settings):
     output = settings.output and output_file(settings.output, "--output", settings.overwrite, kinds)
     for query in settings.query or ():
         if not pathlib.Path(query).expanduser().is_file():
-            raise FileNotFoundError(f"--query={query}: there is no such file.")
+            raise FileNotFoundError(f"--query={query}: there is no such file. {similar(query)}".rstrip())
     used = TrainedBackbone(settings)
     used.check_data(settings)
     if settings.copies is not None and output is None:

@@ -5,7 +5,7 @@ import pathlib
 from keras_ssl import names
 from keras_ssl.cli.flags import check_data, folder_options
 from keras_ssl.cli.run_folder import RunFolder
-from keras_ssl.files import load_model
+from keras_ssl.files import load_model, similar
 
 
 class TrainedBackbone:
@@ -33,7 +33,7 @@ class TrainedBackbone:
         else:
             self.path = pathlib.Path(settings.backbone).expanduser()
             if not self.path.is_file():
-                raise FileNotFoundError(f"--backbone: there is no file {self.path}.")
+                raise FileNotFoundError(f"--backbone: there is no file {self.path}. {similar(self.path)}".rstrip())
 
     @property
     def seed(self):

@@ -27,12 +27,15 @@ def number_of_threads():
 
 
 @contextlib.contextmanager
-def readers():
+def readers(workers=None):
     """Threads that live within it: gives `submit(function, *arguments)`, which returns a future.
 
     At its end, also by an error or Ctrl-C, what was not begun is dropped, and what was is waited for: a few pictures.
+
+    Args:
+        workers: how many; None for `number_of_threads()`.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(number_of_threads(), "keras_ssl_reader")
+    pool = concurrent.futures.ThreadPoolExecutor(workers or number_of_threads(), "keras_ssl_reader")
     try:
         yield pool.submit
     finally:

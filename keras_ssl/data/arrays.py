@@ -9,7 +9,7 @@ from keras_ssl import backend
 from keras_ssl.data import sharding
 from keras_ssl.data.ahead import Ahead, readers
 from keras_ssl.data.batch import checked_set
-from keras_ssl.data.lazy import is_on_disk, start
+from keras_ssl.data.lazy import is_on_disk, start, workers_of
 
 BATCH_SIZE = 256
 
@@ -103,7 +103,7 @@ class ArrayBatches(keras.utils.PyDataset):
             yield
             return
         a_row = sum(int(np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize for array in self._on_disk)
-        with readers() as submit:
+        with readers(workers_of(self._on_disk)) as submit:
             self._ahead = Ahead(
                 lambda position: self._start(position, submit),
                 a_row * self.batch_size // self.share[0],

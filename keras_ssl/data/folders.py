@@ -26,7 +26,7 @@ class FolderOptions:
     Attributes:
         image_size: `(height, width)`, or None.
         labels, resize, background, max_value, dtype: as of `load`.
-        max_unreadable, max_pixels, max_bytes, verbose, reducing_gap: as of `load`.
+        max_unreadable, max_pixels, max_bytes, verbose, reducing_gap, workers: as of `load`.
     """
 
     image_size: object = None
@@ -40,6 +40,7 @@ class FolderOptions:
     max_bytes: int = IN_MEMORY
     verbose: int = 0
     reducing_gap: float | None = REDUCING_GAP
+    workers: int | None = None
 
     def __post_init__(self):
         fix = object.__setattr__
@@ -57,6 +58,8 @@ class FolderOptions:
             raise ValueError(
                 f"`reducing_gap` is 1 or more, or None to decode JPEG files whole; it is {self.reducing_gap!r}."
             )
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise ValueError(f"`workers` is a number of threads, 1 or more, or None; it is {self.workers!r}.")
         if self.max_pixels < 1:
             raise ValueError(f"`max_pixels` must be 1 or more; it is {self.max_pixels!r}.")
 
@@ -158,7 +161,8 @@ def _as_data(found, decoder, options, progress):
     for (name, pictures), of_split in zip(found.splits.items(), labels):
         paths = [picture.path for picture in pictures]
         known = of_split if (of_split != MISSING).any() else None
-        files = ImageFiles(paths, decoder, known, cache=None if name in in_memory else cache)
+        kept = None if name in in_memory else cache
+        files = ImageFiles(paths, decoder, known, cache=kept, workers=options.workers)
         images, rows = files, np.arange(len(files))
         if name in in_memory:
             report = progress("decoding", len(files))

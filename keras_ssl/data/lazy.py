@@ -18,7 +18,10 @@ class LazyArray:
     Attributes:
         shape: `(N, height, width, channels)`.
         dtype: of the images.
+        workers: threads that read them; None for `keras_ssl.data.ahead.number_of_threads()`.
     """
+
+    workers = None
 
     def start(self, rows, submit):
         """Begins to read some rows; returns a function that waits for them and gives the array.
@@ -53,13 +56,19 @@ def start(array, rows, submit):
     return submit(array.__getitem__, rows).result if is_on_disk(array) else lambda: array[rows]
 
 
+def workers_of(arrays):
+    """How many threads read arrays and `LazyArray`s together: as many as the one that asks for most; None for all."""
+    asked = {getattr(array, "workers", None) for array in arrays if is_on_disk(array)}
+    return None if None in asked else max(asked, default=None)
+
+
 def blocks(images, size):
     """Images in order, `size` at a time; of a `LazyArray` the next ones are read meanwhile."""
     if not isinstance(images, LazyArray):
         yield from (images[first : first + size] for first in range(0, len(images), size))
         return
     rows, waiting = np.arange(len(images)), collections.deque()
-    with readers() as submit:
+    with readers(images.workers) as submit:
         for first in range(0, len(images), size):
             waiting.append(images.start(rows[first : first + size], submit))
             if len(waiting) > 1:
@@ -89,6 +98,7 @@ class Rows(LazyArray):
     def __init__(self, images, rows):
         self.images, self.rows = images, np.asarray(rows)
         self.shape, self.dtype = (len(self.rows), *images.shape[1:]), images.dtype
+        self.workers = workers_of([images])
 
     def only(self, rows):
         return Rows(self.images, self.rows[rows])
@@ -111,6 +121,7 @@ class Joined(LazyArray):
         self.parts = list(parts)
         self.shape = (sum(map(len, self.parts)), *self.parts[0].shape[1:])
         self.dtype = self.parts[0].dtype
+        self.workers = workers_of(self.parts)
         self._starts = np.cumsum([0, *map(len, self.parts)])
 
     def __getitem__(self, rows):
@@ -118,7 +129,7 @@ class Joined(LazyArray):
             rows = range(*rows.indices(len(self)))
         if np.ndim(rows) == 0:
             return self._one(int(rows))
-        with readers() as submit:
+        with readers(self.workers) as submit:
             return self.start(np.asarray(rows, "int64"), submit)()
 
     def start(self, rows, submit):
@@ -160,33 +171,36 @@ class ImageFiles(LazyArray):
         decoder: `keras_ssl.data.pictures.Decoder`.
         labels: integers, one a picture, or None.
         cache: `keras_ssl.data.cache.PictureCache` of pictures that were read, or None.
+        workers: as of `LazyArray`.
     """
 
-    def __init__(self, paths, decoder, labels=None, broken=None, cache=None):
+    def __init__(self, paths, decoder, labels=None, broken=None, cache=None, workers=None):
         self.paths = list(paths)
         self.decoder = decoder
         self.labels = labels
         self.broken = {} if broken is None else broken
         self.cache = cache
+        self.workers = workers
         self.shape = (len(self.paths), *decoder.size, decoder.channels)
         self.dtype = np.dtype(decoder.dtype)
 
     def only(self, rows):
         numbers = np.arange(len(self))[rows]
         labels = None if self.labels is None else self.labels[numbers]
-        return ImageFiles([self.paths[row] for row in numbers], self.decoder, labels, self.broken, self.cache)
+        paths = [self.paths[row] for row in numbers]
+        return ImageFiles(paths, self.decoder, labels, self.broken, self.cache, self.workers)
 
     def with_channels(self, channels):
         """The same pictures in gray (1) or in color (3)."""
         decoder = dataclasses.replace(self.decoder, channels=channels)
-        return ImageFiles(self.paths, decoder, self.labels, self.broken)
+        return ImageFiles(self.paths, decoder, self.labels, self.broken, workers=self.workers)
 
     def __getitem__(self, rows):
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
         if np.ndim(rows) == 0:
             return self._decode(rows).copy()  # the one that is kept must not be written to
-        with readers() as submit:
+        with readers(self.workers) as submit:
             return self.start(np.asarray(rows, "int64"), submit)()
 
     def start(self, rows, submit):
@@ -217,7 +231,7 @@ class ImageFiles(LazyArray):
             An array, the rows that it holds, and a dict of row to reason of those that can't be read.
         """
         images, kept, reasons = np.empty(self.shape, self.dtype), [], {}
-        with readers() as submit:
+        with readers(self.workers) as submit:
             for row, (image, reason) in enumerate(_in_order(self._tried, range(len(self)), submit)):
                 if reason is None:
                     images[len(kept)] = image

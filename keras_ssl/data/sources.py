@@ -19,6 +19,7 @@ from keras_ssl.data.listing import SPLITS
 from keras_ssl.data.pictures import MAX_PIXELS, REDUCING_GAP, reason_of
 from keras_ssl.data.split import Data, Split, make_split, make_splits
 from keras_ssl.data.streams import is_stream
+from keras_ssl.files import similar
 from keras_ssl.names import DATA_SETS, RESIZABLE, RESIZE
 
 NAMES = DATA_SETS
@@ -44,6 +45,7 @@ def load(
     max_pixels=MAX_PIXELS,
     verbose=0,
     reducing_gap=REDUCING_GAP,
+    workers=None,
 ):
     """Loads images.
 
@@ -80,6 +82,9 @@ def load(
         reducing_gap: a JPEG file is decoded at a half, a quarter or an eighth of its size where that is still so many
             times the size that it is resized to, which takes much less time. None decodes it whole; 1 is fastest, and
             least exact.
+        workers: threads that read and decode the pictures of a folder; None for one a core, 4 at least and 32 at most.
+            More help where a disk or a network is slow to answer, fewer where others need the cores. The images are the
+            same with any number.
 
     Returns:
         `Data` with `.train`, `.test` and `.validation` (or None); each has `.images` and `.labels`, or `.dataset` for a
@@ -100,6 +105,7 @@ def load(
         max_bytes,
         verbose,
         reducing_gap,
+        workers,
     )
     if isinstance(source, (str, pathlib.Path)):
         return _load_named(source, options)
@@ -137,7 +143,8 @@ def _load_named(source, options):
         return _load_known(name, options.image_size)
     if not path.exists():
         near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else f"Known names: {', '.join(NAMES)}."
+        hint = similar(path, f"Known names: {', '.join(NAMES)}.")
+        hint = f'Did you mean "{near[0]}"?' if near else hint
         raise FileNotFoundError(f'There is no data set or path "{name}". {hint}')
     if path.is_file():
         return _load_file(path)

@@ -4,6 +4,8 @@ import csv
 import os
 import pathlib
 
+from keras_ssl.files import similar
+
 _FILE_COLUMNS = (
     "file",
     "filename",
@@ -111,7 +113,7 @@ def _rows(source, name):
         )
     path = pathlib.Path(source).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"`labels`: there is no file {path}.")
+        raise FileNotFoundError(f"`labels`: there is no file {path}. {similar(path)}".rstrip())
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -158,7 +158,8 @@ def fine_tune(
     history = {"loss": [], "accuracy": []}
     progress = []
     if verbose:
-        options = {"unit_name": "epoch", "stateful_metrics": tuple(history), "verbose": verbose}
+        shown_names = tuple(_Progress.NAMES.values())
+        options = {"unit_name": "epoch", "stateful_metrics": shown_names, "verbose": verbose}
         progress = [_Progress(keras.utils.Progbar(epochs, **options))]
     if frozen:
         head = Head(model)
@@ -269,11 +270,13 @@ class _TwoRates(keras.optimizers.Adam):
 
 
 class _Progress(keras.callbacks.Callback):
-    """One bar over the epochs of all phases."""
+    """One bar over the epochs of all phases; it says that its accuracy is not that of held-out images."""
+
+    NAMES = {"loss": "loss", "accuracy": "training_accuracy"}
 
     def __init__(self, bar):
         super().__init__()
         self.bar = bar
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.add(1, [(name, float(logs[name])) for name in ("loss", "accuracy")])
+        self.bar.add(1, [(shown, float(logs[name])) for name, shown in self.NAMES.items()])

@@ -1,16 +1,20 @@
 """The pictures of a page: views, pretext tasks, the embedding, neighbors, similarities."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
 from keras_ssl.augment.rng import RowRNG
-from keras_ssl.data.labels import codes_of, flat_labels, is_missing
+from keras_ssl.data.labels import MISSING, codes_of, flat_labels, is_missing
 from keras_ssl.data.split import rows_known_to_train, sample_evenly
 from keras_ssl.evaluate import features as feature_functions
 from keras_ssl.evaluate import plots
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.report.html import NARROW, WIDE
 from keras_ssl.shapes import pair
+
+_FEW = 300  # images on a map: where fewer are held out, training images fill it up
 
 
 class PageData:
@@ -33,6 +37,10 @@ class PageData:
         self.kind = "held-out" if self.held_out else "training"
         self.queried = data.test if self.held_out else data.train
         self.placed, self.bank = sample_evenly(self.queried, 1000), sample_evenly(data.train, 5000)
+        self.placed_kind = self.kind
+        if self.held_out and len(self.placed) < _FEW:
+            self.placed = _joined(self.placed, sample_evenly(data.train, _FEW - len(self.placed)))
+            self.placed_kind = "held-out and training"
         self.network = feature_functions.feature_network(model)
         self.features = self.features_of(self.placed.images)
 
@@ -54,6 +62,23 @@ class PageData:
         """Views from a fixed seed, so that the page looks the same when it is made again; all, or those numbers."""
         rng = RowRNG(self.model.seed, np.arange(len(images))).fold_in("report")
         return [keras.ops.convert_to_numpy(view) for view in self.model.views(images, rng=rng, only=only)]
+
+
+def _joined(first, second):
+    """Two splits of arrays as one; `MISSING` stands for the labels of one that has none."""
+    labels = [one.labels for one in (first, second)]
+    if any(one is not None for one in labels):
+        labels = np.concatenate(
+            [
+                np.full(len(split), MISSING) if one is None else np.asarray(one)
+                for split, one in zip((first, second), labels)
+            ]
+        )
+    else:
+        labels = None
+    images = np.concatenate([first.images, second.images])
+    names = first.class_names or second.class_names
+    return dataclasses.replace(first, images=images, labels=labels, class_names=names, paths=None, files=None)
 
 
 def views(page, data):
@@ -117,8 +142,8 @@ def embedding_map(page, data):
     )
     page.figure(
         wide,
-        f"{len(placed):,} {data.kind} images by the mean of the trained backbone's features, brought to the plane by "
-        "t-SNE. Neighbors on the map are neighbors in the features; distances between groups mean little."
+        f"{len(placed):,} {data.placed_kind} images by the mean of the trained backbone's features, brought to the "
+        "plane by t-SNE. Neighbors on the map are neighbors in the features; distances between groups mean little."
         + (f" Colors are labels{'' if data.labels_used else ', which training did not see'}." if names else ""),
         narrow,
         under=True,
@@ -164,7 +189,7 @@ def similarities(page, data):
     )
     page.figure(
         wide,
-        f"Cosines of the features of {min(200, len(data.placed))} {data.kind} images with each other"
+        f"Cosines of the features of {min(200, len(data.placed))} {data.placed_kind} images with each other"
         + (
             ", ordered by label: bright squares on the diagonal are classes that the features hold together, bright "
             "squares beside it classes that they confuse."

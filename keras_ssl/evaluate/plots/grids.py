@@ -174,6 +174,8 @@ def neighbors(
     count = nearest.shape[1]
     width, first = width or 1.0 * (count + 1.4), 0.2
     step, side = _columns(width - first, count + 1)
+    # So many digits that a network whose features are all much alike does not show 1.00 beside each image.
+    digits = 2 if similarity.min() < 0.95 else 4 if similarity.min() >= 0.995 else 3
     named = names is not None and query_names is not None
     above = TEXT * (2 if named else 1)
     block = side * _aspect(images) + above + GAP
@@ -184,7 +186,7 @@ def neighbors(
         if query_names is not None and query_names[row] is not None:
             sheet.text(0.0, top, shortened(query_names[row], step), va="bottom")
         for column, place in enumerate(nearest[row]):
-            left, caption = (column + 1) * step + first, f"{similarity[row, column]:.2f}"
+            left, caption = (column + 1) * step + first, f"{similarity[row, column]:.{digits}f}"
             sheet.picture(left, top, side, images[place], value_range)
             if named and None not in (names[place], query_names[row]):
                 same = names[place] == query_names[row]

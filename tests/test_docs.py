@@ -179,6 +179,13 @@ def test_paths_and_links_of_pages_are_there():
             assert (ROOT / target).exists(), f"{page.name} names {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_a_cell_of_a_table_is_no_paragraph(page):
+    """On a phone a cell of sixty words is a column of two screens: prose stands below the table."""
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert [cell for row in rows for cell in row.split("|") if len(cell.split()) > 60] == []
+
+
 def test_every_page_is_in_the_navigation_once():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", navigation, re.M)

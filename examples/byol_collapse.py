@@ -112,7 +112,9 @@ for name, run in runs.items():
     for axes, key in zip(panels.flat[1:], ("spread", "rank", "kNN")):
         axes.plot(run["steps"], run[key], marker=".")
 panels[1, 1].axhline(chance, color="gray", linestyle=":")
-panels[1, 1].annotate("untrained", (0, chance), (2, 3), textcoords="offset points", color="gray", fontsize=9)
+panels[1, 1].annotate(
+    "untrained", (runs["BYOL"]["steps"][0], chance), (2, 3), textcoords="offset points", color="gray", fontsize=9
+)
 titles = ("loss (lower looks better)", "spread of embeddings", "rank of the features", "kNN accuracy")
 for axes, title in zip(panels.flat, titles):
     axes.set_title(title, fontsize=10)

@@ -1,7 +1,9 @@
 """One process has one backend, KERAS_BACKEND, and four devices, so that strategies can be tried."""
 
+import gc
 import importlib
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two test processes share two cores. torch's threads wait for each other by spinning: with two threads in each process
@@ -21,12 +23,33 @@ from keras_ssl.testing import tiny_backbone
 def pytest_configure(config):
     # Not on import: methods_under_test is imported by processes that have devices of their own already.
     distribute.split_cpu(4)
+    # Traced graphs are millions of objects that stay: looking through them at Python's own rate took 6 % of the time.
+    gc.set_threshold(50_000, 20, 20)
 
 
+# On TensorFlow each small model is traced for longer than JAX or torch take to train it. What takes more than two
+# seconds there is slow there, and not elsewhere: tools/slow_tests.py writes the list, .ci/run runs them all. Of these
+# files, too, what needs a fixture that trains.
+SLOW_ON_TENSORFLOW = frozenset((pathlib.Path(__file__).parent / "slow_on_tensorflow.txt").read_text().splitlines())
+TRAINS_FOR = {
+    "tests/test_commands.py": "run",
+    "tests/test_few_labels.py": "trained",
+    "tests/test_fine_tuning.py": "logits",
+    "tests/test_terminal.py": "run",
+}
+
+
+def is_slow_on_tensorflow(item):
+    return item.nodeid in SLOW_ON_TENSORFLOW or TRAINS_FOR.get(item.nodeid.split("::")[0]) in item.fixturenames
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(config, items):
     """What is marked `one_backend` computes with numpy and scikit-learn, draws pictures, or puts together what tests
     of its own hold to each backend: pages of the docs, runs of the command. It runs on the default backend alone."""
     if keras.backend.backend() == "tensorflow":
+        for item in filter(is_slow_on_tensorflow, items):
+            item.add_marker(pytest.mark.slow)
         return
     elsewhere = [item for item in items if item.get_closest_marker("one_backend")]
     config.hook.pytest_deselected(items=elsewhere)

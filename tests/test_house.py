@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -144,3 +145,13 @@ def test_no_files_import_each_other_in_a_circle():
     modules = graph.modules - {"keras_ssl"}
     needs = {module: graph.find_modules_directly_imported_by(module) & modules for module in modules}
     graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_tests_that_are_slow_on_tensorflow_are_there():
+    """A test that is renamed would be back in the README's test line without a word."""
+    tests = pathlib.Path(__file__).parent
+    names = (tests / "slow_on_tensorflow.txt").read_text(encoding="utf-8").splitlines()
+    assert names == sorted(set(names))
+    for name in names:
+        file, function = re.match(r"tests/(\w+\.py)::(\w+)", name).groups()
+        assert f"def {function}(" in (tests / file).read_text(encoding="utf-8"), name

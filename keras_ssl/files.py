@@ -29,22 +29,31 @@ class DamagedFile(ValueError):
 
 
 def similar(path, otherwise=""):
-    """A sentence for a path that is not there: what is most like it beside it.
+    """A sentence for a path that is not there: what is most like it, without regard to case.
 
     Args:
-        path: a path. The first part of it that is not there is compared, without regard to case.
+        path: a path. Each part of it that is not there is compared with what lies in its place.
         otherwise: the sentence where nothing is alike.
     """
-    path = pathlib.Path(path).expanduser()
     try:
-        missing = path
-        while not (missing.parent.exists() or missing.parent == missing):
-            missing = missing.parent
-        names = {entry.name.casefold(): entry for entry in missing.parent.iterdir()}
+        near = _similar(pathlib.Path(path).expanduser())
     except OSError:  # a folder that can't be listed, a name that is too long
-        return otherwise
+        near = None
+    return f'Did you mean "{near}"?' if near else otherwise
+
+
+def _similar(path):
+    """The most similar path that is there, as deep as one is; None where not even its first part is alike."""
+    missing = path
+    while not missing.parent.exists() and missing.parent != missing:
+        missing = missing.parent
+    names = {entry.name.casefold(): entry for entry in missing.parent.iterdir()}
     near = difflib.get_close_matches(missing.name.casefold(), names, n=1)
-    return f'Did you mean "{names[near[0]] / path.relative_to(missing)}"?' if near else otherwise
+    if not near:
+        return None
+    found = names[near[0]]
+    whole = found / path.relative_to(missing)
+    return whole if whole.exists() else found if not found.is_dir() else _similar(whole) or found
 
 
 # Writing.

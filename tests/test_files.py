@@ -516,6 +516,9 @@ def test_a_path_that_is_not_there_is_told_what_is_alike(tmp_path, monkeypatch, c
     (tmp_path / "backbone.keras").write_bytes(b"")
     for command, settings, alike in (
         ("pretrain", ["--data=fotos/cats"], "Photos/cats"),
+        ("pretrain", ["--data=fotos/Cast"], "Photos/cats"),
+        ("pretrain", ["--data=fotos/horses"], "Photos"),
+        ("pretrain", ["--data=label.csv/a"], "labels.csv"),
         ("pretrain", [f"--data={tmp_path}/photo"], f"{tmp_path}/Photos"),
         ("pretrain", ["--data=Photos", "--labels=label.csv"], "labels.csv"),
         ("pretrain", ["--backbone=backbon.keras"], "backbone.keras"),

@@ -5,6 +5,7 @@ import shlex
 from keras_ssl import report
 from keras_ssl.cli import experiment, run_info, words
 from keras_ssl.cli.choices import method_label
+from keras_ssl.cli.flags import FOLDER_FLAGS
 from keras_ssl.cli.run_folder import Interrupted
 from keras_ssl.data.split import rows_known_to_train
 from keras_ssl.evaluate.verdict import verdict
@@ -114,7 +115,7 @@ def next_commands(folder, data, settings, said=None):
 
 
 _FEW = 10  # labels per class to begin with
-_SAME = ("data", "labels", "image_size", "resize", "background", "max_unreadable", "backbone", "batch_size")
+_SAME = ("data", *FOLDER_FLAGS, "backbone", "batch_size")
 
 
 def print_next(commands):

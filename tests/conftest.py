@@ -24,7 +24,8 @@ def pytest_configure(config):
     # Not on import: methods_under_test is imported by processes that have devices of their own already.
     distribute.split_cpu(4)
     # Traced graphs are millions of objects that stay: looking through them at Python's own rate took 6 % of the time.
-    gc.set_threshold(50_000, 20, 20)
+    # Not much more rarely: models are freed by it alone, and a job of CI held 8.6 GB with thresholds of 50,000, 20, 20.
+    gc.set_threshold(10_000, 10, 10)
 
 
 # On TensorFlow each small model is traced for longer than JAX or torch take to train it. What takes more than two

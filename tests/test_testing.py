@@ -58,6 +58,14 @@ def test_the_largest_difference_decides_and_not_the_first():
     assert found(([ZEROS + 2e-5], 1.5), ([ZEROS], 1.0), 8.6e-5)[0] == "failed", "what is logged is compared with it"
 
 
+@pytest.mark.parametrize(("difference", "verdict"), [(4e-2, "inconclusive"), (0.5, "failed")])
+def test_a_log_may_move_as_far_as_rounding_moves_anything(difference, verdict):
+    """A log's own figure is the largest of three runs, which one more run may well exceed."""
+    with pytest.raises(runs.Differs) as error:
+        runs.same_run(*(runs.TrainedRun(None, {"loss": [loss]}, [ZEROS]) for loss in (difference, 0.0)), "two runs")
+    assert runs.verdict_of(error.value, lambda: {"weights": 0.13, "loss": 1.3e-2})[0] == verdict
+
+
 def test_rounding_moves_no_counter():
     verdict, _ = found(([ZEROS + 2e-5, STEP + 1],), ([ZEROS, STEP],), 1.0)
     assert verdict == "failed"

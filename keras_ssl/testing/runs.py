@@ -263,9 +263,11 @@ def verdict_of(error, rounding):
     """
     if any(quantity is None for quantity, _ in error.differences):
         return "failed", str(error)
-    moved = rounding()
-    measured = f"{error}; rounding alone moves a run of this network by {max(moved.values()):.3g}"
-    rough = np.isfinite(max(moved.values())) and max(moved.values()) > TOLERANCE
-    if rough and all(size <= ROUNDING_FACTOR * moved[quantity] for quantity, size in error.differences):
+    # Of weights and logs together: three runs are too few to know how far rounding moves each. A term of a loss was
+    # measured to move by 1.3e-2 among them, and by 4.0e-2 where a step was compiled; the weights by 0.13 and 0.05.
+    moved = max(rounding().values())
+    measured = f"{error}; rounding alone moves a run of this network by {moved:.3g}"
+    rough = np.isfinite(moved) and moved > TOLERANCE
+    if rough and all(size <= ROUNDING_FACTOR * moved for _, size in error.differences):
         return "inconclusive", f"{measured}: take a smoother network (GELU for ReLU, less batch normalization)"
     return "failed", measured

@@ -277,6 +277,7 @@ def test_rows_that_are_no_whole_group_are_refused(images):
 TELLING = ["loss_is_the_sum_of_its_terms", "two_replicas", "micro_batches", "saves_and_goes_on"]
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="the whole contract below, which is slow, has these checks")
 def test_the_contract_of_a_method_of_views_of_two_sizes():
     report = check_method(all_views, only=TELLING)
     skipped = {"two_replicas"} if BACKEND == "torch" else set()

@@ -76,7 +76,8 @@ A new process has to import what it runs, so that stands in a file. It is plain 
 *global* batch size go into `fit`, and each process takes its own rows of each batch. One epoch of one step gives us the
 loss of each step.
 
-`OwnHalf` is the careless way: it leaves out `gather`. Nothing fails and nothing warns.
+`OwnHalf` is the careless way: it leaves out `gather`. Nothing fails and nothing warns. (On JAX it is no mistake: there
+one program computes the loss of the whole batch. A method that is to run everywhere calls `gather`.)
 """
 
 PROGRAM = '''

@@ -139,7 +139,10 @@ def test_two_workers_of_the_tutorial_print_one_loss_and_careless_ones_another():
     )
     assert len(gathered) == len(careless) == 2
     assert float(gathered[0]) == float(gathered[1]) == pytest.approx(float(one[0]), abs=2e-6)
-    assert float(careless[0]) < float(gathered[0]) - 0.5
+    if BACKEND == "jax":  # one program over the global batch: each row of it is there without being gathered
+        assert float(careless[0]) == float(gathered[0])
+    else:
+        assert float(careless[0]) < float(gathered[0]) - 0.5
 
 
 def test_a_worker_that_fails_is_shown_with_what_it_wrote():

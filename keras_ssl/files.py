@@ -28,17 +28,34 @@ class DamagedFile(ValueError):
     """A file that is not what was written: cut off, half written, or with other bytes."""
 
 
-def similar(path, otherwise=""):
-    """A sentence for a path that is not there: what is most like it, without regard to case.
+def existing_file(path, what):
+    """The path of a file that is there, with `~` written out.
 
     Args:
-        path: a path. Each part of it that is not there is compared with what lies in its place.
-        otherwise: the sentence where nothing is alike.
+        path: of the file.
+        what: the argument or flag that names it.
+
+    Raises:
+        FileNotFoundError: there is none; with what is alike.
     """
-    try:
-        near = _similar(pathlib.Path(path).expanduser())
-    except OSError:  # a folder that can't be listed, a name that is too long
-        near = None
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {path}. {similar(path)}".rstrip())
+    return path
+
+
+def similar(path, otherwise="", known=()):
+    """A sentence for a path that is not there: what is most like it.
+
+    Args:
+        path: a path. Each part of it that is not there is compared with what lies in its place, without regard to case.
+        otherwise: the sentence where nothing is alike.
+        known: names that may be given in the place of a path, which come first.
+    """
+    near = next(iter(difflib.get_close_matches(str(path), known, n=1)), None)
+    if near is None:
+        with contextlib.suppress(OSError):  # a folder that can't be listed, a name that is too long
+            near = _similar(pathlib.Path(path).expanduser())
     return f'Did you mean "{near}"?' if near else otherwise
 
 

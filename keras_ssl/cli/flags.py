@@ -9,7 +9,7 @@ import sys
 from absl import flags
 
 from keras_ssl import names
-from keras_ssl.files import similar
+from keras_ssl.files import existing_file, similar
 
 IMAGE_SIZE = "Size in pixels to which the pictures of a folder are resized: 64, or HEIGHTxWIDTH such as 64x48"
 
@@ -97,9 +97,8 @@ def folder_options(settings, kept=None):
             options[name] = value
     if "image_size" in options:
         options["image_size"] = parsed_size(options["image_size"])
-    table = options.get("labels")
-    if table is not None and not pathlib.Path(table).expanduser().is_file():
-        raise FileNotFoundError(f"--labels: there is no file {table}. {similar(table)}".rstrip())
+    if "labels" in options:
+        existing_file(options["labels"], "--labels")
     return options
 
 
@@ -190,16 +189,14 @@ def method_class(name):
 def check_data(source, flag="--data"):
     """Refuses a name that is neither a data set nor a path."""
     if source not in names.DATA_SETS and not pathlib.Path(source).expanduser().exists():
-        near = difflib.get_close_matches(source, names.DATA_SETS, n=1)
-        hint = similar(source, f"Known names: {', '.join(names.DATA_SETS)}.")
-        hint = f'Did you mean "{near[0]}"?' if near else hint
+        hint = similar(source, f"Known names: {', '.join(names.DATA_SETS)}.", names.DATA_SETS)
         raise FileNotFoundError(f'{flag}: there is no data set or path "{source}". {hint}')
 
 
 def check_backbone(name, flag="--backbone"):
     """Refuses a file that is not there; names of keras.applications are known to Keras alone."""
-    if name.endswith(".keras") and not pathlib.Path(name).expanduser().is_file():
-        raise FileNotFoundError(f"{flag}: there is no file {name}. {similar(name)}".rstrip())
+    if name.endswith(".keras"):
+        existing_file(name, flag)
 
 
 def check_tensorboard(flag="--tensorboard"):

@@ -5,7 +5,7 @@ import pathlib
 from keras_ssl import names
 from keras_ssl.cli.flags import check_data, folder_options
 from keras_ssl.cli.run_folder import RunFolder
-from keras_ssl.files import load_model, similar
+from keras_ssl.files import existing_file, load_model
 
 
 class TrainedBackbone:
@@ -31,9 +31,7 @@ class TrainedBackbone:
             self.run.require(self.run.backbone)
             self.settings, self.path = self.run.settings, self.run.backbone
         else:
-            self.path = pathlib.Path(settings.backbone).expanduser()
-            if not self.path.is_file():
-                raise FileNotFoundError(f"--backbone: there is no file {self.path}. {similar(self.path)}".rstrip())
+            self.path = existing_file(settings.backbone, "--backbone")
 
     @property
     def seed(self):

@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import difflib
 import gzip
 import pathlib
 
@@ -142,9 +141,7 @@ def _load_named(source, options):
     if name in NAMES and not path.exists():
         return _load_known(name, options.image_size)
     if not path.exists():
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = similar(path, f"Known names: {', '.join(NAMES)}.")
-        hint = f'Did you mean "{near[0]}"?' if near else hint
+        hint = similar(name, f"Known names: {', '.join(NAMES)}.", NAMES)
         raise FileNotFoundError(f'There is no data set or path "{name}". {hint}')
     if path.is_file():
         return _load_file(path)

@@ -4,7 +4,7 @@ import csv
 import os
 import pathlib
 
-from keras_ssl.files import similar
+from keras_ssl.files import existing_file
 
 _FILE_COLUMNS = (
     "file",
@@ -111,9 +111,7 @@ def _rows(source, name):
             "`labels` is the path of a CSV file, a dict of file to label, a list of (file, label), or a DataFrame; "
             f"it is a {type(source).__name__}."
         )
-    path = pathlib.Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"`labels`: there is no file {path}. {similar(path)}".rstrip())
+    path = existing_file(source, "`labels`")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

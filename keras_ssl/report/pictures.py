@@ -30,9 +30,8 @@ class PageData:
         self.train, self.test = data.train, data.test
         self.labels_used = model.uses_labels
         both = data.test is not None and data.test.labels is not None and data.train.labels is not None
-        self.judged = (
-            len(rows_known_to_train(data.test, data.train)) if both else None
-        )  # images of the table's accuracies
+        # Images that the table's accuracies are of.
+        self.judged = len(rows_known_to_train(data.test, data.train)) if both else None
         self.held_out = data.test is not None and len(data.test) >= 3
         self.kind = "held-out" if self.held_out else "training"
         self.queried = data.test if self.held_out else data.train
@@ -66,16 +65,9 @@ class PageData:
 
 def _joined(first, second):
     """Two splits of arrays as one; `MISSING` stands for the labels of one that has none."""
-    labels = [one.labels for one in (first, second)]
-    if any(one is not None for one in labels):
-        labels = np.concatenate(
-            [
-                np.full(len(split), MISSING) if one is None else np.asarray(one)
-                for split, one in zip((first, second), labels)
-            ]
-        )
-    else:
-        labels = None
+    both, labels = (first, second), None
+    if any(one.labels is not None for one in both):
+        labels = np.concatenate([np.full(len(one), MISSING) if one.labels is None else one.labels for one in both])
     images = np.concatenate([first.images, second.images])
     names = first.class_names or second.class_names
     return dataclasses.replace(first, images=images, labels=labels, class_names=names, paths=None, files=None)

@@ -73,6 +73,7 @@ ENTRIES = {
     "SwAV": Entry("SwAV"),
     "DINO": Entry("DINO"),
     "DINO, vit": Entry("DINO", "vit", rate=1e-3),
+    "IBOT, vit": Entry("IBOT", "vit", rate=1e-3),
     "MAE, vit": Entry("MAE", "vit", rate=1e-3),
     "SimMIM, vit": Entry("SimMIM", "vit", rate=1e-3),
     "Rotation": Entry("Rotation"),

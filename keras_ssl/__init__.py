@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keras_ssl.methods.distill import Distill
     from keras_ssl.methods.distortion import Distortion
     from keras_ssl.methods.exemplar import Exemplar
+    from keras_ssl.methods.ibot import IBOT
     from keras_ssl.methods.jigsaw import Jigsaw
     from keras_ssl.methods.lejepa import LeJEPA
     from keras_ssl.methods.mae import MAE
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYOL",
     "DINO",
+    "IBOT",
     "MAE",
     "MMCR",
     "NNCLR",

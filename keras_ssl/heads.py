@@ -1,6 +1,7 @@
 """Projection and prediction heads: small networks that are dropped after pretraining."""
 
 import keras
+from keras import ops
 
 __all__ = ["build", "mlp"]
 
@@ -62,6 +63,20 @@ def build(head, width, expected=None, owner=""):
     made = width_of(head, width) if expected is not None else None
     if made != expected:
         raise ValueError(f"{owner}: `head` must give (n, {expected}), and {head.name} gives (n, {made}).")
+
+
+def by_row(head):
+    """A head as a function of several vectors an image, from `(n, k, width)` to `(n, k, d)`: each is a row to it.
+
+    Args:
+        head: a Keras layer or model of `(n, width)`.
+    """
+
+    def function(vectors, training=None):
+        embedded = head(ops.reshape(vectors, (-1, vectors.shape[-1])), training=training)
+        return ops.reshape(embedded, (-1, vectors.shape[1], embedded.shape[-1]))
+
+    return function
 
 
 def width_of(head, width):

@@ -11,6 +11,7 @@ METHODS = {
     "Distill": "keras_ssl.methods.distill",
     "Distortion": "keras_ssl.methods.distortion",
     "Exemplar": "keras_ssl.methods.exemplar",
+    "IBOT": "keras_ssl.methods.ibot",
     "Jigsaw": "keras_ssl.methods.jigsaw",
     "MAE": "keras_ssl.methods.mae",
     "LeJEPA": "keras_ssl.methods.lejepa",

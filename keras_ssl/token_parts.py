@@ -33,6 +33,7 @@ class TokenParts:
 
     Args:
         backbone: a functional or sequential Keras model of one of the kinds that `find` knows, or one around it.
+        open_size: take one of open size as well, whose `grid` and `out_grid` are None: `grids` tells them of images.
 
     Attributes:
         patch: sides of a patch in pixels, steps or voxels.
@@ -43,11 +44,12 @@ class TokenParts:
         own_mask_token: whether the backbone has a mask token, which `masked` then uses.
         out_grid, out_width: how many tokens it gives along each axis, and their width: fewer and wider ones where a
             backbone merges patches.
+        last: whether what `encode` gives is what the backbone gives: nothing stands behind it.
     """
 
     # Not a Keras layer, so that a model that holds one has each layer of its backbone once.
 
-    def __init__(self, backbone):
+    def __init__(self, backbone, open_size=False):
         prefixes, model = _inner(backbone)
         start, end = (_layer(model, name) for name in _names(model))
         self._prefixes, self._start = prefixes, start
@@ -62,16 +64,29 @@ class TokenParts:
         count, self.width = start.output.shape[1:]
         shape, inner = backbones.input_shape(backbone)[1:], keras.tree.flatten(model.input)[0].shape[1:]
         self.patch = _patch(model, len(shape) - 1)
+        given, self.out_width = end.output.shape[1:]
+        self.last = _is_last(backbone, model) and keras.tree.flatten(model.output)[0] is end.output
+        if None in shape and open_size and shape == inner:
+            # Each patch a token, and a few before them: what merges patches has windows, and so one size.
+            tried = tuple(4 * of for of in self.patch)
+            found = self._embedded.compute_output_spec(keras.KerasTensor((1, *tried, shape[-1]), model.input.dtype))
+            self.first, self._merged = found.shape[1] - 4 ** len(self.patch), 1
+            self.grid = self.out_grid = None
+            return
         if None in shape or count is None or shape[:-1] != inner[:-1]:
             raise ValueError(
                 f"`backbone`: {backbone.name} takes images of {shape}, and makes its patches of {inner}: masks of "
                 "patches need images of one known size, that of the patches. Resize images before."
             )
-        self.grid = tuple(side // of for side, of in zip(shape, self.patch))
-        self.first = count - math.prod(self.grid)
-        given, self.out_width = end.output.shape[1:]
-        merged = 1 if given is None else round((math.prod(self.grid) / (given - self.first)) ** (1 / len(self.grid)))
-        self.out_grid = tuple(side // merged for side in self.grid)
+        grid = tuple(side // of for side, of in zip(shape, self.patch))
+        self.first = count - math.prod(grid)
+        self._merged = 1 if given is None else round((math.prod(grid) / (given - self.first)) ** (1 / len(grid)))
+        self.grid, self.out_grid = self.grids((None, *shape))
+
+    def grids(self, shape):
+        """`(grid, out_grid)` of images of a shape `(n, …, channels)`."""
+        grid = tuple(side // of for side, of in zip(shape[1:-1], self.patch))
+        return grid, tuple(side // self._merged for side in grid)
 
     def embed(self, images, training=None):
         """Tokens with their places, `(n, first + patches, width)`."""
@@ -116,16 +131,47 @@ class TokenParts:
         return images
 
 
-def find(backbone):
+def find(backbone, open_size=False):
     """The `TokenParts` of a backbone; None where it is none of patches.
 
     Args:
+        open_size: as of `TokenParts`.
         backbone: `keras_ssl.backbones.vit`, `ViTBackbone`, `DINOV2Backbone`, `DINOV3Backbone` or
             `SwinTransformerBackbone` of keras-hub, one of them inside of a functional or sequential model, or a
             functional model of one's own with layers of these names: `patches`, a convolution whose kernel is a patch,
             `placed`, which gives the tokens with their places, and `tokens`, which gives them at the end.
     """
-    return TokenParts(backbone) if _inner(backbone) else None
+    return TokenParts(backbone, open_size) if _inner(backbone) else None
+
+
+def giving_tokens(backbone, owner, otherwise):
+    """The `TokenParts` of a backbone, of open size as well, that gives its tokens.
+
+    Args:
+        owner: the method, for the error.
+        otherwise: what takes other backbones: a sentence.
+
+    Raises:
+        ValueError: it is none of patches, or gives something else that is made of its tokens.
+    """
+    parts = find(backbone, open_size=True)
+    if parts is None or not parts.last:
+        wrong = "is none that is known" if parts is None else "gives something else that is made of them"
+        raise ValueError(
+            f"{owner}: `backbone` must be one of patches and give their tokens, and {backbone.name} {wrong}. Take "
+            "keras_ssl.backbones.vit without pooling, a ViT of keras-hub, or name the layers of your own functional "
+            f"model as keras_ssl.token_parts.find says. {otherwise}"
+        )
+    return parts
+
+
+def _is_last(model, inner):
+    """Whether an inner model is the last thing in a model: its layers stand in the order in which they are called."""
+    while model is not inner:
+        if not backbones.is_graph(model):
+            return False
+        model = model.layers[-1]
+    return True
 
 
 def _inner(model):

@@ -190,6 +190,23 @@ def dino():
     )
 
 
+def ibot():
+    # Schedules as of DINO. A center that follows in few steps: where it begins at 0, the untrained teacher puts most
+    # patches into few prototypes, and its loss is low until the center has found them.
+    return keras_ssl.IBOT(
+        tiny_vit(),
+        light_views(),
+        projector=head(32, 16),
+        prototypes=24,
+        teacher_temperature=0.04,
+        center_momentum=0.5,
+        mask_probability=0.8,
+        warm_up_steps=8,
+        momentum=teacher.CosineMomentum(0.9, steps=10),
+        frozen_steps=2,
+    )
+
+
 def distill():
     # A teacher of another kind, whose features are good without training: coarse pixels, mixed at random. Batch
     # normalization would tell if it ran in training. 70 is no multiple of the 32 embeddings that a step pushes.
@@ -239,6 +256,7 @@ METHODS = {
     "MMCR": mmcr,
     "SwAV": swav,
     "DINO": dino,
+    "IBOT": ibot,
     "Distill": distill,
     "Siamese": siamese,
     "Siamese with labels": siamese_with_labels,

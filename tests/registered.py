@@ -83,6 +83,9 @@ METHODS = {
     ),
     "Distortion": lambda: keras_ssl.Distortion(tiny_backbone(), seed=4),
     "Exemplar": lambda: keras_ssl.Exemplar(tiny_backbone(), exemplars=77),
+    "IBOT": lambda: keras_ssl.IBOT(
+        tiny_vit(), projector=heads.mlp([8, 4], last_batch_norm=False), prototypes=8, mask_ratio=(0.2, 0.6), blocks=None
+    ),
     "Jigsaw": lambda: keras_ssl.Jigsaw(tiny_backbone((None, None, 1)), grid=2),
     "MAE": lambda: keras_ssl.MAE(tiny_vit(), mask_ratio=0.5, blocks=2, **SMALL_DECODER),
     "LeJEPA": lambda: keras_ssl.LeJEPA(tiny_backbone(), projector=heads.mlp([8, 4]), directions=8, limit=4.0),

@@ -24,6 +24,8 @@ METHODS = [
     keras_ssl.SimCLR,
     keras_ssl.BYOL,
     keras_ssl.BarlowTwins,
+    keras_ssl.VICReg,
+    keras_ssl.SimSiam,
     keras_ssl.Rotation,
     keras_ssl.Distortion,
     keras_ssl.Exemplar,
@@ -31,8 +33,6 @@ METHODS = [
     keras_ssl.Jigsaw,
 ]
 NOT_MEASURED = {  # and whose values they take
-    keras_ssl.VICReg: "BarlowTwins",
-    keras_ssl.SimSiam: "BYOL",
     keras_ssl.MoCo: "SimCLR",
     keras_ssl.SwAV: "SimCLR",
     keras_ssl.DINO: "BYOL",
@@ -42,7 +42,7 @@ NOT_MEASURED = {  # and whose values they take
     keras_ssl.LeJEPA: "BarlowTwins",
     keras_ssl.MMCR: "BarlowTwins",
 }
-MASKS = [keras_ssl.MAE, keras_ssl.SimMIM]  # not measured; of backbones of patches
+MASKS = [keras_ssl.MAE, keras_ssl.SimMIM, keras_ssl.IBOT]  # not measured; of backbones of patches
 IMAGENET, CIFAR, SAMPLE = ((224, 224, 3), 1_281_167), ((32, 32, 3), 50_000), ((28, 28, 1), 10_000)
 
 
@@ -208,6 +208,15 @@ def test_dino_is_that_of_its_paper():
     assert paper(keras_ssl.DINO, IMAGENET, 256).arguments["momentum"] == 0.9995
     assert paper(keras_ssl.DINO, IMAGENET, 1024, 50).arguments["warm_up_steps"] == 0.3
     assert (made.config["weight_decay"], made.config["weight_decay_end"]) == (0.04, 0.4)
+
+
+def test_ibot_is_that_of_its_authors_code():
+    made, dino = paper(keras_ssl.IBOT, IMAGENET, 1024), paper(keras_ssl.DINO, IMAGENET, 1024)
+    assert (made.learning_rate, made.epochs, made.optimizer.clipnorm) == (pytest.approx(0.002), 800, 3.0)
+    assert rates(made.schedule, [0, 10 * made.steps_per_epoch, made.steps]) == pytest.approx([0, 0.002, 1e-6], rel=1e-3)
+    own = {"prototypes": 8192, "mask_ratio": [0.1, 0.5], "mask_probability": 0.5}
+    assert made.arguments == {**dino.arguments, **own}
+    assert "(DINO)" not in made.describe(), "its sources are its own"
 
 
 @pytest.mark.parametrize(

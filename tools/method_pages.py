@@ -21,6 +21,7 @@ PAPER_BATCHES = {
     "DINO": 1024,
     "Distill": 256,
     "Distortion": 768,
+    "IBOT": 1024,
     "Jigsaw": 256,
     "LeJEPA": 256,
     "MAE": 4096,

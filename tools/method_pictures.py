@@ -235,6 +235,24 @@ def dino():
     return both(picture, "cross-entropy\nand with the\nviews swapped", 5, sources=("p0", "p1"), stop=(0, 1))
 
 
+def ibot():
+    picture = Picture().box("image", 0, 0.5, "image", "data", width=0.7)
+    picture.box("view 0", 1, 0, "view, patches\nhidden", "data", width=1.2).box(
+        "view 1", 1, 1, "the same view,\nwhole", "data", width=1.2
+    )
+    picture.arrow("image", "view 0").arrow("image", "view 1")
+    for row, (kind, text) in enumerate((("net", "backbone\n(what you keep)"), ("teacher", "teacher's\nbackbone"))):
+        picture.box(f"backbone {row}", 2, row, text, kind)
+        picture.box(f"projector {row}", 3, row, "projector" if row == 0 else "teacher's\nprojector", kind)
+        picture.path(f"view {row}", f"backbone {row}", f"projector {row}")
+    picture.arrow("backbone 0", "backbone 1", "moving average", update=True)
+    picture.arrow("projector 0", "projector 1", update=True)
+    picture.box("p0", 4, 0, "prototypes,\nsoftmax").box("p1", 4, 1, "less the center,\nsharpened", "teacher")
+    picture.arrow("projector 0", "p0").arrow("projector 1", "p1")
+    text = "cross-entropy\nof hidden patches;\nof images across\nthe views (DINO)"
+    return both(picture, text, 5, sources=("p0", "p1"), stop=(0, 1))
+
+
 def pairs(picture, names):
     for row, name in enumerate(names):
         picture.box(f"view {row}", 0, row, name, "data", width=1.1)
@@ -364,6 +382,7 @@ PICTURES = {
     "Distill": distill,
     "Distortion": distortion,
     "Exemplar": exemplar,
+    "IBOT": ibot,
     "Jigsaw": jigsaw,
     "LeJEPA": lejepa,
     "MAE": mae,

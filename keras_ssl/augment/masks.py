@@ -43,6 +43,33 @@ def mask_order(rng, grid, blocks=None):
     return ops.cast(ops.argsort(away * count + order, axis=1), "int32")
 
 
+def order_and_count(rng, grid, ratios, probability=1.0, blocks=None):
+    """In which order the patches of each row are masked, and how many of the first are, a number of its own for each.
+
+    Args:
+        rng, grid, blocks: as of `mask_order`.
+        ratios: the smallest and the largest share of the patches, each rounded down.
+        probability: how likely a row has a mask.
+
+    Returns:
+        int32 `(n, patches)` and `(n, 1)`, for `first_of`.
+
+    Raises:
+        ValueError: the largest share is less than a patch.
+    """
+    least, most = (count_of(ratio, math.prod(grid)) for ratio in ratios)
+    if most < 1:
+        raise ValueError(f"`mask_ratio`: {ratios[1]} of {math.prod(grid)} patches hides none: take smaller patches.")
+    # One multiplication and then integers: the same count on every backend.
+    count = least + ops.cast(rng.uniform("count") * (most - least + 1), "int32")
+    return mask_order(rng, grid, blocks), ops.where(rng.uniform("hide") < probability, count, 0)[:, None]
+
+
+def count_of(ratio, patches):
+    """A share of so many patches, rounded down; 0.3 of 10 is 3, whatever floating point makes of it."""
+    return int(round(ratio * patches, 6))
+
+
 def _distance(rng, axis, places, size):
     """How far each patch is from a place of each row, along one axis, in a unit of each row: int32 `(n, patches)`."""
     center = ops.cast(rng.uniform(f"center {axis}") * (2 * size - 1), "int32")
@@ -52,7 +79,7 @@ def _distance(rng, axis, places, size):
 
 
 def first_of(order, count):
-    """Boolean `(n, patches)`: whether a patch is among the first so many of its row's order."""
+    """Boolean `(n, patches)`: whether a patch is among the first so many of its row's order: a number, or `(n, 1)`."""
     return ops.argsort(order, axis=1) < count
 
 
@@ -87,6 +114,18 @@ def images_of(patches, grid, patch):
     order = [axis for pair in zip(range(len(grid)), range(len(grid), 2 * len(grid))) for axis in pair]
     patches = ops.transpose(patches, (0, *(1 + axis for axis in order), 2 * len(grid) + 1))
     return ops.reshape(patches, (-1, *(a * b for a, b in zip(grid, patch)), channels))
+
+
+def painted(images, hidden, patch, color):
+    """Images with hidden patches in one color.
+
+    Args:
+        images: `(n, height, width, channels)`, or with one or three inner axes.
+        hidden: boolean `(n, patches)`.
+        patch: the sides of a patch.
+        color: the value of a pixel.
+    """
+    return images_of(ops.where(hidden[:, :, None], color, patches_of(images, patch)), _grid(images.shape, patch), patch)
 
 
 def finer(mask, grid, times):
@@ -128,6 +167,16 @@ def check_blocks(owner, blocks):
     """Raises `ValueError` for a number of blocks that is none."""
     if blocks is not None and not (isinstance(blocks, int) and blocks > 0):
         raise ValueError(f"{owner}: `blocks` is None, for patches at random, or a number of boxes; it is {blocks!r}.")
+
+
+def check_ratios(owner, mask_ratio, mask_probability):
+    """Raises `ValueError` for shares of `order_and_count` out of range."""
+    if len(mask_ratio) != 2 or not 0.0 <= mask_ratio[0] <= mask_ratio[1] < 1.0:
+        raise ValueError(
+            f"{owner}: `mask_ratio` is the smallest and the largest share, within [0, 1); it is {mask_ratio!r}."
+        )
+    if not 0.0 < mask_probability <= 1.0:
+        raise ValueError(f"{owner}: `mask_probability` must lie above 0, up to 1; it is {mask_probability!r}.")
 
 
 def scaled(images, value_range):

@@ -33,6 +33,11 @@ METHODS = {
         "The network learns to tell which training image an altered view comes from. For a few thousand images: each "
         "needs an output of its own.",
     ),
+    "ibot": (
+        "DINO, and guesses what hidden patches are",
+        "Beside what DINO does, some patches of an image are hidden, and the network guesses what its slow copy makes "
+        "of them. Needs a vision transformer (--backbone=vit) and many epochs.",
+    ),
     "jigsaw": (
         "puts the pieces of an image in order",
         "The image is cut into nine pieces and shuffled, and the network guesses the order. It learns shapes and where "

@@ -6,7 +6,7 @@ are `keras.losses.Loss` on labeled data, for the `compile` of any Keras model.
 
 from keras_ssl.losses.barlow_twins import barlow_twins, barlow_twins_terms, cross_correlation
 from keras_ssl.losses.classification import correct_predictions, cross_entropy
-from keras_ssl.losses.clusters import dino, sinkhorn_knopp, swav
+from keras_ssl.losses.clusters import dino, ibot, sinkhorn_knopp, swav
 from keras_ssl.losses.contrast import (
     dcl,
     dclw,
@@ -50,6 +50,7 @@ __all__ = [
     "dino",
     "distillation",
     "finds_own_key",
+    "ibot",
     "info_nce",
     "koleo",
     "labeled_nt_xent",

@@ -83,8 +83,37 @@ def dino(student, teacher, center=0.0, student_temperature=0.1, teacher_temperat
     return _mean_over_pairs(targets, student, student_temperature)
 
 
+def ibot(student, teacher, masked, center=0.0, student_temperature=0.1, teacher_temperature=0.04):
+    """iBOT's loss of patches: of one that is hidden, the student predicts what the teacher makes, which sees it.
+
+    For student s and teacher t of a patch, `−Σ_k softmax((t − c) / T_t)_k · log softmax(s / T_s)_k`, and of each row
+    the mean over what is masked.
+
+    Args:
+        student, teacher: `(n, patches, prototypes)`, of one view. The teacher is taken as constant.
+        masked: `(n, patches)`, boolean or 0 and 1: the patches that were hidden from the student.
+        center: c, `(prototypes,)`, of patches: `keras_ssl.prototypes.Center`.
+        student_temperature: T_s, above 0.
+        teacher_temperature: T_t, above 0: a number or a scalar tensor.
+
+    Returns:
+        float32 `(n,)`; 0 for a row of which nothing is masked, and ln(prototypes) where neither tells patches apart.
+
+    Reference: Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer", 2022, section 3.1, as the mean
+    over the masked patches of an image that the authors' code takes.
+    """
+    check_temperatures("ibot", student_temperature=student_temperature)
+    check_one_shape("ibot", student=student, teacher=teacher)
+    check_one_shape("ibot", student=student[..., 0], masked=masked)
+    target = teacher_probabilities(teacher, center, teacher_temperature)
+    log_predicted = ops.log_softmax(ops.cast(student, "float32") / student_temperature, axis=-1)
+    masked = ops.cast(masked, "float32")
+    each = -ops.sum(target * log_predicted, axis=-1) * masked
+    return ops.sum(each, axis=1) / ops.maximum(ops.sum(masked, axis=1), 1.0)
+
+
 def teacher_probabilities(teacher, center, temperature):
-    """`softmax((teacher − center) / temperature)`, float32 `(n, prototypes)`, as a constant."""
+    """`softmax((teacher − center) / temperature)`, float32 `(…, prototypes)`, as a constant."""
     centered = ops.cast(teacher, "float32") - ops.cast(center, "float32")
     return ops.stop_gradient(ops.softmax(centered / temperature, axis=-1))
 

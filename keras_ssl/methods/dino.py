@@ -15,7 +15,7 @@ from keras_ssl.prototypes import Center, Prototypes, check_center_momentum, chec
 from keras_ssl.shapes import OrMore
 from keras_ssl.teacher import Teacher, schedule_of
 
-_SEEN = 2  # views that the teacher sees: the first, which are the large crops
+SEEN = 2  # views that the teacher sees: the first, which are the large crops
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -83,17 +83,18 @@ class DINO(SelfSupervisedModel):
         one_pass=True,
         **kwargs,
     ):
-        check_count("DINO: `prototypes`", prototypes)
+        owner = type(self).__name__
+        check_count(f"{owner}: `prototypes`", prototypes)
         check_temperatures(
-            "DINO",
+            owner,
             student_temperature=student_temperature,
             teacher_temperature=teacher_temperature,
             warm_up_temperature=warm_up_temperature,
         )
-        check_part("DINO: `warm_up_steps`", warm_up_steps)
-        check_center_momentum("DINO: `center_momentum`", center_momentum)
-        check_part("DINO: `frozen_steps`", frozen_steps)
-        schedule = schedule_of("DINO", momentum)
+        check_part(f"{owner}: `warm_up_steps`", warm_up_steps)
+        check_center_momentum(f"{owner}: `center_momentum`", center_momentum)
+        check_part(f"{owner}: `frozen_steps`", frozen_steps)
+        schedule = schedule_of(owner, momentum)
         super().__init__(backbone, views, **kwargs)
         self.projector = projector
         self.prototypes = prototypes
@@ -130,7 +131,7 @@ class DINO(SelfSupervisedModel):
     def embed(self, views, training):
         features = self.map_views(self.features, views, training, self.one_pass)
         student = self.map_views(self.projector, features, training, self.one_pass)
-        teacher = self.map_views(self.target, views[:_SEEN], training, self.one_pass)
+        teacher = self.map_views(self.target, views[:SEEN], training, self.one_pass)
         return {
             "student": losses.normalized(ops.stack(student, axis=1)),
             "teacher": ops.stop_gradient(losses.normalized(ops.stack(teacher, axis=1))),
@@ -149,14 +150,14 @@ class DINO(SelfSupervisedModel):
         return {"dino": loss}, {
             "teacher_entropy": entropy(sorted_to),
             "spread": spread(distribute.gather(outputs["teacher"][:, 0])),
-            "prototypes_used": ops.exp(entropy(_global_mean(sorted_to))),
+            "prototypes_used": ops.exp(entropy(global_mean(sorted_to))),
             "teacher_momentum": self.teacher.momentum(),
             "teacher_temperature": temperature,
         }
 
     def after_optimizer_step(self, outputs, stepped):
         # The scores are linear in the embeddings: their mean is that of the mean embedding, by this step's teacher.
-        mean = _global_mean(ops.mean(outputs["teacher"], axis=1))
+        mean = global_mean(ops.mean(outputs["teacher"], axis=1))
         self.center.update(self.teacher.copies[-1](mean[None])[0], stepped)
         self.teacher.update(self._students(), stepped)
         self.progress.tick(stepped)
@@ -177,6 +178,6 @@ class DINO(SelfSupervisedModel):
         }
 
 
-def _global_mean(rows):
+def global_mean(rows):
     """The mean over the rows of all replicas, which have as many each."""
     return distribute.global_sum(ops.mean(rows, axis=0)) / distribute.replicas()

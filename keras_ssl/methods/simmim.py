@@ -97,12 +97,8 @@ class SimMIM(SelfSupervisedModel):
             token = None if parts.own_mask_token else self.mask_token
             tokens = parts.masked(images, mask, token, gray, training)
             return parts.encode(tokens, training, images)[:, parts.first :]
-        features = self.backbone(self._painted(images, hidden, gray), training=training)
+        features = self.backbone(masks.painted(images, hidden, self._square, gray), training=training)
         return ops.reshape(features, (-1, math.prod(self._cells), features.shape[-1]))
-
-    def _painted(self, images, hidden, color):
-        squares = masks.patches_of(images, self._square)
-        return masks.images_of(ops.where(hidden[:, :, None], color, squares), self._grid, self._square)
 
     def objective(self, outputs, batch):
         target, masked = outputs["target"], outputs["masked"]
@@ -126,7 +122,7 @@ class SimMIM(SelfSupervisedModel):
         made = masks.unscaled(self.predict_squares(images, hidden, training=False), self.value_range)
         made = ops.where(hidden[:, :, None], made, masks.patches_of(images, self._square))
         made = masks.images_of(made, self._grid, self._square)
-        masked = self._painted(images, hidden, masks.gray(self.value_range))
+        masked = masks.painted(images, hidden, self._square, masks.gray(self.value_range))
         return ops.convert_to_numpy(masked), ops.convert_to_numpy(made)
 
     def pretext_examples(self, images):

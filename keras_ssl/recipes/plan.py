@@ -40,10 +40,14 @@ class Head:
     widths: tuple
     batch_norm: bool = True
     activation: str = "relu"
+    last_batch_norm: bool = False
+    last_scale: bool = True
 
     def _options(self):
         """The arguments of `heads.mlp` that are not its defaults."""
-        options = {"last_batch_norm": False}
+        options = {} if self.last_batch_norm else {"last_batch_norm": False}
+        if not self.last_scale:
+            options["last_scale"] = False
         if not self.batch_norm:
             options["batch_norm"] = False
         if self.activation != "relu":

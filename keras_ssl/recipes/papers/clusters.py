@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from keras_ssl.methods.dino import DINO
+from keras_ssl.methods.ibot import IBOT
 from keras_ssl.methods.swav import SwAV
 from keras_ssl.recipes.papers.families import CODE, lars, linear
 from keras_ssl.recipes.plan import Cosine, Plan, Sourced
@@ -77,4 +78,30 @@ def _dino(run):
     )
 
 
-PAPERS = {SwAV: _swav, DINO: _dino}
+def _ibot(run):
+    code, paper = "bytedance/ibot, README and main_ibot.py", "Zhou et al. 2022 (iBOT)"
+    plan = _dino(run)
+    others = {
+        "prototypes": Sourced(8192, code),
+        "mask_ratio": Sourced([0.1, 0.5], code),
+        "mask_probability": Sourced(0.5, code),
+    }
+    shared = {name: dataclasses.replace(value, source=code) for name, value in plan.arguments.items()}
+    return dataclasses.replace(
+        plan,
+        optimizer=dataclasses.replace(plan.optimizer, source=code),
+        rate=dataclasses.replace(plan.rate, source=code),
+        schedule=dataclasses.replace(plan.schedule, source=code),
+        decay=dataclasses.replace(plan.decay, source=code),
+        decay_end=dataclasses.replace(plan.decay_end, source=code),
+        epochs=Sourced(800, f"{code}, for ViT-S"),
+        options={"clipnorm": Sourced(3.0, code, "of each weight's gradient")},
+        arguments={**shared, **others},
+        notes=(
+            f"{paper}: the authors let the lengths of ViT-S's prototypes be trained, and here they are held at 1.",
+            "the authors have ten small crops of 5 to 25 %: augment.dino(224, locals=10) with a backbone of open size.",
+        ),
+    )
+
+
+PAPERS = {SwAV: _swav, DINO: _dino, IBOT: _ibot}

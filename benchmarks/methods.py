@@ -4,6 +4,7 @@
     python benchmarks/methods.py --data=clothes_sample --processes=16
     python benchmarks/methods.py --methods=BYOL,Jigsaw --seeds=1 --seconds=5     # a few rows, to try
     python benchmarks/methods.py --methods=DINO --rates=3e-4,1e-3,3e-3           # a row for each rate
+    python benchmarks/methods.py --methods=VICReg --arguments='{"variance_weight": 50.0}' --output=runs/tried
     python benchmarks/methods.py --data=clothes_sample --table                   # what is there, nothing trained
 
 Each run is a process of its own with `--threads` threads, on cores of its own. It trains `--seconds` of processor time
@@ -125,8 +126,15 @@ def network(kind, shape, open_size=False):
     return backbones.resnet8((None, None, shape[-1]) if open_size else shape)
 
 
-def model_of(entry, shape, images, seed, epochs, steps, rate):
-    """`(model, compiled to end its schedule after epochs × steps; the rate; what the recipe says it is)`."""
+def given(text, shape):
+    """The arguments of `--arguments`: Python, in which `keras_ssl` and the `shape` of an image are known."""
+    import keras_ssl
+
+    return eval(text, {"keras_ssl": keras_ssl, "shape": shape}) if text else {}
+
+
+def model_of(entry, shape, images, seed, epochs, steps, rate, tried=""):
+    """`(model, compiled to end its schedule after epochs × steps; the rate)`; `tried` goes before the recipe's."""
     import keras
 
     import keras_ssl
@@ -136,7 +144,8 @@ def model_of(entry, shape, images, seed, epochs, steps, rate):
     keras.utils.set_random_seed(seed)
     backbone = network(entry.network, shape, entry.open_size)
     chosen = recipe(method, shape, images, BATCH, epochs, source="small")
-    model = method(backbone, views=chosen.views, seed=seed, **{**chosen.arguments, **entry.arguments(backbone, shape)})
+    arguments = {"views": chosen.views, **chosen.arguments, **entry.arguments(backbone, shape), **given(tried, shape)}
+    model = method(backbone, seed=seed, **arguments)
     # An epoch has as many steps as fit the budget, not all of a pass.
     timed = recipe(method, shape, steps * BATCH, BATCH, epochs, source="small")
     timed.learning_rate = rate or entry.rate or timed.learning_rate
@@ -144,16 +153,16 @@ def model_of(entry, shape, images, seed, epochs, steps, rate):
     return model, timed.learning_rate
 
 
-def trained(entry, images, seed, seconds, rate):
+def trained(entry, images, seed, seconds, rate, tried=""):
     """`(backbone, figures of its training)`."""
     shape, in_a_pass = images.shape[1:], max(1, len(images) // BATCH)
-    model, _ = model_of(entry, shape, len(images), seed, 1, in_a_pass, rate)
-    tried = Clock(model, seconds=max(0.5, seconds / 20))
-    tried.fit(images, 8, in_a_pass)
-    steps = max(1, round(seconds / tried.step))
+    model, _ = model_of(entry, shape, len(images), seed, 1, in_a_pass, rate, tried)
+    timed = Clock(model, seconds=max(0.5, seconds / 20))
+    timed.fit(images, 8, in_a_pass)
+    steps = max(1, round(seconds / timed.step))
     epochs = -(-steps // in_a_pass)
     steps = max(1, round(steps / epochs))
-    model, rate = model_of(entry, shape, len(images), seed, epochs, steps, rate)
+    model, rate = model_of(entry, shape, len(images), seed, epochs, steps, rate, tried)
     clock, start = Clock(model), time.perf_counter()
     history = clock.fit(images, epochs, steps)
     return model.backbone, {
@@ -168,7 +177,7 @@ def trained(entry, images, seed, seconds, rate):
     }
 
 
-def measure(name, seed, source, seconds, rate):
+def measure(name, seed, source, seconds, rate, tried=""):
     """All figures of one run; of what was not trained where `name` says so."""
     import keras
 
@@ -188,7 +197,7 @@ def measure(name, seed, source, seconds, rate):
             backbone = network(kind, shape)
         else:
             entry = ENTRIES[name]
-            backbone, result = trained(entry, data.train.images[: entry.images], seed, seconds, rate)
+            backbone, result = trained(entry, data.train.images[: entry.images], seed, seconds, rate, tried)
         grid = experiment.grid_of(backbone, shape)
         features = [extract_features(backbone, split.images, grid=grid) for split in (data.train, data.test)]
     labels = data.train.labels, data.test.labels
@@ -278,6 +287,7 @@ class Runs:
         start = time.perf_counter()
         with open(log, "w", encoding="utf-8") as out:
             flags = [f"--data={self.options.data}", f"--seconds={self.options.seconds}", f"--one={one}"]
+            flags.append(f"--arguments={self.options.arguments}")
             child = subprocess.Popen(
                 [sys.executable, __file__, *flags], stdout=out, stderr=out, env=environment(self.options.threads)
             )
@@ -394,6 +404,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0, help="processor time of training, for each run")
     parser.add_argument("--methods", default="", help="names of classes, with commas between; all")
     parser.add_argument("--rates", default="", help="peaks of the learning rate, a row for each; the recipe's")
+    parser.add_argument(
+        "--arguments", default="", help="a dict in Python, over the recipe's; in an --output of its own"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads and cores of a run")
@@ -404,7 +417,7 @@ def main():
     if options.one:
         one = json.loads(options.one)
         name, rate = method_and_rate(one["row"])
-        result = measure(name, one["seed"], options.data, options.seconds, rate)
+        result = measure(name, one["seed"], options.data, options.seconds, rate, options.arguments)
         file = pathlib.Path(one["file"])
         whole = file.with_suffix(".part")
         whole.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

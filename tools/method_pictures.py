@@ -359,7 +359,7 @@ def chart():
             "Distill it into yours, or\ncontinue its training (DINO)",
         ),
         ("Do you know views that keep\nwhat an image shows?", "no", "MAE, SimMIM with a ViT;\nRotation, Distortion"),
-        ("Must the backbone be a ViT?", "yes", "minutes: MAE; hours:\nDINO, MoCoV3, MAE"),
+        ("Must the backbone be a ViT?", "yes", "minutes: MAE; hours:\nDINO, iBOT, MoCoV3"),
         ("Do batches of 128 or more\nfit into memory?", "no", "MoCo, TiCo; SimCLR with\nmicro_batch_size"),
         ("SimCLR\n(begin here)", None, None),
     ]

@@ -30,6 +30,17 @@ def test_no_file_passes_400_lines():
     assert long["model.py"] <= 360
 
 
+def test_no_method_passes_150_lines_beside_its_docstrings():
+    own = {}
+    for path in (PACKAGE / "methods").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        written = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+        said = [node.body[0] for node in [ast.parse(text), *written] if ast.get_docstring(node)]
+        own[path.name] = len(text.splitlines()) - sum(node.end_lineno - node.lineno + 1 for node in said)
+    assert {name: lines for name, lines in own.items() if lines >= 150} == {}
+    assert max(own.values()) > 100, "they were counted"
+
+
 def test_floors_and_frameworks_hold():
     command = [str(pathlib.Path(sys.executable).parent / "lint-imports")]
     done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)

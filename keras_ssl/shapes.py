@@ -79,6 +79,23 @@ def check_one_a_row(owner, rows, **arrays):
             raise ValueError(f"{owner}: `{other}` has the shape {shape}, and `{name}` {of_rows}: give one a row.")
 
 
+def check_one_a_patch(owner, patches, **arrays):
+    """Raises `ValueError` unless all are `(n, patches)` for a `(n, patches, numbers)`.
+
+    Args:
+        owner: for the message.
+        patches: `(name, array)` of these numbers.
+        arrays: by the names of the arguments.
+    """
+    name, shape = patches[0], shape_of(patches[1])
+    for other, given in _known(arrays).items():
+        if shape is not None and (len(shape) != 3 or len(given) != 2 or not _agree([shape[:2], given])):
+            raise ValueError(
+                f"{owner}: `{name}` must be (n, patches, numbers) and `{other}` (n, patches); their shapes are {shape} "
+                f"and {given}."
+            )
+
+
 def shape_of(array):
     """The shape of a tensor, an array or a list, as a tuple, with None for a size that is not known yet; None where not
     even the number of axes is known."""

@@ -66,22 +66,35 @@ class TokenParts:
         self.patch = _patch(model, len(shape) - 1)
         given, self.out_width = end.output.shape[1:]
         self.last = _is_last(backbone, model) and keras.tree.flatten(model.output)[0] is end.output
-        if None in shape and open_size and shape == inner:
-            # Each patch a token, and a few before them: what merges patches has windows, and so one size.
-            tried = tuple(4 * of for of in self.patch)
-            found = self._embedded.compute_output_spec(keras.KerasTensor((1, *tried, shape[-1]), model.input.dtype))
-            self.first, self._merged = found.shape[1] - 4 ** len(self.patch), 1
-            self.grid = self.out_grid = None
-            return
+        if None in shape and open_size and shape[:-1] == inner[:-1]:
+            # Two sizes are tried: what comes before may bring all images to one.
+            found = [self._tried(shape, times) for times in (3, 5)]
+            if None not in found:
+                # Each patch a token, and a few before them: what merges patches has windows, and so one size.
+                self.first, self._merged = found[0], 1
+                self.grid = self.out_grid = None
+                return
         if None in shape or count is None or shape[:-1] != inner[:-1]:
+            known = "" if open_size else "known "
             raise ValueError(
                 f"`backbone`: {backbone.name} takes images of {shape}, and makes its patches of {inner}: masks of "
-                "patches need images of one known size, that of the patches. Resize images before."
+                f"patches need images of one {known}size, that of the patches. Resize images before."
             )
         grid = tuple(side // of for side, of in zip(shape, self.patch))
         self.first = count - math.prod(grid)
         self._merged = 1 if given is None else round((math.prod(grid) / (given - self.first)) ** (1 / len(grid)))
         self.grid, self.out_grid = self.grids((None, *shape))
+
+    def _tried(self, shape, times):
+        """How many tokens come before those of patches, by images of so many patches; None where these are resized."""
+        sides = tuple(side or times * of for side, of in zip(shape, self.patch))
+        images = keras.KerasTensor((1, *sides, shape[-1]), "float32")
+        for prefix in self._prefixes:
+            images = prefix.compute_output_spec(images)
+        if tuple(images.shape[1:-1]) != sides:
+            return None
+        patches = math.prod(side // of for side, of in zip(sides, self.patch))
+        return self._embedded.compute_output_spec(images).shape[1] - patches
 
     def grids(self, shape):
         """`(grid, out_grid)` of images of a shape `(n, …, channels)`."""
@@ -135,11 +148,11 @@ def find(backbone, open_size=False):
     """The `TokenParts` of a backbone; None where it is none of patches.
 
     Args:
-        open_size: as of `TokenParts`.
         backbone: `keras_ssl.backbones.vit`, `ViTBackbone`, `DINOV2Backbone`, `DINOV3Backbone` or
             `SwinTransformerBackbone` of keras-hub, one of them inside of a functional or sequential model, or a
             functional model of one's own with layers of these names: `patches`, a convolution whose kernel is a patch,
             `placed`, which gives the tokens with their places, and `tokens`, which gives them at the end.
+        open_size: as of `TokenParts`.
     """
     return TokenParts(backbone, open_size) if _inner(backbone) else None
 
@@ -154,7 +167,10 @@ def giving_tokens(backbone, owner, otherwise):
     Raises:
         ValueError: it is none of patches, or gives something else that is made of its tokens.
     """
-    parts = find(backbone, open_size=True)
+    try:
+        parts = find(backbone, open_size=True)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error} {otherwise}") from error
     if parts is None or not parts.last:
         wrong = "is none that is known" if parts is None else "gives something else that is made of them"
         raise ValueError(
@@ -166,11 +182,11 @@ def giving_tokens(backbone, owner, otherwise):
 
 
 def _is_last(model, inner):
-    """Whether an inner model is the last thing in a model: its layers stand in the order in which they are called."""
+    """Whether an inner model is the last thing in a model, whose operations stand in the order of their calls."""
     while model is not inner:
         if not backbones.is_graph(model):
             return False
-        model = model.layers[-1]
+        model = getattr(model, "operations", model.layers)[-1]  # a slice or a sum is one, and no layer
     return True
 
 

@@ -265,7 +265,7 @@ def test_its_paper_recipe_is_that_of_its_authors_code_and_the_small_one_says_tha
     }
     small = keras_ssl.recipes.recipe(keras_ssl.Distill, (28, 28, 1), 10_000, 128)
     assert (small.source, small.arguments) == ("small", {"memory": 2048})
-    assert any("not measured" in note for note in small.notes)
+    assert any("not tuned" in note for note in small.notes)
     for made in (paper, small):
         keras_ssl.Distill(tiny_backbone(), tiny_backbone(), views=made.views, **made.arguments)
 

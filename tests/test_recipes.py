@@ -32,7 +32,7 @@ METHODS = [
     keras_ssl.RelativePatch,
     keras_ssl.Jigsaw,
 ]
-NOT_MEASURED = {  # and whose values they take
+NOT_TUNED = {  # and whose values they take
     keras_ssl.MoCo: "SimCLR",
     keras_ssl.SwAV: "SimCLR",
     keras_ssl.DINO: "BYOL",
@@ -42,7 +42,7 @@ NOT_MEASURED = {  # and whose values they take
     keras_ssl.LeJEPA: "BarlowTwins",
     keras_ssl.MMCR: "BarlowTwins",
 }
-MASKS = [keras_ssl.MAE, keras_ssl.SimMIM, keras_ssl.IBOT]  # not measured; of backbones of patches
+MASKS = [keras_ssl.MAE, keras_ssl.SimMIM, keras_ssl.IBOT]  # not tuned; of backbones of patches
 IMAGENET, CIFAR, SAMPLE = ((224, 224, 3), 1_281_167), ((32, 32, 3), 50_000), ((28, 28, 1), 10_000)
 
 
@@ -237,7 +237,7 @@ def test_recipes_of_masked_patches(method, batch_size, rate, passes, warm_up, be
     at = rates(made.schedule, [0, warm_up * steps, passes * steps])
     np.testing.assert_allclose(at, [0.0, rate, 0.05 * rate if method is keras_ssl.SimMIM else 0.0], atol=1e-8)
     small = recipe(method, *SAMPLE, 128)
-    assert any("not measured" in note for note in small.notes)
+    assert any("not tuned" in note for note in small.notes)
     assert "mask_size" not in paper(method, CIFAR, batch_size).arguments
 
 
@@ -251,11 +251,11 @@ def test_methods_of_masks_train_by_their_recipe(method, images):
 
 
 def test_a_method_that_was_not_measured_says_so_and_whose_rate_it_takes():
-    for method, nearest in NOT_MEASURED.items():
+    for method, nearest in NOT_TUNED.items():
         made = recipe(method, *SAMPLE, 128)
         assert made.source == "small"
         assert made.learning_rate == recipe(getattr(keras_ssl, nearest), *SAMPLE, 128).learning_rate
-        assert any("not measured" in note and nearest in note for note in made.notes)
+        assert any("not tuned" in note and nearest in note for note in made.notes)
     for method in (keras_ssl.MoCo, keras_ssl.NNCLR):
         assert recipe(method, *SAMPLE, 128).arguments["memory"] == 10_000 // 4
 
@@ -408,7 +408,7 @@ def test_replicas_step_by_the_same_rates_as_one_device(images):
 
 
 @pytest.mark.one_backend  # steps of every method are compared over the backends in the contract
-@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *NOT_TUNED], ids=lambda method: method.__name__)
 def test_every_method_trains_by_its_recipe(method, images):
     trained(method, images, "small")
 
@@ -509,7 +509,7 @@ def test_a_method_of_ones_own_has_a_default_and_its_child_its_parents():
     assert paper(MyBYOL, IMAGENET, 256).learning_rate == 0.2
 
 
-@pytest.mark.parametrize("method", [*METHODS, *NOT_MEASURED, *MASKS], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *NOT_TUNED, *MASKS], ids=lambda method: method.__name__)
 def test_each_figure_has_a_source_in_words_and_in_json(method):
     for source in ("small", "paper"):
         if (method, source) == (keras_ssl.Siamese, "paper"):
@@ -590,7 +590,7 @@ def test_the_guard_leaves_usual_rates_and_other_optimizers_alone():
             LARS(4.8),
         ):
             warn_of_rate(optimizer)
-        for method in [*METHODS, *NOT_MEASURED, *MASKS]:  # no recipe sets off the guard, at any batch
+        for method in [*METHODS, *NOT_TUNED, *MASKS]:  # no recipe sets off the guard, at any batch
             for batch_size in (16, 128, 4096):
                 warn_of_rate(recipe(method, *SAMPLE, batch_size).optimizer)
 

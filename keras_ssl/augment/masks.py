@@ -18,7 +18,7 @@ def mask_order(rng, grid, blocks=None):
         rng: `RowRNG` of the rows.
         grid: how many patches lie along each axis.
         blocks: None for patches at random. A number for boxes of patches: so many places are drawn, each with the
-            shape of its box, sides from 1 to 10/3 of each other, and the boxes grow around them, all alike, until
+            shape of its box, sides from 1 to 10/3 of each other, and the boxes grow around them, at one pace, until
             together they hold enough patches.
 
     Returns:
@@ -48,26 +48,21 @@ def order_and_count(rng, grid, ratios, probability=1.0, blocks=None):
 
     Args:
         rng, grid, blocks: as of `mask_order`.
-        ratios: the smallest and the largest share of the patches, each rounded down.
+        ratios: the smallest and the largest share of the patches, as of `count_of`.
         probability: how likely a row has a mask.
 
     Returns:
         int32 `(n, patches)` and `(n, 1)`, for `first_of`.
-
-    Raises:
-        ValueError: the largest share is less than a patch.
     """
     least, most = (count_of(ratio, math.prod(grid)) for ratio in ratios)
-    if most < 1:
-        raise ValueError(f"`mask_ratio`: {ratios[1]} of {math.prod(grid)} patches hides none: take smaller patches.")
     # One multiplication and then integers: the same count on every backend.
     count = least + ops.cast(rng.uniform("count") * (most - least + 1), "int32")
     return mask_order(rng, grid, blocks), ops.where(rng.uniform("hide") < probability, count, 0)[:, None]
 
 
 def count_of(ratio, patches):
-    """A share of so many patches, rounded down; 0.3 of 10 is 3, whatever floating point makes of it."""
-    return int(round(ratio * patches, 6))
+    """A share of so many patches, rounded down, one at least; 0.3 of 10 is 3, whatever floating point makes of it."""
+    return max(1, int(round(ratio * patches, 6)))
 
 
 def _distance(rng, axis, places, size):
@@ -171,11 +166,13 @@ def check_blocks(owner, blocks):
 
 def check_ratios(owner, mask_ratio, mask_probability):
     """Raises `ValueError` for shares of `order_and_count` out of range."""
-    if len(mask_ratio) != 2 or not 0.0 <= mask_ratio[0] <= mask_ratio[1] < 1.0:
+    two = isinstance(mask_ratio, (tuple, list)) and len(mask_ratio) == 2
+    if not two or not 0.0 <= mask_ratio[0] <= mask_ratio[1] < 1.0 or mask_ratio[1] == 0.0:
         raise ValueError(
-            f"{owner}: `mask_ratio` is the smallest and the largest share, within [0, 1); it is {mask_ratio!r}."
+            f"{owner}: `mask_ratio` is the smallest and the largest share, within [0, 1), such as (0.1, 0.5), or "
+            f"(0.3, 0.3) for one share; it is {mask_ratio!r}."
         )
-    if not 0.0 < mask_probability <= 1.0:
+    if not (isinstance(mask_probability, (int, float)) and 0.0 < mask_probability <= 1.0):
         raise ValueError(f"{owner}: `mask_probability` must lie above 0, up to 1; it is {mask_probability!r}.")
 
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_ssl.shapes import check_one_a_row, check_one_shape, check_rows
+from keras_ssl.shapes import check_one_a_patch, check_one_a_row, check_one_shape, check_rows
 
 
 def sinkhorn_knopp(scores, epsilon=0.05, iterations=3, valid=None):
@@ -78,7 +78,8 @@ def dino(student, teacher, center=0.0, student_temperature=0.1, teacher_temperat
     Reference: Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, eq. 3, as the mean over
     the pairs that the authors' code takes, where the equation has the sum.
     """
-    _check_pairs("dino", {"student": student, "teacher": teacher}, student_temperature=student_temperature)
+    temperatures = {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
+    _check_pairs("dino", {"student": student, "teacher": teacher}, **temperatures)
     targets = [teacher_probabilities(view, center, teacher_temperature) for view in teacher]
     return _mean_over_pairs(targets, student, student_temperature)
 
@@ -102,9 +103,9 @@ def ibot(student, teacher, masked, center=0.0, student_temperature=0.1, teacher_
     Reference: Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer", 2022, section 3.1, as the mean
     over the masked patches of an image that the authors' code takes.
     """
-    check_temperatures("ibot", student_temperature=student_temperature)
+    check_temperatures("ibot", student_temperature=student_temperature, teacher_temperature=teacher_temperature)
     check_one_shape("ibot", student=student, teacher=teacher)
-    check_one_shape("ibot", student=student[..., 0], masked=masked)
+    check_one_a_patch("ibot", ("student", student), masked=masked)
     target = teacher_probabilities(teacher, center, teacher_temperature)
     log_predicted = ops.log_softmax(ops.cast(student, "float32") / student_temperature, axis=-1)
     masked = ops.cast(masked, "float32")
@@ -131,9 +132,10 @@ def spread(embeddings):
 
 
 def check_temperatures(owner, **temperatures):
-    """Raises `ValueError` for a temperature, by the name of its argument, that is not positive and finite."""
+    """Raises `ValueError` for a temperature, by the name of its argument, that is not positive and finite; of a tensor
+    that can't be told when a step is compiled."""
     for name, temperature in temperatures.items():
-        if not 0.0 < temperature < float("inf"):
+        if isinstance(temperature, (int, float)) and not 0.0 < temperature < float("inf"):
             raise ValueError(f"{owner}: `{name}` must be above 0; it is {temperature!r}.")
 
 

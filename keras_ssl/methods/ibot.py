@@ -20,27 +20,28 @@ class IBOT(DINO):
 
     `DINO` with a second task. In the first two views, the large crops, patches are hidden from the student behind a
     mask token; the teacher sees all. Of each hidden patch the student predicts how the teacher sorts it by the
-    prototypes (section 3.1), with the head that features of the whole image go through as well. Each other view
-    predicts the teacher's answer to the large crops as in DINO, from what the student sees.
+    prototypes (section 3.1), with the head that features of the whole image go through as well. And as in DINO
+    all views, the large crops with their hidden patches too, predict the teacher's answer to the other large crops.
 
     It needs a backbone of patches that gives their tokens: `keras_ssl.backbones.vit`, also of open size, of series and
     of volumes, keras-hub's `ViTBackbone`, `DINOV2Backbone`, `DINOV3Backbone` and `SwinTransformerBackbone`, or a
     functional model named as `keras_ssl.token_parts.find` says.
 
     Terms: `dino`, and `mim`, the mean over the two large crops of `losses.ibot`, weighted. Metrics: those of DINO, and
-    `patch_entropy`, of the teacher's probabilities of the patches that may be hidden: ln(prototypes) and 0 are the two
+    `patch_entropy`, of the teacher's probabilities of the first crop's patches: ln(prototypes) and 0 are the two
     collapses of the second task.
 
     Args:
         backbone: a Keras model of patches, as above. It must have a config (`get_config`).
         views: two views or more, of which the first two are large crops of one size; None for DINO's two large crops.
-        projector: as of `DINO`, without batch normalization: it sees the image and each patch.
+        projector: as of `DINO`. It sees the image and each patch as a row: batch normalization in it, which the paper's
+            has not, would mix the two.
         prototypes: how many, 2 or more, for images and patches. The paper's 8192 are for ImageNet.
-        mask_ratio: the smallest and the largest share of the patches that is hidden in a view with a mask, each rounded
-            down to whole patches; in [0, 1).
+        mask_ratio: the smallest and the largest share of the patches that is hidden in a crop with a mask, each rounded
+            down to whole patches, one at least; in [0, 1). Where a backbone merges patches, of the merged ones.
         mask_probability: how likely a large crop has a mask, in (0, 1].
-        blocks: so many boxes of hidden patches, all alike in size (`augment.masks.mask_order`); None to hide patches at
-            random. The paper's boxes differ in size.
+        blocks: so many boxes of hidden patches, which grow together until they hold enough
+            (`augment.masks.mask_order`); None to hide patches at random. The paper draws one box after another.
         mim_weight: of the second term, 0 or more; the paper's is 1.
         **kwargs: all other arguments of `DINO`. The temperatures of the teacher are those of patches as well, as in the
             authors' runs. `one_pass` runs the two large crops as one batch, and the small ones of one size as another.
@@ -108,9 +109,9 @@ class IBOT(DINO):
             "masked": ops.stack([ops.arange(most) < count for _, count in drawn], axis=1),
         }
 
-    def _drawn(self, rng, shape):
-        grid = self._parts.grids(shape)[1]
-        return masks.order_and_count(rng, grid, self.mask_ratio, self.mask_probability, self.blocks)
+    def _drawn(self, rng, shape, probability=None):
+        grid, probability = self._parts.grids(shape)[1], probability or self.mask_probability
+        return masks.order_and_count(rng, grid, self.mask_ratio, probability, self.blocks)
 
     def _student(self, large, hidden, training):
         """The pooled features and the patches of both crops, `(n, 1 + patches, width)`, from what is not hidden."""
@@ -163,11 +164,12 @@ class IBOT(DINO):
     def pretext_examples(self, images):
         images = ops.cast(images, "float32")
         rng = RowRNG(self.seed, ops.arange(len(images), dtype="int32")).fold_in("examples")
-        order, count = self._drawn(rng, images.shape)
+        order, count = self._drawn(rng, images.shape, probability=1.0)
         cell = [side // of for side, of in zip(images.shape[1:-1], self._parts.grids(images.shape)[1])]
         shown = masks.painted(images, masks.first_of(order, count), cell, masks.gray(self.value_range))
-        captions = [["the student's", "the teacher's"]] * len(images)
-        return {"pictures": [ops.convert_to_numpy(each) for each in (shown, images)], "captions": captions}
+        captions = ["what the student sees", "what its teacher sees"]
+        pictures = [ops.convert_to_numpy(each) for each in (shown, images)]
+        return {"pictures": pictures, "captions": [captions] * len(images)}
 
     def collapse_losses(self, batch_size):
         even = math.log(self.prototypes) * (1.0 + self.mim_weight * self.mask_probability)

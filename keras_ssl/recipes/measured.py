@@ -68,7 +68,7 @@ MEASURED = {
     RelativePatch: Measured(55),
     Jigsaw: Measured(12),
 }
-# Nothing was measured with these: the values of the measured method that is nearest, by its name.
+# Nothing was tried for these: the values of the measured method that is nearest, by its name.
 NEAREST = {
     MoCo: ("SimCLR", Measured(8, arguments={"momentum": 0.99})),
     # Fewer prototypes than a batch has images, so that they can be dealt evenly.
@@ -119,11 +119,9 @@ def small(method, known, run):
         notes.append(f"{method.__name__} has no recipe here: nothing was measured with it.")
     elif known in NEAREST:
         nearest, measured = NEAREST[known]
-        of = "guesses, for a small ViT" if nearest is None else f"those measured with {nearest}"
-        source = (
-            "not measured: docs/recipes.md" if nearest is None else f"not measured: after {nearest}'s, docs/methods.md"
-        )
-        notes.append(f"{known.__name__} was not measured here: rate and epochs are {of}.")
+        of = "guesses, for a small ViT" if nearest is None else f"those that were found for {nearest}"
+        source = "not tuned: docs/recipes.md" if nearest is None else f"not tuned: after {nearest}'s, docs/methods.md"
+        notes.append(f"{known.__name__} was not tuned here: rate and epochs are {of}.")
     arguments = {name: Sourced(value, source) for name, value in measured.arguments.items()}
     if known in (MoCo, NNCLR):
         keys = max(run.batch_size, min(4096, run.images // 4))

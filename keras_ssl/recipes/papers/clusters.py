@@ -99,7 +99,8 @@ def _ibot(run):
         arguments={**shared, **others},
         notes=(
             f"{paper}: the authors let the lengths of ViT-S's prototypes be trained, and here they are held at 1.",
-            "the authors have ten small crops of 5 to 25 %: augment.dino(224, locals=10) with a backbone of open size.",
+            "the authors' crops, with a backbone of open size: augment.dino(224, locals=10, global_scale=(0.25, 1.0), "
+            "local_scale=(0.05, 0.25)).",
         ),
     )
 

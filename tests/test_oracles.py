@@ -386,7 +386,7 @@ def test_every_golden_file_of_a_loss_is_matched():
 
     elsewhere = {"lightly_knn", "lightly_hypersphere", "metrics_rank", "torchvision_color", "torchvision_resized_crop"}
     here = {"lightly_ntxent_memory_bank", "pml_cross_batch_memory", "lightly_lars", "lightly_cosine_schedule"}
-    here |= {"lightly_dino", "lightly_tico"}
+    here |= {"lightly_dino", "lightly_ibot", "lightly_tico"}
     files = {path.stem for path in (pathlib.Path(__file__).parent / "golden").glob("*.npz")}
     assert files == set(ORACLES) | elsewhere | here
     assert distribute.replicas() == 1

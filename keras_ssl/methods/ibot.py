@@ -95,17 +95,13 @@ class IBOT(DINO):
         student = self.map_views(heads.by_row(self.projector), student, training, self.one_pass)
         others = self.map_views(self.features, small, training, self.one_pass)
         others = self.map_views(self.projector, others, training, self.one_pass)
-        teacher = self.map_views(self._teacher, large, training, self.one_pass)
+        teacher = [ops.stop_gradient(rows) for rows in self.map_views(self._teacher, large, training, self.one_pass)]
         return {
             "student": losses.normalized(ops.stack([*(rows[:, 0] for rows in student), *others], axis=1)),
-            "teacher": ops.stop_gradient(ops.stack([rows[:, 0] for rows in teacher], axis=1)),
+            "teacher": ops.stack([rows[:, 0] for rows in teacher], axis=1),
             "student_patches": losses.normalized(ops.stack([rows[:, 1:] for rows in student], axis=1)),
-            "teacher_patches": ops.stop_gradient(
-                ops.stack([_with_patches(*pair)[:, 1:] for pair in zip(teacher, places)], axis=1)
-            ),
-            "mean_patch": ops.stop_gradient(
-                ops.mean(ops.concatenate([rows[:, 1:] for rows in teacher], axis=1), axis=1)
-            ),
+            "teacher_patches": ops.stack([_with_patches(*pair)[:, 1:] for pair in zip(teacher, places)], axis=1),
+            "mean_patch": ops.mean(ops.concatenate([rows[:, 1:] for rows in teacher], axis=1), axis=1),
             "masked": ops.stack([ops.arange(most) < count for _, count in drawn], axis=1),
         }
 

@@ -88,19 +88,28 @@ def tables(page, heading):
     return {row[0]: dict(zip(head, row)) for row in rows[2:]}
 
 
-def figures_table(name):
-    """The rows of a method in the tables of docs/methods.md, below what they are compared with."""
-    page = (DOCS / "methods.md").read_text(encoding="utf-8")
-    found = tables(page, "## Side by side")
+def short_runs(name, page, heading, title):
+    """A method's rows in a table of short runs, below what they are compared with; no lines where it has none."""
+    found = tables(page, heading)
     own = [row for row in found if re.split(r"[, ]", row)[0] == name]
     if not own:
-        return "Neither table of [the overview](../methods.md#side-by-side) has this method."
+        return []
     untrained = "untrained vit" if any("vit" in row for row in own) else "untrained resnet"
     both = ["untrained resnet"] if any("vit" not in row for row in own) else []
     base = [row for row in found if row.startswith("raw pixels")] + both
     base += [untrained] if untrained not in base else []
-    lines = ["| 50 s of training | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
-    lines += ["| " + " | ".join([row, *(found[row][column] for column in SHOWN)]) + " |" for row in [*base, *own]]
+    lines = [f"| {title} | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
+    return lines + ["| " + " | ".join([row, *(found[row][column] for column in SHOWN)]) + " |" for row in [*base, *own]]
+
+
+def figures_table(name):
+    """The rows of a method in the tables of docs/methods.md."""
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    lines = short_runs(name, page, "## Side by side", "50 s of training")
+    photographs = short_runs(name, page, "### On photographs", "60 s, photographs")
+    lines += ["", *photographs] if photographs else []
+    if not lines:
+        return "No table of [the overview](../methods.md#side-by-side) has this method."
     longer = tables(page, "### Longer runs")
     if name in longer:
         columns = [column for column in next(iter(longer.values())) if column]

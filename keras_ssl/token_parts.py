@@ -124,6 +124,17 @@ class TokenParts:
         patches = ops.where(mask[:, :, None], hidden, tokens[:, self.first :])
         return ops.concatenate([tokens[:, : self.first], patches], axis=1)
 
+    def new_mask_token(self, model):
+        """A mask token for `masked`, as a weight of a model; None where the backbone has one of its own."""
+        if self.own_mask_token:
+            return None
+        normal = keras.initializers.TruncatedNormal(stddev=0.02)
+        return model.add_weight(shape=(self.width,), initializer=normal, name="mask_token")
+
+    def encode_masked(self, images, mask, token, gray, training=None):
+        """What the backbone gives of images of which some patches are hidden: `encode` of all tokens of `masked`."""
+        return self.encode(self.masked(images, mask, token, gray, training), training, images)
+
     def encode(self, tokens, training=None, images=None):
         """The rest of the backbone on tokens: on all, or, where `whole` is None, on any of them.
 

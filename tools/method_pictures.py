@@ -127,9 +127,9 @@ def shared(projector=True, names=("view a", "view b")):
     return picture.arrow("view 0", "backbone", row=0).arrow("view 1", "backbone", row=1)
 
 
-def with_teacher(below="moving average"):
+def with_teacher(below="moving average", views=None):
     """The first view through the network, the second through its slow copy."""
-    picture = two_views()
+    picture = views or two_views()
     for row, (kind, text) in enumerate((("net", "backbone\n(what you keep)"), ("teacher", "teacher's\nbackbone"))):
         picture.box(f"backbone {row}", 2, row, text, kind)
         picture.box(f"projector {row}", 3, row, "projector" if row == 0 else "teacher's\nprojector", kind)
@@ -240,13 +240,7 @@ def ibot():
     picture.box("view 0", 1, 0, "view, patches\nhidden", "data", width=1.2).box(
         "view 1", 1, 1, "the same view,\nwhole", "data", width=1.2
     )
-    picture.arrow("image", "view 0").arrow("image", "view 1")
-    for row, (kind, text) in enumerate((("net", "backbone\n(what you keep)"), ("teacher", "teacher's\nbackbone"))):
-        picture.box(f"backbone {row}", 2, row, text, kind)
-        picture.box(f"projector {row}", 3, row, "projector" if row == 0 else "teacher's\nprojector", kind)
-        picture.path(f"view {row}", f"backbone {row}", f"projector {row}")
-    picture.arrow("backbone 0", "backbone 1", "moving average", update=True)
-    picture.arrow("projector 0", "projector 1", update=True)
+    picture = with_teacher(views=picture.arrow("image", "view 0").arrow("image", "view 1"))
     picture.box("p0", 4, 0, "prototypes,\nsoftmax").box("p1", 4, 1, "less the center,\nsharpened", "teacher")
     picture.arrow("projector 0", "p0").arrow("projector 1", "p1")
     text = "cross-entropy\nof hidden patches;\nof images across\nthe views (DINO)"

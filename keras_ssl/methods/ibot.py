@@ -77,9 +77,7 @@ class IBOT(DINO):
         super().build_heads(width)
         self.patch_center = Center(self.center_momentum, name="patch_center")
         self.patch_center.build((None, self.prototypes))
-        if not self._parts.own_mask_token:
-            normal = keras.initializers.TruncatedNormal(stddev=0.02)
-            self.mask_token = self.add_weight(shape=(self._parts.width,), initializer=normal, name="mask_token")
+        self.mask_token = self._parts.new_mask_token(self)
 
     def embed(self, views, training):
         large, small = [ops.cast(view, "float32") for view in views[:SEEN]], views[SEEN:]
@@ -120,9 +118,8 @@ class IBOT(DINO):
         parts = self._parts
         grid, out_grid = parts.grids(crops.shape)
         mask = masks.finer(hidden, out_grid, [a // b for a, b in zip(grid, out_grid)])
-        token = None if parts.own_mask_token else self.mask_token
-        tokens = parts.masked(crops, mask, token, masks.gray(self.value_range), training)
-        rows = self._rows(parts.encode(tokens, training, crops), crops.shape)
+        tokens = parts.encode_masked(crops, mask, self.mask_token, masks.gray(self.value_range), training)
+        rows = self._rows(tokens, crops.shape)
         steps.noted(self, rows[:, 0])
         return rows
 

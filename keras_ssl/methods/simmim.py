@@ -69,9 +69,8 @@ class SimMIM(SelfSupervisedModel):
         channels = backbones.input_shape(self.backbone)[-1]
         self.decoder = keras.layers.Dense(math.prod(self._cell) * channels, name="decoder", dtype=self.dtype_policy)
         self.decoder.build((None, None, self._parts.out_width if self._parts else width))
-        if self._parts and not self._parts.own_mask_token:
-            normal = keras.initializers.TruncatedNormal(stddev=0.02)
-            self.mask_token = self.add_weight(shape=(self._parts.width,), initializer=normal, name="mask_token")
+        if self._parts:
+            self.mask_token = self._parts.new_mask_token(self)
 
     def embed(self, views, training):
         images = ops.cast(views[0], "float32")
@@ -94,9 +93,7 @@ class SimMIM(SelfSupervisedModel):
         parts, gray = self._parts, masks.gray(self.value_range)
         if parts:
             mask = masks.finer(hidden, self._grid, [a // b for a, b in zip(self._square, parts.patch)])
-            token = None if parts.own_mask_token else self.mask_token
-            tokens = parts.masked(images, mask, token, gray, training)
-            return parts.encode(tokens, training, images)[:, parts.first :]
+            return parts.encode_masked(images, mask, self.mask_token, gray, training)[:, parts.first :]
         features = self.backbone(masks.painted(images, hidden, self._square, gray), training=training)
         return ops.reshape(features, (-1, math.prod(self._cells), features.shape[-1]))
 

@@ -87,13 +87,10 @@ def _ibot(run):
         "mask_probability": Sourced(0.5, code),
     }
     shared = {name: dataclasses.replace(value, source=code) for name, value in plan.arguments.items()}
+    as_dino = ("optimizer", "rate", "schedule", "decay", "decay_end")
     return dataclasses.replace(
         plan,
-        optimizer=dataclasses.replace(plan.optimizer, source=code),
-        rate=dataclasses.replace(plan.rate, source=code),
-        schedule=dataclasses.replace(plan.schedule, source=code),
-        decay=dataclasses.replace(plan.decay, source=code),
-        decay_end=dataclasses.replace(plan.decay_end, source=code),
+        **{name: dataclasses.replace(getattr(plan, name), source=code) for name in as_dino},
         epochs=Sourced(800, f"{code}, for ViT-S"),
         options={"clipnorm": Sourced(3.0, code, "of each weight's gradient")},
         arguments={**shared, **others},

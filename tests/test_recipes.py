@@ -26,6 +26,7 @@ METHODS = [
     keras_ssl.BarlowTwins,
     keras_ssl.VICReg,
     keras_ssl.SimSiam,
+    keras_ssl.DINO,
     keras_ssl.Rotation,
     keras_ssl.Distortion,
     keras_ssl.Exemplar,
@@ -35,7 +36,6 @@ METHODS = [
 NOT_TUNED = {  # and whose values they take
     keras_ssl.MoCo: "SimCLR",
     keras_ssl.SwAV: "SimCLR",
-    keras_ssl.DINO: "BYOL",
     keras_ssl.NNCLR: "SimCLR",
     keras_ssl.MoCoV3: "BYOL",
     keras_ssl.TiCo: "BYOL",

@@ -265,7 +265,8 @@ def _checks(spec, folder, only):
     results = run_checks(case, only, lambda line: print_line(f"{spec}: {line}")).results
     if {TWO_WORKERS, LOADED_ELSEWHERE, SAME_ON_BACKENDS} & set(only):
         write_run(folder / f"{backend}.npz", case.trained())
-        case.half().model.save(folder / f"{backend}.keras")
+        if LOADED_ELSEWHERE in only:
+            case.half().model.save(folder / f"{backend}.keras")
         if not shared.exists():
             np.savez(shared, *case.initial)
     return results

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.one_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "methods"
+FIGURE = r"[+−-]?\d+\.\d+ ± \d+\.\d+"
+WITH_TABLES = ("methods.md", "recipes.md", "quality.md", "data.md")
 SECTIONS = ["When to take it", "Code", "Recipe", "Figures", "Collapse", "Source and reference"]
 
 
@@ -41,3 +43,20 @@ def test_a_page_has_its_sections_picture_and_tables(name, tool):
     assert f"](images/{name}.svg)" in text
     assert f"reference/methods.md#keras_ssl.{name})" in text
     assert tool.written(name, text) == text, "run python tools/method_pages.py"
+
+
+def test_figures_that_are_quoted_stand_in_a_table():
+    """A table that is measured again leaves no sentence behind that quotes the old one."""
+
+    def figures(text):
+        return {found.lstrip("+-−") for found in re.findall(FIGURE, text)}
+
+    def prose(page):  # its tables are its own, or the tool's
+        return "\n".join(line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith("|"))
+
+    tables = figures("".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in WITH_TABLES))
+    quoted = {page.name: figures(prose(page)) for page in PAGES.glob("*.md")}
+    for page in (ROOT / "README.md", ROOT / "docs" / "choosing.md"):
+        quoted[page.name] = figures(page.read_text(encoding="utf-8"))
+    assert len(quoted["README.md"]) > 20, "its table of methods"
+    assert {name: found - tables for name, found in quoted.items() if found - tables} == {}

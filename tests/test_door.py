@@ -9,6 +9,7 @@ from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl import callbacks, evaluate
+from keras_ssl.data import adapter
 from keras_ssl.data.value_range import check_images
 from keras_ssl.testing import tiny_backbone
 
@@ -153,6 +154,24 @@ def test_a_later_batch_of_a_stream_is_refused_as_the_first_would_be():
             model().fit(stream, verbose=0)
 
 
+@pytest.mark.parametrize("door", ["fit", "predict"])
+def test_a_later_batch_of_a_generator_is_refused_as_the_first_would_be(door):
+    late = (part for part in np.split(spoiled(rows=(20,)), 4))
+    with pytest.raises(ValueError, match="hold NaN or infinite values"):
+        model().fit(late, steps_per_epoch=4, verbose=0) if door == "fit" else model().predict(late, verbose=0)
+
+
+def test_an_error_of_the_users_own_code_keeps_its_lines():
+    def broken():
+        yield good()[:16]
+        raise ValueError("mine")
+
+    with pytest.raises(Exception, match="mine") as found:
+        model().fit(broken(), steps_per_epoch=2, verbose=0)
+    shown = str(found.value) if BACKEND == "tensorflow" else str(found.traceback[-1])
+    assert re.search(r"test_door\.py.*in broken", shown, re.DOTALL)
+
+
 def test_a_set_that_is_binary_says_so_by_its_range():
     binary = (good() > 127).astype("uint8")
     flip = keras_ssl.augment.RandomHorizontalFlip(value_range=(0, 1))
@@ -237,6 +256,163 @@ def test_a_generator_with_steps_goes_on_where_the_last_epoch_ended():
     history = model().fit(batches(), steps_per_epoch=2, epochs=3, verbose=0).history
     assert len(history["loss"]) == 3
     assert 6 <= len(seen) <= 12  # what is read ahead
+
+
+class Parts:
+    """Images in batches of 8 with what is left as the last one, that can be iterated anew; labeled where asked for."""
+
+    def __init__(self, images, form=lambda images: images):
+        self.images, self.form = images, form
+
+    def __iter__(self):
+        return (self.form(self.images[start : start + 8]) for start in range(0, len(self.images), 8))
+
+
+class Sized(Parts):
+    def __len__(self):
+        return -(-len(self.images) // 8)
+
+
+class Indexed(Batches):
+    def __len__(self):
+        return -(-len(self.images) // 8)
+
+    def __getitem__(self, index):
+        return self.images[8 * index : 8 * index + 8]
+
+
+def loader(images, kind="of a set"):
+    """A torch DataLoader of batches of 8."""
+    if BACKEND != "torch":
+        pytest.skip("a DataLoader is torch's")
+    from torch import as_tensor
+    from torch.utils import data
+
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            return iter(as_tensor(images))
+
+        def __len__(self):
+            return len(images)
+
+    if kind == "of a stream":
+        return data.DataLoader(Stream(), batch_size=8)
+    if kind == "of batches":
+        return data.DataLoader(list(map(as_tensor, Parts(images))), batch_size=None)
+    if kind in ("with a sampler of batches", "with a sampler of whole batches"):
+        order = data.BatchSampler(range(len(images)), 8, drop_last="whole" in kind)
+        return data.DataLoader([as_tensor(image) for image in images], batch_sampler=order)
+    return data.DataLoader(data.TensorDataset(as_tensor(images)), batch_size=8)
+
+
+ITERABLES = {
+    "iterable": Sized,
+    "PyDataset": Indexed,
+    "DataLoader": loader,
+    "DataLoader of a stream": lambda images: loader(images, "of a stream"),
+    "DataLoader of batches": lambda images: loader(images, "of batches"),
+    "DataLoader with a sampler of batches": lambda images: loader(images, "with a sampler of batches"),
+    "DataLoader with a sampler of whole batches": lambda images: loader(images, "with a sampler of whole batches"),
+}
+
+
+@pytest.mark.parametrize("kind", ITERABLES)
+@pytest.mark.filterwarnings("ignore:`x`. the last of 4 batches holds fewer than 8 images")
+def test_a_partial_last_batch_is_left_out_of_each_epoch(kind):
+    byol = model(keras_ssl.BYOL)  # whose schedule needs the number of steps
+    byol.fit(ITERABLES[kind](good()[:28]), epochs=2, verbose=0)
+    assert int(byol.step) == 2 * 3
+
+
+@pytest.mark.parametrize(("rows", "said"), [(24, False), (28, True)])
+@pytest.mark.parametrize("kind", ITERABLES)
+def test_a_batch_is_left_out_only_where_it_is_partial_and_that_is_said(kind, rows, said, recwarn):
+    assert fed(ITERABLES[kind](good()[:rows])).steps == 3
+    told = ["the last of 4 batches holds fewer than 8" in str(warning.message) for warning in recwarn]
+    assert any(told) == (said and "whole" not in kind)
+
+
+def fed(x, steps=None):
+    made = model()
+    return adapter.adapt(x, None, made.needs(), made, steps=steps)
+
+
+def test_of_many_batches_the_last_is_left_out_rather_than_all_others_read(recwarn):
+    many, read = np.repeat(good()[:1], 8 * 25, axis=0), []
+    batches = Sized(many, lambda images: read.append(1) or images)
+    with pytest.warns(UserWarning, match="may hold fewer than 8 images.*set `drop_last = True` on the Sized"):
+        assert fed(batches).steps == 24
+    assert len(read) < 20
+    batches.drop_last = True
+    recwarn.clear()
+    assert fed(batches).steps == 25
+    assert not len(recwarn)
+
+
+@pytest.mark.filterwarnings("ignore:`x`. the last of 4 batches holds fewer than 8 images")
+def test_more_steps_than_whole_batches_are_said_and_not_counted():
+    with pytest.warns(UserWarning, match="`steps_per_epoch` .or `steps`. is 4, and a pass has 3 whole batches"):
+        feed = fed(Sized(good()[:28]), steps=4)
+    assert (feed.steps, feed.steps_for_keras) == (3, 3)
+
+
+def ending(images):
+    """What ends too early: batches, the number of them that is asked for, and what must be said."""
+    parts = Parts(images)
+    longer = type("Longer", (Parts,), {"__len__": lambda self: 4})(images)
+    return {
+        "generator": (iter(parts), 3, "generator ended after 2 batches, and .* asks for 3 in each epoch"),
+        "iterable": (parts, 3, "Parts ended after 2 batches, and .* asks for 3: pass 2 or fewer"),
+        "iterable of another length": (longer, None, "Longer ended after 2 batches, and its length is 4"),
+        "nothing": (iter(()), 3, "gives no batch"),
+    }
+
+
+@pytest.mark.parametrize("kind", ending(good()))
+@pytest.mark.parametrize("door", ["fit", "evaluate", "validation_data"])
+def test_what_ends_early_is_told_with_the_number_of_its_batches(kind, door):
+    batches, steps, words = ending(good()[:16])[kind]
+    argument = "`validation_data`" if door == "validation_data" else "`x`"
+    through = {
+        "fit": lambda: fit(batches, steps_per_epoch=steps),
+        "evaluate": lambda: model().evaluate(batches, steps=steps, verbose=0),
+        "validation_data": lambda: fit(good(), validation_data=batches, validation_steps=steps),
+    }
+    with pytest.raises(ValueError, match=f"{argument}: the .*{words}"):
+        through[door]()
+
+
+def test_a_generator_that_ends_after_the_first_epoch_is_told_so():
+    with pytest.raises(ValueError, match=r"ended after 2 batches, and `steps_per_epoch` .* asks for 2 in each"):
+        model().fit(iter(Parts(good()[:16])), steps_per_epoch=2, epochs=2, verbose=0)
+
+
+def test_a_batch_of_another_size_is_told_with_its_number():
+    with pytest.raises(ValueError, match="`x`: batch 3 holds 4 images and the first one 8: make them equal"):
+        model().fit(iter(Parts(good()[:28])), steps_per_epoch=2, epochs=2, verbose=0)
+
+
+PREDICTED = {
+    "generator": lambda images: iter(Parts(images)),
+    "generator of tuples": lambda images: iter(Parts(images, lambda images: (images,))),
+    "labeled iterable": lambda images: Parts(images, labeled),
+    "iterable of dicts": lambda images: Parts(images, lambda images: {"image": images}),
+    "tf.data.Dataset": lambda images: tf_data(images, 8),
+    **ITERABLES,
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PREDICTED if "whole" not in kind])
+@pytest.mark.filterwarnings("error:Your input ran out of data")
+def test_predict_takes_all_rows_of_batches_of_every_kind(kind):
+    images, made = good()[:28], model()
+    features = made.predict(PREDICTED[kind](images), verbose=0)
+    np.testing.assert_allclose(features, made.predict(images, verbose=0), atol=1e-5)
+
+
+def test_predict_of_no_batch_is_refused():
+    with pytest.raises(ValueError, match="`x`: the tuple_iterator gives no batch"):
+        model().predict(iter(()), verbose=0)
 
 
 @pytest.mark.parametrize(("size", "steps"), [(16, 2), (12, 2), (10, 3)])

@@ -12,12 +12,12 @@ import numpy as np
 
 from keras_ssl import backbones, backend
 from keras_ssl.data import tf_data
-from keras_ssl.data.arrays import ArrayBatches, adapt_arrays
+from keras_ssl.data.arrays import ArrayBatches, adapt_arrays, check_rows_meet
 from keras_ssl.data.batch import check_batch, check_parts, check_rank, standard_batch, whole_set
 from keras_ssl.data.labels import codes_of
 from keras_ssl.data.lazy import LazyArray, pictures_of, take
 from keras_ssl.data.split import Split
-from keras_ssl.data.streams import STEPS_ARGUMENT, adapt_stream, images_alone, is_stream
+from keras_ssl.data.streams import STEPS_ARGUMENT, adapt_stream, images_alone, is_stream, possible_steps
 from keras_ssl.data.value_range import check_images, concrete
 
 
@@ -152,9 +152,12 @@ def adapt(x, y, needs, model, batch_size=None, shuffle=False, steps=None, what="
         if batch_size is not None and what == "x":
             raise ValueError(f"`batch_size` is {batch_size}, but a stream comes in batches of its own: leave it out.")
         source = adapt_stream(x, needs, model, what, steps)
+        steps = possible_steps(steps, source.steps, what)
     else:
         source = adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what)
-    return Feed(source, model, needs, steps)
+    feed = Feed(source, model, needs, steps)
+    check_rows_meet(needs, feed.global_batch_size, f"`{what}` gives batches of {feed.global_batch_size} image")
+    return feed
 
 
 def images_for_predict(x, value_range, what="x", rank=None):
@@ -195,6 +198,8 @@ def check_given(batch, needs, what="x"):
     batch = {name: part for name, part in batch.items() if name in needs.parts}
     labels = batch.pop("label", None)
     check_batch({name: keras.tree.map_structure(concrete, part) for name, part in batch.items()}, needs, what)
+    images = len(keras.tree.flatten(batch)[0]) * backend.shard_of(needs.backbone)[0]
+    check_rows_meet(needs, images, f"`{what}` holds {images} image")
     if labels is not None:
         batch["label"] = codes_of(labels, f"{what}: labels")[0]
     return batch

@@ -12,6 +12,8 @@ from keras_ssl.data.batch import checked_set
 from keras_ssl.data.lazy import is_on_disk, start, workers_of
 
 BATCH_SIZE = 256
+# What `fit` calls the images of a batch of an argument.
+BATCH_ARGUMENT = {"validation_data": "validation_batch_size"}
 
 
 def adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what):
@@ -19,16 +21,30 @@ def adapt_arrays(x, y, needs, model, batch_size, shuffle, steps, what):
     arrays, parts = checked_set(x, y, needs, what)
     batch_size = batch_size or BATCH_SIZE
     rows = len(keras.tree.flatten(arrays)[0])
-    if batch_size < 2 and needs.batch_dependent:
-        raise ValueError(f"`batch_size` is {batch_size}: {needs.method} compares images, and needs 2 or more.")
+    argument = BATCH_ARGUMENT.get(what, "batch_size")
+    check_rows_meet(needs, batch_size, f"`{argument}` is {batch_size}")
+    if rows == 1:
+        check_rows_meet(needs, rows, f"`{what}` holds 1 image")
     if rows < batch_size:
         raise ValueError(
-            f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass batch_size={rows} or less."
+            f"`{what}` holds {rows} images, fewer than a batch of {batch_size}: pass {argument}={rows} or less."
         )
     sharding.check_size(model, rows, batch_size, what)
     about = {"batch_size": batch_size, "the model's seed": needs.seed, "the number of steps": steps or 0}
     sharding.check_same(model, arrays, about, what)
     return ArrayBatches(arrays, batch_size, shuffle, needs.seed, steps, backend.shard_of(model), parts)
+
+
+def check_rows_meet(needs, images, given):
+    """Refuses batches of one image where a method compares images: its loss would be the least there is, at once.
+
+    Args:
+        needs: `keras_ssl.data.adapter.Needs`.
+        images: of a batch, over all processes.
+        given: what says so: the beginning of the message.
+    """
+    if images < 2 and needs.batch_dependent:
+        raise ValueError(f"{given}: {needs.method} compares images of a batch, and needs 2 or more.")
 
 
 class ArrayBatches(keras.utils.PyDataset):

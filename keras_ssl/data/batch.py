@@ -125,7 +125,7 @@ def checked_set(x, y, needs, what):
         x, y, needs, what: as of `whole_set`.
 
     Returns:
-        `(arrays, parts)`: a batch that holds the whole set, and the names of all parts that were given.
+        A tuple `(arrays, parts)`: a batch that holds the whole set, and the names of all parts that were given.
     """
     arrays = whole_set(x, y, needs, what)
     parts = set(arrays)

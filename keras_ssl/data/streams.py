@@ -1,5 +1,8 @@
 """Streams of batches that a user brings: what is one, and a `PyDataset` or an iterable as batches of one size."""
 
+import contextlib
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,6 +16,9 @@ from keras_ssl.keras_compat import is_tf_dataset
 
 # What `fit` calls the number of batches of an argument; `evaluate` and `predict` call it `steps`.
 STEPS_ARGUMENT = {"x": "steps_per_epoch", "validation_data": "validation_steps"}
+# Of so many batches the last is read, to see whether it is a partial one. Of more it would take too long to read all
+# before it, and one is a twentieth at most.
+_FEW = 20
 
 
 def is_stream(source):
@@ -36,6 +42,21 @@ def adapt_stream(x, needs, model, what, steps=None):
             sharding.check_same(model, stream.example, about, what)
         # else a tf.data.Dataset, which TensorFlow deals to the workers as its options say.
     return stream
+
+
+def possible_steps(asked, steps, what):
+    """The steps of an epoch: those that were asked for, or as many as the whole batches of a stream suffice for.
+
+    Args:
+        asked: as the user says, or None.
+        steps: whole batches of a stream; None where it can't be told.
+        what: the argument that the stream is, for messages.
+    """
+    if asked is None or steps is None or asked <= steps:
+        return asked
+    argument, there_are = _steps_argument(what), _batches(steps, "whole ")
+    warnings.warn(f"`{what}`: {argument} is {asked}, and a pass has {there_are}: an epoch has as many.")
+    return steps
 
 
 class StreamBatches(keras.utils.PyDataset):
@@ -63,11 +84,12 @@ class StreamBatches(keras.utils.PyDataset):
             workers = {name: getattr(source, name) for name in names}
         super().__init__(**workers)
         self._iterator, self._next = (source, 0) if self.once else (None, 0)
-        self.steps = self._length(steps)
+        self._said = source.num_batches if self.indexed else _length(source)
+        self.steps = self._steps(steps)
         self.example = self._first()
         self._unread = self.once  # the first batch of a generator was taken from it, and is still to be trained on
         self.batch_size = _rows(self.example)
-        self._drop_partial(steps)
+        self._drop_partial()
 
     @property
     def num_batches(self):
@@ -77,42 +99,60 @@ class StreamBatches(keras.utils.PyDataset):
         batch = self._read(index)
         if _rows(batch) != self.batch_size:
             raise ValueError(
-                f"Batch {index} holds {_rows(batch)} images and the first one {self.batch_size}: make them equal."
+                f"`{self.what}`: batch {self._next - 1 if self.once else index} holds {_rows(batch)} images and the "
+                f"first one {self.batch_size}: make them equal, and leave out a partial one, as `drop_last=True` does "
+                "in a DataLoader."
             )
         return batch
 
-    def _length(self, steps):
+    def _steps(self, steps):
         """Batches of an epoch."""
-        length = self.source.num_batches if self.indexed else _length(self.source)
-        if length is None and steps is None:
+        if self._said is None and steps is None:
             argument = STEPS_ARGUMENT.get(self.what, "steps")
             kind = type(self.source).__name__
             again = "" if self.indexed else " Or give what has a length: a PyDataset, a DataLoader, an array."
             raise ValueError(
                 f"`{self.what}` is a {kind} without a length, and an epoch would have no end: pass {argument}=….{again}"
             )
-        return steps if length is None else length
+        return steps if self._said is None else self._said
 
     def _first(self):
         try:
             return self._read(0)
-        except (StopIteration, IndexError):
-            raise ValueError(f"`{self.what}`: the {type(self.source).__name__} gives no batch.") from None
+        except IndexError:
+            raise self._ended() from None
 
-    def _drop_partial(self, steps):
+    def _drop_partial(self):
         """The last batch may be smaller than the others, and is left out."""
-        if (
-            self.indexed
-            and self.steps
-            and self.source.num_batches
-            and _rows(self._read(self.steps - 1)) != self.batch_size
-        ):
-            self.steps -= 1
-        if not self.indexed and steps is None and getattr(self.source, "drop_last", True) is False:
-            # A sampler may draw a share of the set: in several processes, this one's.
-            drawn = getattr(self.source, "sampler", None) or getattr(self.source, "dataset", None)
-            rows = getattr(drawn, "__len__", lambda: 0)()
-            self.steps -= 1 if rows % self.batch_size else 0
+        partial = self._ends_in_partial()
+        if partial is False:
+            return
+        last, kind = f"`{self.what}`: the last of {self.steps} batches", type(self.source).__name__
+        self.steps -= 1
+        warnings.warn(
+            f"{last} holds fewer than {self.batch_size} images, and is left out of each epoch."
+            if partial
+            else f"{last} may hold fewer than {self.batch_size} images, which only reading all of them would tell, and "
+            f"is left out of each epoch. If all are equal, set `drop_last = True` on the {kind}."
+        )
+
+    def _ends_in_partial(self):
+        """Whether the last batch is smaller than the others; None where all would have to be read to know it."""
+        source = self.source
+        if self._said is None or self.once or self.steps < 2:
+            return False
+        if not self.indexed:
+            if any(getattr(one, "drop_last", None) is True for one in (source, getattr(source, "batch_sampler", None))):
+                return False
+            size = getattr(source, "batch_size", None)
+            if isinstance(size, int) and getattr(source, "drop_last", None) is False:  # a torch DataLoader
+                # A sampler may draw a share of the set: in several processes, this one's.
+                rows = [_length(getattr(source, name, None)) for name in ("sampler", "dataset")]
+                if any(rows):
+                    return (rows[0] or rows[1]) % size > 0
+            if self.steps > _FEW:
+                return None
+        return _rows(self._read(self.steps - 1)) < self.batch_size
 
     def _read(self, index):
         if self.indexed:
@@ -120,13 +160,32 @@ class StreamBatches(keras.utils.PyDataset):
         if self.once:
             if self.__dict__.pop("_unread", False):
                 return self.example
-            return self._standard(next(self._iterator))
-        if index == 0 or self._iterator is None or index != self._next:
+            index = self._next
+        elif index == 0 or self._iterator is None or index != self._next:
             self._iterator, self._next = iter(self.source), 0
-        for _ in range(index - self._next + 1):
-            batch = next(self._iterator)
-        self._next = index + 1
+        while self._next <= index:
+            try:
+                batch = next(self._iterator)
+            except StopIteration:  # which ends a generator of Keras, too, and would say nothing
+                raise self._ended() from None
+            self._next += 1
         return self._standard(batch)
+
+    def _ended(self):
+        """The error of a source that gives fewer batches than it should."""
+        kind, given = type(self.source).__name__, self._next
+        if not given:
+            return ValueError(f"`{self.what}`: the {kind} gives no batch.")
+        ended = f"`{self.what}`: the {kind} ended after {_batches(given)}, and"
+        if self._said is not None:
+            return ValueError(f"{ended} its length is {self._said}: make `__len__` say how many it gives.")
+        ended = f"{ended} {_steps_argument(self.what)} asks for {self.steps}"
+        if not self.once:
+            return ValueError(f"{ended}: pass {given} or fewer.")
+        return ValueError(
+            f"{ended} in each epoch, which goes on where the last one stopped: give as many as all epochs take, or "
+            "what can be iterated anew for each epoch, such as a DataLoader."
+        )
 
     def _standard(self, batch):
         batch = standard_batch(batch)
@@ -156,8 +215,17 @@ def _rows(batch):
 def _length(source):
     try:
         return len(source)
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None
+
+
+def _steps_argument(what):
+    """The argument that says the number of batches, for messages; `x` may be that of `fit` or of `evaluate`."""
+    return "`steps_per_epoch` (or `steps`)" if what == "x" else f"`{STEPS_ARGUMENT.get(what, 'steps')}`"
+
+
+def _batches(number, kind=""):
+    return f"{number} {kind}batch{'es' * (number > 1)}"
 
 
 def _batch_labels(labels):
@@ -180,7 +248,30 @@ def images_alone(source, value_range, what="x"):
         return tf_data.checked_images(source, value_range, what)
     if isinstance(source, keras.utils.PyDataset):
         return _CheckedImages(source, value_range, what)
-    return (_checked_images(batch, value_range, what) for batch in source)
+    return _each_images(source, value_range, what)
+
+
+def _each_images(source, value_range, what):
+    """The images of any iterable of batches, as Keras takes them of a generator: tuples."""
+    none = True
+    for batch in source:
+        none = False
+        yield (_checked_images(batch, value_range, what),)
+    if none:
+        raise ValueError(f"`{what}`: the {type(source).__name__} gives no batch.")
+
+
+@contextlib.contextmanager
+def up_to_its_end(steps):
+    """Within it `predict` takes what an iterable gives; Keras would warn that it ran out of data.
+
+    Args:
+        steps: batches that the user asked for: of those Keras warns where there are fewer. None for all.
+    """
+    with warnings.catch_warnings():
+        if steps is None:
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
 
 
 class _CheckedImages(keras.utils.PyDataset):

@@ -5,6 +5,7 @@ Beside `keras_ssl.backend` the only room that imports a framework: `tf.data` fee
 
 import contextlib
 import dataclasses
+import pathlib
 import re
 
 import keras
@@ -12,6 +13,8 @@ import keras
 from keras_ssl.data import value_range as ranges
 from keras_ssl.data.batch import check_batch, check_parts, images_of, standard_batch
 from keras_ssl.data.labels import MISSING
+
+_PACKAGE = str(pathlib.Path(__file__).parents[1])
 
 
 @dataclasses.dataclass
@@ -116,19 +119,33 @@ def checked_images(dataset, value_range, what="x"):
 
 @contextlib.contextmanager
 def plain_errors():
-    """Within it what a check in a data set's graph finds is a `ValueError` with its sentence, as for arrays."""
+    """Within it what is found while TensorFlow reads batches is the error with its sentence that it is for arrays.
+
+    That is what a check in a data set's graph finds, and what Python code of this package raises that the graph calls.
+    """
     try:
         yield
     except Exception as error:  # on JAX and torch it is TensorFlow's own as well
-        sentence = _sentence_of(error) if "assertion failed" in str(error) else None
-        if sentence is None:
+        plain = _asserted(str(error)) or _raised(str(error))
+        if plain is None:
             raise
-        raise ValueError(sentence) from None
+        raise plain from None
 
 
-def _sentence_of(error):
-    found = re.search(r"assertion failed: \[(`.*?(?:\.|torch, .*? in numpy\.))\]", str(error), re.DOTALL)
-    return found and found[1].replace("\\'", "'").replace('\\"', '"')
+def _asserted(text):
+    if "assertion failed" not in text:
+        return None
+    found = re.search(r"assertion failed: \[(`.*?(?:\.|torch, .*? in numpy\.))\]", text, re.DOTALL)
+    return found and ValueError(found[1].replace("\\'", "'").replace('\\"', '"'))
+
+
+def _raised(text):
+    """The error of this package in the text of TensorFlow's; None for one of the user's code, whose lines it shows."""
+    found = re.search(r"(?:^|\}\} )(ValueError|TypeError): (.*?)\nTraceback \(most recent .*?:(.*)", text, re.S | re.M)
+    lines = re.findall(r'^ *File "(.*?)", line \d+', found[3], re.M) if found else []
+    if not lines or not lines[-1].startswith(_PACKAGE):
+        return None
+    return {"ValueError": ValueError, "TypeError": TypeError}[found[1]](found[2])
 
 
 def _first(dataset, what):
@@ -200,7 +217,7 @@ def _labels(labels):
             "argmax(axis=1)."
         )
     if labels.dtype == tf.string:
-        missing = tf.equal(tf.strings.strip(labels), "")
+        missing = tf.strings.regex_full_match(tf.strings.strip(labels), "|-1|-1\\.0|nan|NaN")  # as `labels.means_none`
         digest = tf.fingerprint(labels)  # 64 bits a string
         labels = tf.bitcast(digest, tf.int64)
     elif labels.dtype in (tf.int8, tf.int16, tf.int32, tf.uint8, tf.uint16, tf.bool):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -95,6 +97,37 @@ def test_inspect_says_what_lies_in_a_folder(folder, capsys):
     assert found["splits"]["train"]["classes"] == {"(no label)": 80, "bag": 20, "boot": 20}
     assert found["left_out"][0]["reason"] == "the file is empty"
     assert found["other_files"] == {".csv": 1}
+
+
+def test_inspect_counts_what_means_no_label_as_none(folder, tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    files = sorted(path.name for path in folder.glob("*.png"))[:4]
+    rows = zip(files, ("3", "-1", "nan", "7"))
+    table.write_text("file,label\n" + "".join(f"{file},{label}\n" for file, label in rows))
+    assert main(["inspect", str(folder), f"--labels={table}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"]["train"]["classes"] == {"(no label)": 118, "3": 1, "7": 1}
+    assert found["notes"] == ["2 of 2 classes have fewer than 5 pictures: 3 1, 7 1."]
+
+
+def test_inspect_prints_names_that_are_no_text(folder, tmp_path, capsys):
+    for name in (b"caf\xe9", b"CAF\xe9"):
+        path = os.fsencode(tmp_path) + b"/photos/" + name
+        os.makedirs(path)
+        for number, file in enumerate(sorted(folder.glob("*.png"))[:2]):
+            shutil.copy(file, path + b"/%d\xff.png" % number)
+        with open(path + b"/notes.\xff", "wb"):
+            pass
+    table = tmp_path / "labels.csv"
+    table.write_bytes(b"caf\xe9/0\xff.png,y\nCAF\xe9/0\xff.png,n\n")
+    for more in ([], [f"--labels={table}"]):
+        assert main(["inspect", str(tmp_path / "photos"), *more]) == 0
+        printed = capsys.readouterr().out
+        assert ("(no label)" in printed) == bool(more)
+        assert ("caf\ufffd" in printed.split("classes")[-1]) or more
+    table.write_bytes(b"file,label\ncaf\xe9/0\xff.png,y\nother.png,n\n")
+    assert main(["inspect", str(tmp_path / "photos"), f"--labels={table}"]) == 0
+    assert "such as other.png" in " ".join(capsys.readouterr().out.split())
 
 
 def test_inspect_finds_the_same_picture_in_two_splits(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import struct
 import warnings
 import zlib
@@ -336,6 +337,7 @@ def test_a_table_gives_labels_in_every_form(tmp_path):
     [
         ({"nowhere.png": "a"}, "none of them is a picture"),
         ({"1.png": "a"}, "fits 2 pictures"),
+        ({"1": "a"}, "fits 2 pictures"),
         ([("a/1.png", "a"), ("a/1.png", "b")], "two labels"),
         ({}, "no row"),
     ],
@@ -344,6 +346,120 @@ def test_a_table_that_fits_nothing_is_refused(rows, words, tmp_path):
     tree(tmp_path, "a/1.png", "b/1.png")
     with pytest.raises(ValueError, match=words):
         load(tmp_path, labels=rows)
+
+
+def in_csv(rows, folder):
+    path = folder / "labels.csv"
+    path.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows), encoding="utf-8")
+    return path
+
+
+def in_frame(rows, folder):
+    return pytest.importorskip("pandas").DataFrame(rows, columns=["file", "label"])
+
+
+@pytest.mark.parametrize("table", [in_csv, in_frame, lambda rows, _: dict(rows), lambda rows, _: rows])
+@pytest.mark.parametrize("words", [("3", "7"), ("cat", "dog")], ids=["numbers", "words"])
+@pytest.mark.parametrize("none", ["-1", "-1.0", " -1", "nan", "NaN", ""])
+def test_a_table_says_in_text_that_there_is_no_label(none, words, table, tmp_path):
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    data = load(tmp_path, labels=table([("a.png", words[0]), ("b.png", words[1]), ("c.png", none)], tmp_path))
+    assert data.train.class_names == list(words)
+    assert data.train.labels.tolist() == [0, 1, MISSING]
+    assert not any(f"{none} 1" in note for note in data.notes if none)
+
+
+@pytest.mark.parametrize("none", [float("nan"), None, -1, np.int64(-1), "pandas"], ids=str)
+def test_what_means_no_label_is_no_class_of_the_notes(none, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    frame = pandas.DataFrame({"file": ["a.png", "b.png", "c.png"]})
+    frame["label"] = pandas.Series([1, 2, pandas.NA if none == "pandas" else none], dtype="object")
+    for labels in (frame, frame.convert_dtypes()):
+        data = load(tmp_path, labels=labels)
+        assert data.train.labels.tolist() == [1, 2, MISSING]
+        assert data.notes == ["2 of 2 classes have fewer than 5 pictures: 1 1, 2 1."]
+
+
+def test_a_folder_whose_name_means_no_label_is_noted(tmp_path):
+    data = load(tree(tmp_path, "cat/1.png", "dog/2.png", "-1/3.png"))
+    assert data.train.class_names == ["cat", "dog"]
+    assert data.train.labels.tolist() == [MISSING, 0, 1]
+    assert "1 pictures lie in a folder called -1, which means no label" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "wanted"),
+    [
+        (("1.png", "sub/1.png"), {"1.png": "a"}, ["a", None]),
+        (("1.png", "sub/1.png"), {"1.png": "a", "sub/1.png": "b"}, ["a", "b"]),
+        (("1.png", "sub/1.png"), {"./1.png": "a"}, ["a", None]),
+        (("x/1.png", "y/x/1.png"), {"x/1.png": "a"}, ["a", None]),
+        (("in/x/1.png", "in/y/x/1.png"), {"x/1.png": "a"}, ["a", None]),
+        (("x/1.png", "x/1.png.png"), {"1.png": "a"}, ["a", None]),
+    ],
+    ids=["beside a folder", "both", "with a dot", "in a folder", "from where the classes lie", "a name before a stem"],
+)
+def test_a_whole_path_is_of_one_picture(files, rows, wanted, tmp_path):
+    tree(tmp_path, *files)
+    for labels in (rows, {str(tmp_path / files[0]): "a"} if len(rows) == 1 else rows):
+        assert names_of(load(tmp_path, labels=labels).train) == wanted
+
+
+@pytest.mark.parametrize("word", ["y", "class", "target", "label", "name", "id", "Y "])
+@pytest.mark.parametrize("row", ["{file},{label}", "{file};{label}", "{file},{label},more"])
+def test_a_first_row_with_a_picture_is_no_header(row, word, tmp_path):
+    tree(tmp_path, "a.png", "b.PNG", "c.png")
+    rows = [("b.PNG", word), ("a.png", "n"), ("c.png", "n")]
+    (tmp_path / "labels.csv").write_text("".join(row.format(file=file, label=label) + "\n" for file, label in rows))
+    assert names_of(load(tmp_path, labels=tmp_path / "labels.csv").train) == ["n", word.strip(), "n"]
+
+
+def test_a_frame_whose_header_is_a_picture_is_refused(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    tree(tmp_path, "a.png", "b.png")
+    with pytest.raises(ValueError, match=r"a column called a\.png.*header=None"):
+        load(tmp_path, labels=pandas.read_csv(io.StringIO("a.png,y\nb.png,n\n")))
+    frame = pandas.read_csv(io.StringIO("a.png,y\nb.png,n\n"), header=None)
+    assert names_of(load(tmp_path, labels=frame).train) == ["y", "n"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\na.png,gr\xfcn\n".encode("latin-1"),
+        "file,label\na.png,x\nb\xfcro.png,y\n".encode("latin-1"),
+        "file,label,gr\xf6\xdfe\na.png,x,1\n".encode("latin-1"),
+        "file,label\na.png,x\n".encode("utf-16"),
+        "file,label\na.png,x\n".encode("utf-16-le"),
+        b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff,\xfe\n",
+    ],
+    ids=["label", "name", "header", "UTF-16", "without its mark", "Excel"],
+)
+def test_a_table_in_another_encoding_is_refused(content, tmp_path):
+    tree(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="not a text file in UTF-8: save the table as CSV in UTF-8"):
+        load(tmp_path, labels=tmp_path / "labels.csv")
+
+
+ODD_NAMES = (b"\xff.png", b"caf\xe9, 2.png", b" 2.png", b"a\\2.png", b"a\n2.png", b"a\xe2\x80\xa82.png")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("folder", [b"", b"x/", b"\xfe/"])
+def test_a_table_names_pictures_whose_names_are_no_text(folder, name, tmp_path):
+    tree(tmp_path, "1.png", "x/other.png")
+    path = os.fsencode(tmp_path) + b"/" + folder + name
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    shutil.copy(tmp_path / "1.png", path)
+    for listed in (folder + name, name):
+        table = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+        with open(tmp_path / "labels.csv", "w", **table) as file:
+            csv.writer(file).writerows([("file", "label"), (os.fsdecode(listed), "cat"), ("x/other.png", "dog")])
+        train = load(tmp_path, labels=tmp_path / "labels.csv").train
+        assert names_of(train)[[os.fsencode(one) for one in train.paths].index(path)] == "cat"
+        assert sorted(map(str, names_of(train))) == ["None", "cat", "dog"]
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path):

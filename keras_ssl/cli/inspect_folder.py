@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_ssl.data.folders import FolderOptions, list_labeled, note_classes
+from keras_ssl.data.labels import means_none
 from keras_ssl.data.listing import shown
 from keras_ssl.data.progress import Progress
 
@@ -28,7 +29,7 @@ def describe(source, options):
         **_kinds(found),
         "left_out": [{"file": shown(path), "reason": reason} for path, reason in found.left_out],
         "hidden": found.hidden,
-        "other_files": dict(found.others),
+        "other_files": {shown(suffix): count for suffix, count in found.others.items()},
         "copies": copies,
     }
     _print(result, root)
@@ -36,7 +37,8 @@ def describe(source, options):
 
 
 def _counts(pictures):
-    counts = collections.Counter(_NO_LABEL if picture.label is None else str(picture.label) for picture in pictures)
+    labels = [picture.label for picture in pictures]
+    counts = collections.Counter(_NO_LABEL if means_none(label) else str(label) for label in labels)
     return {"pictures": len(pictures), "classes": dict(sorted(counts.items()))}
 
 
@@ -105,10 +107,11 @@ def _print_classes(splits):
     """A table of classes and splits, 80 columns wide at most."""
     classes = list(dict.fromkeys(name for split in splits.values() for name in split["classes"]))
     classes.sort(key=lambda name: (name == _NO_LABEL, name))
-    width = min(40, max([len("class"), *map(len, classes)]))
+    written = {name: shown(name) for name in classes}
+    width = min(40, max([len("class"), *map(len, written.values())]))
     print(f"\n{'class':{width}}" + "".join(f"{name:>12}" for name in splits))
     for name in classes[:_MOST_ROWS]:
-        short = name if len(name) <= width else name[: width - 1] + "…"
+        short = written[name] if len(written[name]) <= width else written[name][: width - 1] + "…"
         print(f"{short:{width}}" + "".join(f"{split['classes'].get(name, 0):>12,}" for split in splits.values()))
     if len(classes) > _MOST_ROWS:
         print(f"and {len(classes) - _MOST_ROWS:,} more: --json lists all")

@@ -17,7 +17,15 @@ from absl import flags
 
 from keras_ssl import names
 from keras_ssl.cli import words
-from keras_ssl.cli.flags import define_backbone, define_data, define_overwrite, new_flags, output_file, progress
+from keras_ssl.cli.flags import (
+    define_backbone,
+    define_data,
+    define_overwrite,
+    define_seed,
+    new_flags,
+    output_file,
+    progress,
+)
 from keras_ssl.cli.trained import TrainedBackbone
 from keras_ssl.files import replacing
 
@@ -34,7 +42,7 @@ flags.DEFINE_enum(
     **_define,
 )
 flags.DEFINE_boolean("ignore_labels", False, "Choose among all images, as if none had a label.", **_define)
-flags.DEFINE_integer("seed", 0, "Random seed.", **_define)
+define_seed(_define)
 flags.DEFINE_string("output", "to_label.csv", "The table.", **_define)
 flags.DEFINE_string("picture", None, "A picture of the chosen images, numbered (.png, .svg or .pdf).", **_define)
 define_overwrite(_define, "--output and --picture")
@@ -52,6 +60,7 @@ def check(settings):
 def run(settings, used, output, picture):
     from keras_ssl import evaluate
     from keras_ssl.cli import experiment
+    from keras_ssl.data.listing import shown
 
     used.load()
     source, loaded = used.load_images(settings)
@@ -74,7 +83,7 @@ def run(settings, used, output, picture):
     of = f"{free:,} training images{'' if settings.ignore_labels else ' without a label'}"
     print(f"\n{len(chosen):,} of {of}, chosen by --strategy={settings.strategy}:")
     for number, name in enumerate(chosen[:10], 1):
-        print(f"  {number:3}  {name}")
+        print(f"  {number:3}  {shown(name)}")
     if len(chosen) > 10:
         print(f"  and {len(chosen) - 10:,} more")
     print(f"\ntable: {output}" + (f", with {len(known):,} that have a label" if known else ""))
@@ -85,12 +94,12 @@ def run(settings, used, output, picture):
     if picture:
         from keras_ssl.evaluate import plots
 
-        shown = rows[: plots.MOST_CHOSEN]
-        images = np.stack([np.asarray(train.images[int(row)]) for row in shown])
+        first = rows[: plots.MOST_CHOSEN]
+        images = np.stack([np.asarray(train.images[int(row)]) for row in first])
         figure = plots.chosen(images, train.value_range or (0, 255))
         with replacing(picture) as temporary:
             figure.savefig(temporary, dpi=160)
-        print(f"picture: {picture}" + ("" if len(shown) == len(rows) else f", of the first {len(shown)}"))
+        print(f"picture: {picture}" + ("" if len(first) == len(rows) else f", of the first {len(first)}"))
     return {
         "strategy": settings.strategy,
         "labeled": int(labeled.sum()),
@@ -119,7 +128,9 @@ def _known(loaded, source):
 
 
 def _write(output, of_files, known, chosen):
-    with replacing(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    # A file's name need not be valid text; `LabelTable` reads it back as it is.
+    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with replacing(output) as temporary, open(temporary, "w", **text) as file:
         writer = csv.writer(file)
         writer.writerow(["file" if of_files else "row", "label"])
         writer.writerows([*known, *((name, "") for name in chosen)])

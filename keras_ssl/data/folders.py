@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from keras_ssl.data.cache import PictureCache
-from keras_ssl.data.labels import MISSING, class_labels
+from keras_ssl.data.labels import MISSING, class_labels, means_none
 from keras_ssl.data.lazy import ImageFiles
 from keras_ssl.data.listing import list_folder, shown
 from keras_ssl.data.pictures import MAX_PIXELS, REDUCING_GAP, Decoder, deep_bounds, deep_range
@@ -113,20 +113,22 @@ _FEW = 5  # pictures of a class: fewer can hardly be learned from and tested on
 
 def note_classes(found):
     """Notes on a `Listing` what its classes let one expect."""
-    counts = collections.Counter(str(picture.label) for picture in found.pictures if picture.label is not None)
+    counts = collections.Counter(str(picture.label) for picture in found.pictures if not means_none(picture.label))
     if len(counts) == 1:
-        found.notes.append(f"All labels are {next(iter(counts))}: there are no two classes to tell apart.")
+        found.notes.append(f"All labels are {shown(next(iter(counts)))}: there are no two classes to tell apart.")
         return
     few = {name: count for name, count in counts.items() if count < _FEW}
     if few:
-        named = ", ".join(f"{name} {count}" for name, count in sorted(few.items(), key=lambda one: one[1])[:5])
+        named = ", ".join(f"{shown(name)} {count}" for name, count in sorted(few.items(), key=lambda one: one[1])[:5])
         found.notes.append(f"{len(few):,} of {len(counts):,} classes have fewer than {_FEW} pictures: {named}.")
     alike = collections.defaultdict(list)
     for name in counts:
         alike[name.casefold().strip()].append(name)
     for names in alike.values():
         if len(names) > 1:
-            found.notes.append(f"{' and '.join(sorted(names))} differ in case alone, and are {len(names)} classes.")
+            found.notes.append(
+                f"{' and '.join(map(shown, sorted(names)))} differ in case alone, and are {len(names)} classes."
+            )
 
 
 def list_labeled(root, options, progress):
@@ -142,6 +144,7 @@ def list_labeled(root, options, progress):
     found = list_folder(root, options.max_pixels, progress)
     if table is not None:
         _label(found, table, root)
+    _note_no_classes(found)
     return found
 
 
@@ -231,14 +234,26 @@ def _check_unreadable(found, options, read=None):
 def _label(found, table, root):
     """Labels of a table replace those of folders."""
     pictures = found.pictures
-    labels, unused = table.labels_for([picture.path for picture in pictures], root)
+    labels, unused = table.labels_for([picture.path for picture in pictures], root, found.root)
     for picture, label in zip(pictures, labels):
-        picture.label = None if label == "" else label
+        picture.label = label
     if unused:
         found.notes.append(
             f"{len(unused):,} of {len(table.by_file):,} files in the table of labels are no pictures of this folder, "
-            f"such as {unused[0]}."
+            f"such as {shown(unused[0])}."
         )
+
+
+def _note_no_classes(found):
+    """Takes labels away that mean none: of folders, for `LabelTable` gives no such label."""
+    without = [picture for picture in found.pictures if picture.label is not None and means_none(picture.label)]
+    if without:
+        found.notes.append(
+            f"{len(without):,} pictures lie in a folder called {without[0].label}, which means no label: rename it if "
+            "they are a class."
+        )
+    for picture in without:
+        picture.label = None
 
 
 def _common_size(headers, image_size, root):

@@ -12,6 +12,8 @@ from keras import ops
 from keras_ssl import backend
 
 MISSING = -1  # in arrays of integers; elsewhere also None, NaN and the empty string
+# A table of text has no numbers: −1 and NaN stand in it as programs write them.
+_NO_LABEL = frozenset(("", "-1", "-1.0", "nan", "NaN"))
 
 _WHOLE = (int, np.integer, np.bool_)
 _EXACT_FLOATS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
@@ -22,12 +24,13 @@ def class_labels(parts, what="labels"):
 
     Args:
         parts: a list of labels `(N,)` or `(N, 1)` each, or None for a set without: integers, floats that are whole
-            numbers, booleans, strings; arrays, lists, pandas. None, NaN, an empty string and −1 mean no label.
+            numbers, booleans, strings; arrays, lists, pandas. None, NaN, an empty string and −1 mean no label, the two
+            numbers also as strings.
         what: the argument that they were given as, for messages.
 
     Returns:
-        `(arrays, names)`: for each part int64 `(N,)`, `MISSING` where there is no label, or None. Integers stay as they
-        are, and `names` is None; other labels become their place among the sorted `names`, a list of strings.
+        A tuple `(arrays, names)`: for each part int64 `(N,)`, `MISSING` where there is no label, or None. Integers stay
+        as they are, and `names` is None; other labels become their place among the sorted `names`, a list of strings.
 
     Raises:
         ValueError: one-hot rows, fractions, other objects; with the way out.
@@ -69,7 +72,7 @@ def flat_labels(labels, what="labels"):
         labels = np.char.decode(labels, "utf-8")
         kind = "U"
     if kind in "UT":  # T: numpy's strings of any length
-        return np.array([str(word).strip() for word in labels.tolist()], dtype=str)
+        return np.array([_word(str(word)) for word in labels.tolist()], dtype=str)
     if kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
         return labels.astype("uint64")
     if kind in "iub":
@@ -82,6 +85,13 @@ def is_missing(labels):
     if labels.dtype == np.uint64:  # where −1 would be 2⁶⁴ − 1, a number like others
         return np.zeros(len(labels), bool)
     return labels == "" if labels.dtype.kind == "U" else labels == MISSING
+
+
+def means_none(label):
+    """Whether one label, in any form in which labels are given, means that there is none."""
+    if isinstance(label, bytes):
+        label = label.decode()
+    return _word(label) == "" if isinstance(label, str) else _is_none(label)
 
 
 def codes_of(labels, what="labels"):
@@ -221,7 +231,12 @@ def _of_objects(labels, what):
             f"`{what}` must be integers or strings, one an image; among them is a {type(odd[0]).__name__}, {odd[0]!r}."
         )
     words = ["" if value is None else value.decode() if isinstance(value, bytes) else str(value) for value in values]
-    return np.array([word.strip() for word in words], dtype=str)
+    return np.array([_word(word) for word in words], dtype=str)
+
+
+def _word(text):
+    text = text.strip()
+    return "" if text in _NO_LABEL else text
 
 
 def _is_none(value):

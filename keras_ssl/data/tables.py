@@ -1,9 +1,12 @@
 """A table of labels beside a folder of pictures: a CSV file, a dict, a DataFrame."""
 
 import csv
+import io
 import os
 import pathlib
 
+from keras_ssl.data.labels import means_none
+from keras_ssl.data.listing import shown
 from keras_ssl.files import existing_file
 
 _FILE_COLUMNS = (
@@ -25,8 +28,8 @@ _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target"
 class LabelTable:
     """Labels by file.
 
-    A file is named as the table has it: by its path from the folder, by its name, or by its name without the suffix,
-    whichever is the only one of its kind.
+    A file is named as the table has it: by its path from the folder, by the end of that path or its name, or by its
+    name without the suffix. The first of these that fits a picture counts, and it must fit one alone.
 
     Args:
         source: a path of a CSV file (comma, semicolon or tab), a dict of file to label, a pandas DataFrame, or a list
@@ -39,47 +42,53 @@ class LabelTable:
 
     def __init__(self, source):
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__}"
+        self._is_text = isinstance(source, (str, os.PathLike))
         self.by_file = {}
         for file, label in _rows(source, self.name):
-            key = _key(file)
+            key, label = _key(file), None if means_none(label) else label
             if key in self.by_file and str(self.by_file[key]) != str(label):
                 raise ValueError(
-                    f"`labels` ({self.name}) gives {file} two labels, {self.by_file[key]} and {label}: keep one."
+                    f"`labels` ({self.name}) gives {shown(str(file))} two labels, {self.by_file[key]} and {label}: "
+                    "keep one."
                 )
             self.by_file[key] = label
         if not self.by_file:
             raise ValueError(f"`labels` ({self.name}) holds no row of a file and its label.")
 
-    def labels_for(self, paths, root):
-        """Labels of pictures, None for those that the table does not have: `(labels, files without a picture)`.
+    def labels_for(self, paths, root, inner=None):
+        """Labels of pictures, None for those without one: `(labels, files without a picture)`.
 
         Args:
             paths: of the pictures.
             root: the folder that was given; paths in the table begin there, or where its classes lie.
+            inner: the folder in it where they lie; None for the same.
 
         Raises:
             ValueError: a name in the table fits several pictures, or none of them fits any.
         """
-        places = {}
+        places = [{}, {}, {}, {}]  # as `_keys_of` ranks them
         for row, path in enumerate(paths):
-            for key in _keys_of(path, root):
-                places.setdefault(key, []).append(row)
+            for rank, keys in zip(places, _keys_of(path, root, inner)):
+                for key in keys:
+                    rank.setdefault(key, []).append(row)
         labels, unused = [None] * len(paths), []
         for file, label in self.by_file.items():
-            rows = places.get(file, [])
+            rows = next((rank[file] for rank in places if file in rank), [])
             if len(rows) > 1:
                 raise ValueError(
-                    f"`labels` ({self.name}): {file} fits {len(rows)} pictures, such as {paths[rows[0]]} and "
-                    f"{paths[rows[1]]}: write the path from {root}."
+                    f"`labels` ({self.name}): {shown(file)} fits {len(rows)} pictures, such as {shown(paths[rows[0]])} "
+                    f"and {shown(paths[rows[1]])}: write the path from {root}."
                 )
             if rows:
                 labels[rows[0]] = label
             else:
                 unused.append(file)
+        if self._is_text and not all(map(_is_utf8, unused)):
+            raise _not_utf8(self.name)
         if len(unused) == len(self.by_file):
             raise ValueError(
-                f"`labels` ({self.name}) names {len(unused)} files, such as {unused[0]}, and none of them is a picture "
-                f"under {root}: write each as its path from there."
+                f"`labels` ({self.name}) names {len(unused)} files, such as {shown(unused[0])}, and none of them is a "
+                f"picture under {root}: write each as its path from there."
             )
         return labels, unused
 
@@ -88,11 +97,14 @@ def _key(file):
     return pathlib.PurePath(str(file).strip().replace("\\", "/")).as_posix().removeprefix("./")
 
 
-def _keys_of(path, root):
+def _keys_of(path, root, inner=None):
+    """What a table may call a picture, in sets of which the first that has a name decides: a whole path is that of one
+    picture, however many others are called alike."""
     relative = path.relative_to(root)
-    # From the folder, and from each folder below it: a table may stand inside of the one that was given.
-    keys = {pathlib.PurePath(*relative.parts[first:]).as_posix() for first in range(len(relative.parts))}
-    return {*keys, str(path), pathlib.PurePath(relative.name).stem}
+    inside = {path.relative_to(inner)} if inner is not None and path.is_relative_to(inner) else set()
+    # From each folder below the first: a table may stand inside of the one that was given.
+    ends = {pathlib.PurePath(*relative.parts[first:]) for first in range(len(relative.parts))}
+    return [{_key(key) for key in keys} for keys in ({relative}, {path, *inside}, ends, {relative.stem})]
 
 
 def _rows(source, name):
@@ -100,6 +112,12 @@ def _rows(source, name):
         return list(source.items())
     if hasattr(source, "columns") and hasattr(source, "itertuples"):
         header = [str(column) for column in source.columns]
+        picture = next(filter(_names_picture, header), None)
+        if picture is not None:
+            raise ValueError(
+                f"`labels` ({name}) has a column called {picture}: the first picture was read as the names of the "
+                "columns. Read the file with header=None, or give its path."
+            )
         file, label = _columns(header, name)
         return list(zip(source.iloc[:, file].tolist(), source.iloc[:, label].tolist()))
     if isinstance(source, (list, tuple)):
@@ -112,26 +130,44 @@ def _rows(source, name):
             f"it is a {type(source).__name__}."
         )
     path = existing_file(source, "`labels`")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"`labels` ({name}) is not a text file in UTF-8: save the table as CSV.") from None
+    # A file's name need not be valid text: then other bytes than UTF-8's are right, and only there.
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise _not_utf8(name)
     first = text.splitlines()[0] if text.strip() else ""
     delimiter = max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = [row for row in reader if any(cell.strip() for cell in row)]
     if not rows or len(rows[0]) < 2:
         raise ValueError(
             f"`labels` ({name}) needs two columns, the file and its label, with a comma, a semicolon or a tab between."
         )
     header = [cell.strip().lower() for cell in rows[0]]
-    named = any(cell in _FILE_COLUMNS for cell in header) or any(cell in _LABEL_COLUMNS for cell in header)
+    named = any(cell in (*_FILE_COLUMNS, *_LABEL_COLUMNS) for cell in header) and not any(map(_names_picture, header))
     file, label = _columns(rows[0], name) if named else (0, 1)
     short = next((row for row in rows if len(row) <= max(file, label)), None)
     if short:
         raise ValueError(
             f"`labels` ({name}) has a row of {len(short)} columns, and needs {max(file, label) + 1}: {short}."
         )
+    if not all(_is_utf8(cell) for row in rows for place, cell in enumerate(row) if place != file):
+        raise _not_utf8(name)
     return [(row[file], row[label].strip()) for row in (rows[1:] if named else rows)]
+
+
+def _is_utf8(text):
+    """Whether no byte of a file that was read with "surrogateescape" is left in a text."""
+    return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _not_utf8(name):
+    return ValueError(f"`labels` ({name}) is not a text file in UTF-8: save the table as CSV in UTF-8.")
+
+
+def _names_picture(cell):
+    from PIL import Image
+
+    return os.path.splitext(cell.strip().lower())[1] in Image.registered_extensions()
 
 
 def _columns(header, name):

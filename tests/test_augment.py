@@ -278,6 +278,9 @@ def test_lambdas_are_refused_for_they_dont_save():
             augment.Views([layer], [layer])
 
 
+NO_SIZES = (0, -3, (3, 4, 5), (8,), (), (8, 0), 8.0, (8.5, 8), "8", "88", None, True, np.float32(8), np.int64(0))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -285,6 +288,7 @@ def test_lambdas_are_refused_for_they_dont_save():
         (lambda: augment.RandomResizedCrop(28, ratio=(2.0, 1.0)), "ratio"),
         (lambda: augment.RandomResizedCrop(28, interpolation="nearest"), "interpolation"),
         (lambda: augment.RandomResizedCrop(28, probability=0.5), "probability"),
+        *((lambda size=size: augment.RandomResizedCrop(size), "RandomResizedCrop: `size`") for size in NO_SIZES),
         (lambda: augment.RandomColorJitter(hue=0.7), "hue"),
         (lambda: augment.RandomColorJitter(brightness=-1), "brightness"),
         (lambda: augment.RandomGaussianBlur(4), "kernel_size"),
@@ -297,6 +301,48 @@ def test_lambdas_are_refused_for_they_dont_save():
 def test_senseless_settings_are_refused_by_name(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("size", [8, (8, 6), [8, 6], np.int64(8), np.array([8, 6]), (np.uint8(8), 6)], ids=repr)
+def test_sizes_are_whole_numbers_of_python_or_numpy(size):
+    layer = augment.RandomResizedCrop(size)
+    assert layer.size in ((8, 8), (8, 6))
+    assert {type(side) for side in layer.size} == {int}
+    assert layer(np.zeros((2, 12, 12, 3), "uint8"), training=True).shape == (2, *layer.size, 3)
+
+
+GRAPHS = {
+    "flip": augment.RandomHorizontalFlip(),
+    "crop": augment.RandomResizedCrop(8),
+    "several": augment.RandomApply([augment.RandomGrayscale()]),
+    "noise": augment.RandomNoise(),
+    "volume": augment.RandomFlip3D(),
+    "views": augment.Views([augment.RandomHorizontalFlip()]),
+    "keras": augment.Views([keras.layers.RandomFlip()]),
+}
+
+
+@pytest.mark.parametrize("how", ["training", "by name", "without training"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_of_tensorflow_work_there_and_are_refused_elsewhere(name, how):
+    import tensorflow as tf
+
+    layer, shape = GRAPHS[name], (4, 8, 8, 8, 3) if name == "volume" else (4, 8, 8, 3)
+    given = {} if isinstance(layer, augment.Views) else {"training": how != "without training"}
+
+    def change(images):
+        return layer(images=images, **given) if how == "by name" else layer(images, **given)
+
+    images = np.zeros(shape, "uint8")
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(4)
+    if keras.backend.backend() == "tensorflow":
+        assert len(list(batches.map(change))) == 1
+        return
+    told = f"{type(layer).__name__} is called in a TensorFlow graph.*`fit`.*KERAS_BACKEND=tensorflow"
+    with pytest.raises(TypeError, match=told):
+        batches.map(change)
+    made = change(tf.constant(images))  # which holds values
+    assert keras.ops.is_tensor(made[0])
 
 
 def test_a_view_must_be_lists_of_layers():

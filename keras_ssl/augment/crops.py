@@ -6,6 +6,7 @@ Small crops cost little: one of 96 pixels is less than a fifth of one of 224. Th
 from keras_ssl.augment.blur import RandomGaussianBlur
 from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
+from keras_ssl.augment.layer import checked_size
 from keras_ssl.augment.policies import odd_tenth
 from keras_ssl.augment.views import Views
 
@@ -42,7 +43,7 @@ def multi_crop(
         value_range: of the images.
 
     Returns:
-        `Views`: the large views first.
+        `Views`, the large views first.
 
     Reference: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments", 2020,
     appendix A; the authors' code. What small images get is this library's, and not measured.
@@ -61,6 +62,12 @@ def multi_crop(
 
 def swav(size, channels=3, local_size=None, locals=6, value_range=(0, 255)):
     """SwAV's policy: `multi_crop`, with its arguments.
+
+    Args:
+        size, channels, local_size, locals, value_range: as of `multi_crop`.
+
+    Returns:
+        `Views`, the large views first.
 
     Reference: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments", 2020.
     """
@@ -85,7 +92,7 @@ def dino(size, channels=3, local_size=None, locals=8, global_scale=None, local_s
         value_range: of the images.
 
     Returns:
-        `Views`: the large views first.
+        `Views`, the large views first.
 
     Reference: Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021; the authors' code.
     """
@@ -104,7 +111,7 @@ def dino(size, channels=3, local_size=None, locals=8, global_scale=None, local_s
 
 
 def small_gray_crops(size, local_size=None, locals=6, value_range=(0, 255)):
-    """`small_gray` in two sizes, for gray images of up to 64 pixels: its own views, and small ones that lack no box.
+    """`small_gray` in two sizes, for gray images of up to 64 pixels: its own views, and small ones with no erased box.
 
     Not measured, and no paper's.
 
@@ -114,7 +121,7 @@ def small_gray_crops(size, local_size=None, locals=6, value_range=(0, 255)):
         value_range: of the images.
 
     Returns:
-        `Views`: the large views first.
+        `Views`, the large views first.
     """
     large, small = _sizes(size, local_size, locals)
 
@@ -157,10 +164,10 @@ def _sizes(size, local_size, locals):
     """`(large, small)`, each height and width."""
     if not isinstance(locals, int) or locals < 0:
         raise ValueError(f"`locals` must be a number of views, 0 or more; it is {locals!r}.")
-    large = (size, size) if isinstance(size, int) else tuple(size)
+    large = checked_size("multi_crop", size)
     if local_size is None:
         return large, tuple(_local_side(side) for side in large)
-    return large, (local_size, local_size) if isinstance(local_size, int) else tuple(local_size)
+    return large, checked_size("multi_crop", local_size, argument="local_size")
 
 
 def _local_side(side):

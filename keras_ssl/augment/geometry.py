@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import backend
-from keras_ssl.augment.layer import RandomLayer, held, per_image, sides
+from keras_ssl.augment.layer import RandomLayer, checked_size, held, per_image, sides
 
 _MOST_TAPS = 32
 """Of a pixel in one direction, up to which a crop is summed tap by tap; beyond, products with matrices are faster."""
@@ -266,7 +266,7 @@ class RandomResizedCrop(RandomLayer):
         super().__init__(**kwargs)
         if self.probability != 1.0:
             raise ValueError("RandomResizedCrop sets the size, so it is applied to all images: leave `probability` 1.")
-        self.size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+        self.size = checked_size(self, size)
         self.scale = _increasing(self, "scale", scale, highest=1.0)
         self.ratio = _increasing(self, "ratio", ratio)
         if interpolation not in ("bilinear", "bicubic"):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import operator
 
 import keras
 import numpy as np
@@ -90,6 +91,10 @@ class RandomLayer(keras.layers.Layer):
 
     def build(self, input_shape):
         check_channels_last(type(self).__name__)
+
+    def __call__(self, *args, **kwargs):
+        refuse_other_graphs(self, *args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def call(self, images, training=None, rng=None):
         # Of whatever type the images are, in training and outside: a graph that was built with one must run.
@@ -261,6 +266,22 @@ def check_channels_last(owner):
         )
 
 
+def refuse_other_graphs(owner, *args, **kwargs):
+    """Raises `TypeError` in a graph of TensorFlow, such as `tf.data`'s `map`, where Keras runs on another framework.
+
+    It is told by the class of the tensors, without importing TensorFlow. Those that hold values pass: Keras copies
+    them.
+    """
+    for value in (*args, *kwargs.values()):
+        foreign = type(value).__module__.startswith("tensorflow.") and not ops.is_tensor(value)
+        if foreign and not hasattr(value, "numpy"):
+            raise TypeError(
+                f"{type(owner).__name__} is called in a TensorFlow graph, such as tf.data's `map`, and Keras runs on "
+                "another backend, which can't compute there: give the images to `fit`, where the method makes its "
+                "views, or set KERAS_BACKEND=tensorflow before Keras is imported."
+            )
+
+
 def checked_layers(layers):
     for layer in layers:
         if isinstance(layer, keras.layers.Lambda) or not isinstance(layer, keras.layers.Layer):
@@ -291,6 +312,29 @@ def checked_range(owner, value_range, required=True):
             f"it is {value_range!r}."
         )
     return (low, high)
+
+
+def checked_size(owner, size, names=("height", "width"), argument="size"):
+    """A size as a tuple of Python integers, or `ValueError`.
+
+    Args:
+        owner: the layer, or the name of the policy, for the error.
+        size: what was given: a whole number for each side, or one for all, of Python or of NumPy.
+        names: of the sides.
+        argument: what it is called.
+    """
+    try:
+        given = tuple(size) if np.iterable(size) else (size,) * len(names)
+        whole = tuple(0 if isinstance(side, bool) else operator.index(side) for side in given)
+    except TypeError:
+        whole = ()
+    if len(whole) != len(names) or min(whole) < 1:
+        owner = owner if isinstance(owner, str) else type(owner).__name__
+        raise ValueError(
+            f"{owner}: `{argument}` must be ({', '.join(names)}), whole numbers from 1 up, or one number for all of "
+            f"them; it is {size!r}."
+        )
+    return whole
 
 
 def fraction(owner, name, value):

@@ -3,6 +3,7 @@
 from keras_ssl.augment.blur import RandomGaussianBlur
 from keras_ssl.augment.color import RandomColorJitter, RandomGrayscale, RandomSolarization
 from keras_ssl.augment.geometry import RandomErasing, RandomHorizontalFlip, RandomResizedCrop
+from keras_ssl.augment.layer import checked_size
 from keras_ssl.augment.views import Views
 
 
@@ -24,7 +25,7 @@ def simclr(size, channels=3, strength=1.0, scale=(0.08, 1.0), value_range=(0, 25
 
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, appendix A.
     """
-    side = min((size, size) if isinstance(size, int) else size)
+    side = min(checked_size("simclr", size))
     color = channels == 3
     layers = [
         RandomResizedCrop(size, scale, value_range=value_range),
@@ -80,7 +81,7 @@ def byol(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
 
     Reference: Grill et al., "Bootstrap Your Own Latent", 2020, appendix B, table 6.
     """
-    side = min((size, size) if isinstance(size, int) else size)
+    side = min(checked_size("byol", size))
     color = channels == 3
     shared = [
         RandomResizedCrop(size, scale, interpolation="bicubic", value_range=value_range),
@@ -106,6 +107,12 @@ def byol(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
 
 def barlow_twins(size, channels=3, scale=(0.08, 1.0), value_range=(0, 255)):
     """Barlow Twins' policy, which is `byol`'s.
+
+    Args:
+        size, channels, scale, value_range: as of `byol`.
+
+    Returns:
+        `Views` of two views.
 
     Reference: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", 2021, section 2.2.
     """

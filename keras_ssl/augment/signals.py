@@ -4,6 +4,7 @@ Layers that change the first axis after the batch's take both, and whatever else
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssl.augment.layer import RandomLayer, checked_range, fraction, per_image, sides
@@ -50,13 +51,13 @@ class RandomTimeCrop(SignalLayer):
         super().__init__(**kwargs)
         if self.probability != 1.0:
             raise ValueError("RandomTimeCrop sets the length, so it is applied to all series: leave `probability` 1.")
-        if not isinstance(length, int) or length < 1:
+        if not isinstance(length, (int, np.integer)) or isinstance(length, bool) or length < 1:
             raise ValueError(f"RandomTimeCrop: `length` must be an integer, 1 or more; it is {length!r}.")
         if len(scale) != 2 or not 0.0 < scale[0] <= scale[1] <= 1.0:
             raise ValueError(
                 f"RandomTimeCrop: `scale` must be (shortest, longest), above 0 and at most 1; it is {scale!r}."
             )
-        self.length = length
+        self.length = int(length)
         self.scale = (float(scale[0]), float(scale[1]))
 
     def transform(self, series, rng):

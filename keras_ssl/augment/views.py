@@ -4,7 +4,14 @@ import keras
 from keras import ops
 
 from keras_ssl.augment import chunks, loop
-from keras_ssl.augment.layer import apply_layers, build_layer, check_channels_last, checked_layers, output_shape
+from keras_ssl.augment.layer import (
+    apply_layers,
+    build_layer,
+    check_channels_last,
+    checked_layers,
+    output_shape,
+    refuse_other_graphs,
+)
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.backbones import check_sizes
 from keras_ssl.keras_compat import flatten_layers
@@ -117,6 +124,10 @@ class Views(keras.layers.Layer):
                     f"The view layer {layer.name} has value_range={tuple(theirs)}, and the model has "
                     f"{value_range}: give both the range of your images."
                 )
+
+    def __call__(self, *args, **kwargs):
+        refuse_other_graphs(self, *args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def call(self, images, rng=None, only=None):
         """Makes the views.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl.augment.layer import per_image, sides
+from keras_ssl.augment.layer import checked_size, per_image, sides
 from keras_ssl.augment.signals import RandomNoise, RandomScale, SignalLayer
 from keras_ssl.augment.views import Views
 
@@ -27,11 +27,7 @@ class RandomCrop3D(SignalLayer):
         super().__init__(**kwargs)
         if self.probability != 1.0:
             raise ValueError("RandomCrop3D sets the size, so it is applied to all volumes: leave `probability` 1.")
-        self.size = (size,) * 3 if isinstance(size, int) else tuple(int(side) for side in size)
-        if len(self.size) != 3 or min(self.size) < 1:
-            raise ValueError(
-                f"RandomCrop3D: `size` must be (depth, height, width), or one number for all three; it is {size!r}."
-            )
+        self.size = checked_size(self, size, ("depth", "height", "width"))
 
     def transform(self, volumes, rng):
         room = [ops.cast(side - mine + 1, "float32") for side, mine in zip(self._sides(volumes), self.size)]

@@ -1,5 +1,7 @@
 """LoRA on a backbone: only small matrices beside its kernels are trained, and a file keeps them."""
 
+import copy
+
 import keras
 from keras import ops
 
@@ -22,10 +24,12 @@ class LoRA(keras.Model):
     plain = backbone.merged()  # a Keras model without LoRA, to build on
     ```
 
-    The matrices are Keras' own (`enable_lora`); B begins at 0, so that the features begin as they were. All else of the
-    backbone is frozen, whatever `trainable` says. A `.keras` file keeps A and B and goes on with them: Keras alone
-    merges them into the kernel and loads zeros, which no gradient moves, and keras-hub's backbones load without LoRA. A
-    moving average has them too. The layers of the given backbone are used, and changed.
+    The matrices are Keras' own (`enable_lora`); B begins at 0, so that the features begin as they were. All other
+    weights of the backbone are frozen, whatever `trainable` says: a method freezes again what was thawed layer by layer
+    when it is compiled and at each `fit`; elsewhere call `freeze`. `trainable=False` freezes the matrices as well. A
+    `.keras` file keeps A and B and goes on with them: Keras alone merges them into the kernel and loads zeros, which no
+    gradient moves, and keras-hub's backbones load without LoRA. A moving average has them too. The layers of the given
+    backbone are used, and changed.
 
     Args:
         backbone: a built graph of layers, of keras-hub or any other.
@@ -58,10 +62,10 @@ class LoRA(keras.Model):
         self.freeze()
 
     def freeze(self):
-        """Freezes all but the matrices."""
+        """Freezes all but the matrices, and these too where `trainable` of the whole is False."""
         trained = {id(matrix) for layer in self.matrices.adapted.value for matrix in _matrices(layer)}
         for variable in self.variables:
-            variable.trainable = id(variable) in trained
+            variable.trainable = self.trainable and id(variable) in trained
 
     @property
     def trainable(self):
@@ -75,7 +79,7 @@ class LoRA(keras.Model):
 
     def merged(self):
         """The backbone without LoRA, its kernels with what LoRA learned: a new model, all of it trainable."""
-        plain = keras.saving.deserialize_keras_object(self.plain.value)
+        plain = keras.saving.deserialize_keras_object(copy.deepcopy(self.plain.value))  # Keras empties what it is given
         adapted = {id(_kernel(layer)): layer for layer in self.matrices.adapted.value}
         small = {id(matrix) for layer in adapted.values() for matrix in _matrices(layer)}
         weights = [weight for weight in self.weights if id(weight) not in small]
@@ -90,7 +94,7 @@ class LoRA(keras.Model):
     def get_config(self):
         return {
             "name": self.name,
-            "backbone": self.plain.value,
+            "backbone": copy.deepcopy(self.plain.value),
             "rank": self.rank,
             "layers": list(self.targets),
             "alpha": self.alpha,
@@ -99,6 +103,11 @@ class LoRA(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(_without_lora(config["backbone"]))})
+
+
+def within(model):
+    """Each `LoRA` that is the model or lies below it: a list."""
+    return [layer for layer in flatten_layers(model) if isinstance(layer, LoRA)]
 
 
 class _Plain:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ssl import backbones, backend, batch_norm, distribute, micro_batches, saving
+from keras_ssl import backbones, backend, batch_norm, distribute, lora, micro_batches, saving
 from keras_ssl.augment.layer import check_channels_last, checked_range
 from keras_ssl.augment.rng import RowRNG
 from keras_ssl.augment.views import as_views
@@ -11,6 +11,7 @@ from keras_ssl.data import adapter
 from keras_ssl.data.batch import image_shape, standard_batch
 from keras_ssl.keras_compat import of_any_backend, single_call
 from keras_ssl.one_pass import map_views as together
+from keras_ssl.optimizers.half_precision import policy_of
 from keras_ssl.regularizers import checked_regularizers, with_features
 from keras_ssl.training import step as steps
 from keras_ssl.training.trainer import Trainer
@@ -25,8 +26,7 @@ class SelfSupervisedModel(Trainer):
 
     A method is a subclass, usually of under a hundred lines. It states the class attributes below this text and writes
     the methods of the section "What a method writes": `build_heads`, `embed` and `objective`, and of the others what it
-    needs. Every argument of its `__init__` is kept as an attribute of the same name, as in scikit-learn: that is what
-    is saved.
+    needs. Every argument of its `__init__` is kept as an attribute of the same name: that is what is saved.
 
     Args:
         backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`; or
@@ -68,7 +68,7 @@ class SelfSupervisedModel(Trainer):
 
     def __init__(self, backbone, views=None, value_range=(0, 255), seed=0, pooling=None, regularizers=(), **kwargs):
         backbone = backbones.checked(backbone)
-        kwargs.setdefault("dtype", backbone.dtype_policy)
+        kwargs.setdefault("dtype", policy_of(backbone))
         # Images of 0 … 255 would lose their last bits in half precision; each layer below casts for itself.
         super().__init__(autocast=False, **kwargs)
         self.backbone = backbone
@@ -105,8 +105,8 @@ class SelfSupervisedModel(Trainer):
             batch: the batch, with `"label"`, `"same"` or `"index"` where the method uses them.
 
         Returns:
-            `(terms, metrics)`: a dict by name each, of either one value per row of this replica, or a scalar of the
-            rows of all replicas (`keras_ssl.distribute.gather`). Terms are already weighted; the loss is their sum.
+            A tuple `(terms, metrics)`: a dict by name each, of either one value per row of this replica, or a scalar of
+            the rows of all replicas (`keras_ssl.distribute.gather`). Terms are already weighted; the loss is their sum.
             The reduction over rows and replicas is the trainer's alone.
         """
         raise NotImplementedError(f"{type(self).__name__} must define objective(outputs, batch).")
@@ -118,6 +118,10 @@ class SelfSupervisedModel(Trainer):
             outputs: what `embed` gave in this step.
             stepped: boolean scalar tensor, whether there was a step: accumulation and half precision leave some out.
         """
+
+    def held_variables(self):
+        """Pairs of a variable and whether a step leaves it as it is, a boolean scalar tensor: prototypes at first."""
+        return []
 
     def on_run_begin(self, total_steps, initial_step):
         """Called by `fit` before its first step, for what depends on how long it will train.
@@ -134,8 +138,7 @@ class SelfSupervisedModel(Trainer):
     def collapse_losses(self, batch_size):
         """A dict of sentence to loss: where the loss stays when nothing is learned, at this global batch size.
 
-        A loss of 0 here is also what success looks like: `keras_ssl.callbacks.CollapseMonitor` then asks the spread of
-        the embeddings.
+        A loss of 0 is also what success looks like: `keras_ssl.callbacks.CollapseMonitor` then asks the spread.
         """
         return {}
 
@@ -227,7 +230,8 @@ class SelfSupervisedModel(Trainer):
         self._freeze()
 
     def _freeze(self):
-        for layer in self.frozen_layers() if getattr(self, "_built_heads", False) else ():
+        built = getattr(self, "_built_heads", False)
+        for layer in (*lora.within(self.backbone), *self.frozen_layers()) if built else ():
             layer.freeze()
 
     @property
@@ -262,8 +266,7 @@ class SelfSupervisedModel(Trainer):
         Args:
             one_pass: run the views of one size as one batch, so that batch normalization sees all of them; else one
                 view after another. The views of an image lie side by side, so that ghost batches and micro-batches
-                hold all of them. Features of all sizes are of one: a head that shall see all views together is a
-                second call, `map_views(self.projector, features, training, one_pass)`.
+                hold all of them. A head that shall see views of all sizes together is a second call, of features.
         """
         if one_pass:
             return together(function, views, training)

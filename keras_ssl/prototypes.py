@@ -48,7 +48,8 @@ class Prototypes(keras.layers.Layer):
 
         Args:
             embeddings: `(n, d)`, of length 1.
-            frozen: boolean scalar tensor; where it is true, no gradient reaches the prototypes.
+            frozen: boolean scalar tensor; where it is true, no gradient reaches the prototypes. What momentum and decay
+                make of them is undone by the model: `held_variables`.
         """
         kernel = ops.convert_to_tensor(self.kernel)
         kernel = ops.where(frozen, ops.stop_gradient(kernel), kernel)

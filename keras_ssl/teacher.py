@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_ssl import backbones, batch_norm
 from keras_ssl.clone import clone, trainable_flags
+from keras_ssl.keras_compat import flatten_layers
 from keras_ssl.saving import check_function
 
 __all__ = ["ConstantMomentum", "CosineMomentum", "Frozen", "Teacher"]
@@ -103,8 +104,8 @@ class Teacher(keras.layers.Layer):
     """Copies of layers, updated once per optimizer step: `teacher ← m · teacher + (1 − m) · student`.
 
     All state is in variables, which `.keras` files save. The copies are frozen variable by variable: their layers stay
-    trainable, so that batch normalization in training uses the batch's statistics, as the student's does. (A layer with
-    `trainable=False` normalizes by moving statistics, even in training.)
+    trainable where the student's are, so that batch normalization in training uses the batch's statistics if the
+    student's does. (A layer with `trainable=False` normalizes by moving statistics, even in training.)
 
     Args:
         schedule: the momentum, a function of the step; see `schedule_of`.
@@ -131,6 +132,7 @@ class Teacher(keras.layers.Layer):
             students: built layers or models.
         """
         self.copies = [clone(student) for student in students]
+        self._originals = _Untracked(tuple(students))
         # By place and never by name: a copy has the names of its original.
         self._trainable_flags = [trainable_flags(layer) for layer in self.copies]
         for weight in (weight for layer in self.copies for weight in layer.weights):
@@ -179,8 +181,15 @@ class Teacher(keras.layers.Layer):
             batch_norm.copy_statistics_mode(layer, student)
 
     def freeze(self):
-        """Excludes the copies' variables from training. Call it again after `trainable` is set on a layer above."""
-        for layer in self.copies:
+        """Excludes the copies' variables from training; their layers are trainable where the students' are by now.
+
+        Call it again after `trainable` is set on a layer above, or on one of a student's: whoever unfreezes a student
+        later would else have a teacher whose batch normalization stays frozen.
+        """
+        for layer, student in zip(self.copies, self._originals.value):
+            # From the top down, for each sets all that is below it.
+            for part, twin in zip(flatten_layers(layer), flatten_layers(student), strict=True):
+                part.trainable = twin.trainable
             for variable in layer.variables:
                 variable.trainable = False
 
@@ -230,6 +239,13 @@ class Teacher(keras.layers.Layer):
             mine.assign(ops.convert_to_tensor(average))
         self.last_momentum.assign(ops.where(stepped, momentum, ops.convert_to_tensor(self.last_momentum)))
         self.updates.assign(ops.convert_to_tensor(self.updates) + ops.cast(stepped, "int32"))
+
+
+class _Untracked:
+    """Holds layers that are another's: Keras would track and save what stands in an attribute itself."""
+
+    def __init__(self, value):
+        self.value = value
 
 
 def _is_float(weight):
@@ -328,8 +344,9 @@ class Frozen(keras.layers.Layer):
         if len(self.takes) == 3:
             images = self._as_taken(images)
         features = ops.stop_gradient(ops.cast(self.model(images, training=False), "float32"))
-        places = backbones.token_map(self.model, features)
-        return backbones.pooled(features, self.model, self.pooling), places if len(places.shape) == 4 else None
+        places = backbones.token_map(self.model, features, images.shape)
+        pooled = backbones.pooled(features, self.model, self.pooling, images.shape)
+        return pooled, places if len(places.shape) == 4 else None
 
     def _as_taken(self, images):
         (low, high), (first, last) = self._given_range, self.value_range or self._given_range

@@ -91,9 +91,11 @@ def test_several_steps_in_one_call_move_the_teacher_as_often(images):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_accumulated_steps_move_the_teacher_once_an_optimizer_step(images):
+@pytest.mark.parametrize("scaled", [False, True])
+def test_accumulated_steps_move_the_teacher_once_an_optimizer_step(scaled, images):
     byol = model()
-    byol.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    byol.compile(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0) if scaled else optimizer)
     byol.fit(images, batch_size=8, epochs=1, verbose=0)
     assert int(ops.convert_to_numpy(byol.teacher.updates)) == 4
     assert int(ops.convert_to_numpy(byol.teacher.run_steps)) == 4
@@ -161,6 +163,31 @@ def test_statistics_of_the_teachers_batch_normalization(statistics, images):
         np.testing.assert_allclose(means[0][1], means[0][0], rtol=1e-4, atol=1e-6)
         assert np.abs(theirs - mean).max() > 1e-5
     assert teacher.trainable, "or it would normalize by moving statistics in training"
+
+
+@pytest.mark.parametrize("late", ["unfrozen", "frozen"])
+def test_layers_that_are_unfrozen_or_frozen_after_the_model_is_built_are_so_in_the_teacher(late, images):
+    backbone = with_batch_norm()
+    backbone.trainable = late == "frozen"
+    byol = model(backbone, momentum=ConstantMomentum(0.5))
+    moved = []
+    for trainable in (late == "frozen", late == "unfrozen"):
+        backbone.trainable = trainable
+        byol.compile(keras.optimizers.SGD(0.1))
+        copy = byol.teacher.copies[0]
+        before = [ops.convert_to_numpy(layer.layers[-1].moving_mean) for layer in (backbone, copy)]
+        byol.fit(images, batch_size=16, verbose=0)
+        after = [ops.convert_to_numpy(layer.layers[-1].moving_mean) for layer in (backbone, copy)]
+        moved.append([bool(np.abs(one - other).max() > 1e-3) for one, other in zip(before, after)])
+        assert not copy.trainable_variables
+        assert len(byol.trainable_variables) == 8 + 4 * trainable, "of two heads, and of the student"
+    assert moved == ([[True, True], [False, False]] if late == "frozen" else [[False, False], [True, True]])
+    # One step on a batch makes it so as well, and whatever lies between.
+    backbone.layers[-1].trainable = late == "frozen"
+    byol.compile(keras.optimizers.SGD(0.1))
+    byol.train_on_batch(images[:16])
+    assert byol.teacher.copies[0].layers[-1].trainable == (late == "frozen")
+    assert not byol.teacher.copies[0].trainable_variables
 
 
 @pytest.mark.parametrize("change", ["ghost batches", "fused", "plain"])

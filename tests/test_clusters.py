@@ -1,5 +1,7 @@
 """Prototypes, Sinkhorn-Knopp, centers and schedules, and the two methods that are made of them: SwAV and DINO."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -224,6 +226,27 @@ def test_a_part_of_the_run_is_frozen_for_that_part_of_each_run(images):
         method.fit(images[:8], batch_size=8, epochs=6, verbose=0, callbacks=[Watch()])
     assert seen == 2 * [True, True, False, False, False, False]
     assert int(as_array(method.progress.updates)) == 12
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+@pytest.mark.parametrize("make", [swav, dino])
+def test_frozen_prototypes_stay_as_they_are_in_a_second_run_that_the_optimizer_enters_with_momentum(
+    images, make, micro_batch_size
+):
+    method = make(frozen_steps=0.5)
+    method.build((None, 28, 28, 1))
+    kernels = [as_array(method.scores.kernel)]
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):  # of one step: within an epoch JAX has no values in variables
+            kernels.append(as_array(method.scores.kernel))
+
+    method.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), micro_batch_size=micro_batch_size)
+    for _ in range(2):
+        method.fit(images[:8], batch_size=8, epochs=4, verbose=0, callbacks=[Watch()])
+    moved = [float(np.abs(one - other).max()) for one, other in itertools.pairwise(kernels)]
+    assert [step > 1e-4 for step in moved] == 2 * [False, False, True, True]
+    assert [step == 0.0 for step in moved] == 2 * [True, True, False, False]
 
 
 def test_a_part_of_a_run_of_unknown_length_is_refused(images):

@@ -206,6 +206,50 @@ def test_a_network_teaches_a_vit_and_a_vit_a_network():
         assert np.isfinite(history["loss"]).all()
 
 
+@keras.saving.register_keras_serializable("tests.test_distill")
+class ClassToken(keras.layers.Layer):
+    """Puts a vector before the tokens."""
+
+    def build(self, input_shape):
+        self.vector = self.add_weight(shape=(1, 1, input_shape[-1]), name="vector")
+
+    def call(self, tokens):
+        vector = ops.broadcast_to(self.vector, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
+        return ops.concatenate([vector, tokens], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], None if input_shape[1] is None else input_shape[1] + 1, input_shape[2])
+
+
+def patches(size):
+    """A class token and tokens of patches, of images of one size or, with None, of any."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((size, size, 1))
+    x = keras.layers.Reshape((-1, 8))(keras.layers.Conv2D(8, 7, 7)(inputs))
+    return keras.Model(inputs, ClassToken()(x))
+
+
+def test_models_of_open_size_are_compared_as_those_of_the_images_size():
+    views = [augment.RandomHorizontalFlip()]
+    outputs = []
+    for size in (28, None):
+        model = keras_ssl.Distill(
+            patches(size), patches(size), views=views, memory=32, projector=keras.layers.Identity()
+        )
+        model.compile(keras.optimizers.SGD(0.0))
+        model.build((None, 28, 28, 1))
+        model.backbone.set_weights([0.9 * weight + 0.1 for weight in model.backbone.get_weights()])
+        view = images(4).astype("float32")
+        outputs.append({name: ops.convert_to_numpy(x) for name, x in model.embed([view], training=False).items()})
+        teacher, places = model.teacher(view)
+        np.testing.assert_allclose(teacher, ops.convert_to_numpy(model.teacher.model(view))[:, 0], rtol=1e-5)
+        assert tuple(places.shape) == (4, 4, 4, 8)
+        assert np.isfinite(model.fit(images(32), batch_size=16, verbose=0).history["features"]).all()
+    for name in outputs[0]:
+        np.testing.assert_allclose(outputs[0][name], outputs[1][name], rtol=1e-4, atol=1e-5)
+    assert np.abs(outputs[0]["features"]).min() > 1e-4, "the term is that of the places"
+
+
 def test_wrong_teachers_are_refused():
     student = tiny_backbone()
     for teacher, error, words in (

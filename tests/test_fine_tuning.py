@@ -84,6 +84,22 @@ def test_the_backbone_moves_by_its_own_rate():
     assert 1e-3 < moved(1e-2) <= 8.1e-2
 
 
+@pytest.mark.parametrize(("policy", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False)])
+def test_the_loss_is_scaled_where_the_backbone_is_in_float16(policy, scaled):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = keras_ssl.backbones.resnet8((28, 28, 1), width=4)
+    finally:
+        keras.config.set_dtype_policy(before)
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1)).astype("uint8")
+    data = images, np.arange(16) % 2
+    for protocol in ("fine-tune", "frozen-then-unfrozen"):
+        tuned = keras_ssl.evaluate.fine_tune(half, data, data, protocol=protocol, epochs=2)
+        assert isinstance(tuned.classifier.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+        assert np.isfinite(tuned.history["loss"]).all()
+
+
 def test_frozen_then_unfrozen_begins_as_linear_does():
     linear = tune(protocol="linear", epochs=1, seed=3, learning_rate=1e-3)
     both = tune(protocol="frozen-then-unfrozen", epochs=2, seed=3, learning_rate=1e-3, backbone=small())

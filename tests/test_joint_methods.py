@@ -4,7 +4,7 @@ covariance, teacher and directions. Values and gradients that Lightly has are he
 import keras
 import numpy as np
 import pytest
-from conftest import golden, tiny_backbone, value_and_gradients
+from conftest import golden, numpy, tiny_backbone, value_and_gradients
 from keras import ops
 from methods_under_test import METHODS, head, light_views, three_views
 
@@ -336,6 +336,29 @@ def test_mmcr_brings_rows_to_length_one_and_so_loses_the_gradient_along_them():
         theirs, along = case["grad_online64"], unit(case["online"])
         expected = theirs - (theirs * along).sum(axis=2, keepdims=True) * along
         assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+def test_what_can_not_be_decomposed_is_nan_and_no_error(value):
+    matrices = np.random.default_rng(0).normal(size=(3, 4, 2)).astype("float32")
+    sound = numpy(losses.nuclear_norm(matrices))
+    matrices[1, 2, 0] = value
+    found = numpy(losses.nuclear_norm(matrices))
+    np.testing.assert_array_equal(np.isnan(found), [False, True, False])
+    np.testing.assert_allclose(found[[0, 2]], sound[[0, 2]], rtol=1e-6)
+    loss, (gradient,) = value_and_gradients(lambda x: losses.mmcr(x, 0.1), matrices)
+    assert np.isnan(loss)
+    assert gradient.shape == matrices.shape
+
+
+def test_an_mmcr_that_explodes_is_named_by_its_term(images):
+    method = METHODS["MMCR"]()
+    method.compile(keras.optimizers.SGD(0.1))
+    method.build((None, 28, 28, 1))
+    for weight in method.projector.trainable_variables:
+        weight.assign(np.full(weight.shape, 1e38))
+    with pytest.raises(FloatingPointError, match=r"MMCR: the term 'centroids' of the loss became NaN .* at step 0"):
+        method.fit(images, batch_size=32, verbose=0)
 
 
 def test_mmcr_is_least_where_the_centroids_are_orthogonal_and_its_collapse_loss_where_all_are_one():

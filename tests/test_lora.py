@@ -81,6 +81,62 @@ def test_a_file_keeps_it_and_training_goes_on(tmp_path):
     assert np.abs(features(loaded) - before).max() > 1e-3
 
 
+def test_merging_changes_nothing_so_that_it_is_saved_and_merged_again(tmp_path):
+    backbone = LoRA(vit(), 2)
+    model = keras_ssl.SimCLR(backbone, projector=heads.mlp([8, 4]))
+    config = backbone.get_config()
+    once, twice = backbone.merged(), backbone.merged()
+    np.testing.assert_array_equal(features(once), features(twice))
+    assert backbone.get_config() == config
+    model.build((None, 8, 8, 1))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(features(loaded), features(model), atol=1e-6)
+    np.testing.assert_allclose(features(loaded.backbone.merged()), features(once), atol=1e-6)
+    np.testing.assert_allclose(features(clone.clone(backbone)), features(once), atol=1e-6)
+
+
+def test_what_is_thawed_layer_by_layer_is_frozen_again_and_what_is_frozen_as_a_whole_stays_so():
+    backbone = LoRA(vit(), 2)
+    model = keras_ssl.SimCLR(keras.Sequential([keras.Input((8, 8, 1)), backbone]), projector=heads.mlp([8, 4]))
+    byol = keras_ssl.BYOL(backbone, projector=heads.mlp([8, 4]), predictor=heads.mlp([8, 4]))
+
+    def thaw():
+        for layer in backbone.layers:
+            layer.trainable = False  # or Keras on TensorFlow skips what is True already
+            layer.trainable = True
+
+    for each in (model, byol):
+        thaw()
+        assert len(backbone.trainable_variables) > 8
+        each.compile(keras.optimizers.SGD(0.1))
+        assert len(backbone.trainable_variables) == 8
+        thaw()
+        each.fit(images(), batch_size=8, verbose=0)
+        assert len(backbone.trainable_variables) == 8
+    assert not byol.teacher.copies[0].trainable_variables
+    backbone.trainable = False
+    byol.compile(keras.optimizers.SGD(0.1))
+    assert not backbone.trainable_variables
+    assert all(not variable.trainable for variable in backbone.variables)
+
+
+def test_fine_tuning_trains_all_that_the_merged_backbone_has(tmp_path):
+    model = trained(LoRA(vit(), 2))
+    labels, merged = np.arange(16) % 2, model.backbone.merged()
+    data = (images(), labels)
+    result = keras_ssl.evaluate.fine_tune(model, data, data, protocol="linear", epochs=1)
+    np.testing.assert_allclose(features(result.classifier.layers[1]), features(model), atol=1e-5)
+    tuned = keras_ssl.evaluate.fine_tune(model, data, data, epochs=3).classifier.layers[1]
+    assert len(tuned.trainable_variables) == len(vit().trainable_variables)
+    for one, other in zip(tuned.trainable_variables, merged.trainable_variables, strict=True):
+        if "kernel" in one.name:
+            assert np.abs(ops.convert_to_numpy(one) - ops.convert_to_numpy(other)).max() > 0, one.path
+    within = keras.Sequential([keras.Input((8, 8, 1)), model.backbone])
+    with pytest.raises(ValueError, match="merged"):
+        keras_ssl.evaluate.fine_tune(within, data, data, epochs=1)
+
+
 def test_keras_alone_loads_matrices_that_nothing_moves():
     """Why A and B are kept here: where this fails, Keras keeps them itself."""
     layer = keras.layers.Dense(3)

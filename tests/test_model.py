@@ -13,8 +13,10 @@ from conftest import tiny_backbone
 from keras import ops
 
 import keras_ssl
-from keras_ssl import augment, distribute, heads
+from keras_ssl import augment, clone, distribute, heads
+from keras_ssl.data import adapter
 from keras_ssl.model import SelfSupervisedModel
+from keras_ssl.training import preflight
 
 BACKEND = keras.backend.backend()
 
@@ -228,6 +230,32 @@ def test_left_over_images_are_told_once(images, capsys):
     assert capsys.readouterr().out.count("last partial batch (16 images) is dropped") == 1
 
 
+def test_left_over_images_of_an_evaluation_are_told_once(images, capsys):
+    model = compiled()
+    for _ in range(2):
+        model.fit(images[:48], batch_size=24, epochs=1, validation_data=images, verbose=2)
+        model.evaluate(images, batch_size=24, verbose=2)
+    told = capsys.readouterr().out
+    for where in ("`validation_data`: ", "evaluate: "):
+        sentence = "64 images make 2 batches of 24; the last partial batch (16 images) is dropped."
+        assert told.count(f"keras_ssl: {where}{sentence}") == 1
+    model.evaluate(images[:30], batch_size=24, verbose=0)
+    assert "dropped" not in capsys.readouterr().out
+
+
+def test_left_over_images_of_validation_data_are_told_as_well(images):
+    model = compiled()
+    feed, validation = (
+        adapter.adapt(part, None, model.needs(), model, 24, what=what)
+        for part, what in ((images[:48], "x"), (images, "validation_data"))
+    )
+    assert list(preflight.sentences(model, feed, validation).values())[-1] == (
+        "`validation_data`: 64 images make 2 batches of 24; the last partial batch (16 images) is dropped."
+    )
+    assert not any("dropped" in about for about in preflight.sentences(model, feed, feed))
+    assert not any("dropped" in about for about in preflight.sentences(model, feed))
+
+
 def test_labels_that_are_not_used_are_told_once(images, capsys):
     model = compiled()
     for _ in range(2):
@@ -343,6 +371,64 @@ def test_half_precision_follows_the_backbones_policy(images, policy):
     assert np.isfinite(history["loss"]).all()
     assert all(view.dtype == model.views(images)[0].dtype for view in model.views(images))
     assert keras.backend.standardize_dtype(model.views(images)[0].dtype) == "float32"
+
+
+def in_half_precision(policy="mixed_float16"):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        return tiny_backbone()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def loaded(backbone, folder):
+    backbone.save(folder / "backbone.keras")
+    return keras.models.load_model(folder / "backbone.keras")
+
+
+def test_a_backbone_whose_layers_alone_are_in_half_precision_trains_as_the_one_it_was_made_of(images, tmp_path):
+    """The config of a functional model has no policy: what is loaded or cloned has that of `keras.config`."""
+    ends = []
+    for change in (lambda backbone: backbone, lambda backbone: loaded(backbone, tmp_path), clone.clone):
+        backbone = change(in_half_precision())
+        keras.utils.set_random_seed(1)
+        model = keras_ssl.SimCLR(backbone)
+        model.compile(keras.optimizers.SGD(0.1))
+        assert model.dtype_policy.name == model.projector.layers[0].dtype_policy.name == "mixed_float16"
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        model.fit(images, batch_size=16, verbose=0)
+        ends.append([ops.convert_to_numpy(weight) for weight in backbone.weights])
+    for end in ends[1:]:
+        for one, other in zip(ends[0], end):
+            np.testing.assert_allclose(one, other, atol=1e-3)
+    assert keras_ssl.SimCLR(loaded(in_half_precision("mixed_bfloat16"), tmp_path)).dtype_policy.name == "mixed_bfloat16"
+
+
+def test_the_loss_is_scaled_where_any_layer_that_learns_is_in_float16(images, tmp_path):
+    half = loaded(in_half_precision(), tmp_path)
+    projector = keras.Sequential([keras.layers.Dense(4, dtype="mixed_float16")])
+    for make, expected in (
+        (lambda: keras_ssl.SimCLR(half, dtype="float32"), True),
+        (lambda: keras_ssl.SimCLR(tiny_backbone(), projector=projector), True),
+        (lambda: keras_ssl.SimCLR(tiny_backbone()), False),
+        (lambda: keras_ssl.SimCLR(loaded(in_half_precision("mixed_bfloat16"), tmp_path)), False),
+        (lambda: keras_ssl.Distill(tiny_backbone(), half, memory=32), False),
+    ):
+        for automatic in (True, False):
+            model = make()
+            model.compile(keras.optimizers.SGD(0.1), auto_scale_loss=automatic)
+            scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+            assert scaled == (expected and automatic)
+    model = keras_ssl.SimCLR(half, dtype="float32")
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+    model.fit(images, batch_size=16, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert type(again.optimizer.inner_optimizer) is type(model.optimizer.inner_optimizer)
+    for one, other in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
 
 
 # Saving.
@@ -495,7 +581,23 @@ def test_fewer_images_than_a_batch_are_refused(images):
 
 
 def test_a_batch_of_one_image_is_refused(images):
-    bad_fit(images, "2 or more", batch_size=1)
+    bad_fit(images, "`batch_size` is 1: SimCLR compares images of a batch, and needs 2 or more", batch_size=1)
+    alone = [images[number : number + 1] for number in range(4)]
+    bad_fit(ListLoader(alone), "`x` gives batches of 1 image: SimCLR compares images", batch_size=None)
+    bad_fit(images, "`validation_batch_size` is 1: SimCLR", validation_data=images, validation_batch_size=1)
+    bad_fit(images, "`validation_data` gives batches of 1 image", validation_data=ListLoader(alone))
+    bad_fit(images, "`validation_data` holds 1 image: SimCLR", validation_data=images[:1])
+    model = compiled()
+    for method in (model.train_on_batch, model.test_on_batch, model.evaluate):
+        with pytest.raises(ValueError, match="`x` holds 1 image: SimCLR compares images of a batch, and needs 2"):
+            method(images[:1])
+
+
+def test_a_batch_of_one_image_is_enough_where_images_do_not_meet(images):
+    byol = compiled(keras_ssl.BYOL(tiny_backbone(), light_views(), keras.layers.Dense(8), keras.layers.Dense(8)))
+    alone = ListLoader([images[number : number + 1] for number in range(4)])
+    assert np.isfinite(byol.fit(alone, verbose=0).history["loss"]).all()
+    assert np.isfinite(byol.train_on_batch(images[:1])).all()
 
 
 def test_a_bare_pair_of_views_is_refused_with_what_to_write(images):
@@ -561,9 +663,10 @@ def test_fit_before_compile_says_so(images):
         simclr().fit(images)
 
 
-def test_accumulation_is_refused():
+@pytest.mark.parametrize("wrapped", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])
+def test_accumulation_is_refused(wrapped):
     with pytest.raises(ValueError, match="gradient_accumulation_steps=4"):
-        simclr().compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4))
+        simclr().compile(wrapped(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)))
 
 
 def test_a_backbone_of_another_rank_is_refused():

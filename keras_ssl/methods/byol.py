@@ -45,8 +45,8 @@ class BYOL(SelfSupervisedModel):
     view_counts = (2,)
     batch_dependent = False
     collapse_advice = (
-        "Keep the predictor and batch normalization in the heads, take a momentum from 0.99 up, and a smaller learning "
-        "rate with warm-up: a rate made for LARS is far too large for Adam."
+        "Keep the predictor and batch normalization in the heads, use a momentum of 0.99 or more (about 0.95 for a few "
+        "hundred steps), and a smaller learning rate with warm-up: a rate made for LARS is far too large for Adam."
     )
 
     def __init__(

@@ -162,6 +162,9 @@ class DINO(SelfSupervisedModel):
         self.teacher.update(self._students(), stepped)
         self.progress.tick(stepped)
 
+    def held_variables(self):
+        return [(self.scores.kernel, self.progress.within(self.frozen_steps))] if self.frozen_steps else []
+
     def on_run_begin(self, total_steps, initial_step):
         parts = {"frozen_steps": self.frozen_steps, "warm_up_steps": self.warm_up_steps}
         self.progress.on_run_begin(total_steps, initial_step, **parts)

@@ -11,6 +11,7 @@ from keras_ssl.losses.nt_xent import check_temperature
 from keras_ssl.model import SelfSupervisedModel
 from keras_ssl.queue import Queue, check_size
 from keras_ssl.teacher import Frozen
+from keras_ssl.training import step as steps
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
@@ -92,9 +93,11 @@ class Distill(SelfSupervisedModel):
 
     def embed(self, views, training):
         features = self.backbone(views[0], training=training)
-        student = self.projector(backbones.pooled(features, self.backbone, self.pooling), training=training)
+        shape = views[0].shape  # which tells how the tokens of a backbone of open size lie
+        pooled = steps.noted(self, backbones.pooled(features, self.backbone, self.pooling, shape))
+        student = self.projector(pooled, training=training)
         teacher, theirs = self.teacher(views[0])
-        mine = backbones.token_map(self.backbone, features)
+        mine = backbones.token_map(self.backbone, features, shape)
         if theirs is None or len(mine.shape) != 4:
             return {"student": student, "teacher": teacher, "features": losses.cosine(student, teacher)}
         if mine.shape[1:3] != theirs.shape[1:3]:

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl import augment, backbones, distribute, losses, networks, token_parts
+from keras_ssl import augment, backbones, distribute, losses, networks, regularizers, token_parts
 from keras_ssl.augment import masks
 from keras_ssl.augment.policies import one_view
 from keras_ssl.augment.rng import RowRNG
@@ -40,7 +40,8 @@ class MAE(SelfSupervisedModel):
         blocks: None to leave out patches at random, as the paper does; else so many boxes (`augment.masks.mask_order`).
         decoder_width, decoder_depth, decoder_heads: of the decoder's transformer; the paper's. For small images much
             smaller ones do (`keras_ssl.recipes`).
-        **kwargs: `value_range`, `seed`, `pooling`, `name`, `dtype`: see `SelfSupervisedModel`.
+        **kwargs: `value_range`, `seed`, `pooling`, `name`, `dtype`: see `SelfSupervisedModel`. `regularizers` are
+            refused: no whole view is encoded.
     """
 
     terms = ("mae",)
@@ -62,6 +63,7 @@ class MAE(SelfSupervisedModel):
         **kwargs,
     ):
         super().__init__(backbone, views, **kwargs)
+        regularizers.check_none(self, "it encodes what is left of an image")
         self._parts = parts = _checked(self.backbone)
         self._patches = math.prod(parts.grid)
         self._numbers = math.prod(parts.patch) * backbones.input_shape(self.backbone)[-1]

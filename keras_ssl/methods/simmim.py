@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_ssl import augment, backbones, distribute, losses, token_parts
+from keras_ssl import augment, backbones, distribute, losses, regularizers, token_parts
 from keras_ssl.augment import masks
 from keras_ssl.augment.policies import one_view
 from keras_ssl.augment.rng import RowRNG
@@ -39,7 +39,8 @@ class SimMIM(SelfSupervisedModel):
             for feature maps) that divides the image; one number for all sides or one for each. None for a cell of the
             backbone's map. The paper: 32, of images of 192 or 224 pixels.
         blocks: None to hide squares at random, as the paper does; else so many boxes (`augment.masks.mask_order`).
-        **kwargs: `value_range`, `seed`, `pooling`, `name`, `dtype`: see `SelfSupervisedModel`.
+        **kwargs: `value_range`, `seed`, `pooling`, `name`, `dtype`: see `SelfSupervisedModel`. `regularizers` are
+            refused: no whole view is encoded.
     """
 
     terms = ("simmim",)
@@ -50,6 +51,7 @@ class SimMIM(SelfSupervisedModel):
 
     def __init__(self, backbone, views=None, mask_ratio=0.6, mask_size=None, blocks=None, **kwargs):
         super().__init__(backbone, views, **kwargs)
+        regularizers.check_none(self, "it encodes images of which a part is hidden")
         masks.check_blocks("SimMIM", blocks)
         self.mask_ratio = mask_ratio
         self.mask_size = mask_size

@@ -149,6 +149,9 @@ class SwAV(SelfSupervisedModel):
             self.queue.push(rows, ops.logical_and(stepped, begun))
         self.progress.tick(stepped)
 
+    def held_variables(self):
+        return [(self.scores.kernel, self.progress.within(self.frozen_steps))] if self.frozen_steps else []
+
     def on_run_begin(self, total_steps, initial_step):
         parts = {"frozen_steps": self.frozen_steps, **({"memory_start": self.memory_start} if self.memory else {})}
         self.progress.on_run_begin(total_steps, initial_step, **parts)

@@ -26,8 +26,8 @@ def peak_rate(optimizer):
 
     Args:
         optimizer: a Keras optimizer. Of a schedule the numbers in its config are read, by the names that Keras' own
-            schedules have: `initial_learning_rate`, `warmup_target`, `values`. A schedule that does not say counts by
-            its rate of now.
+            schedules have: `initial_learning_rate`, `warmup_target`, `values`. Another schedule is
+            judged by the rate that it has now.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under the scaling of half precision
     now, config = float(ops.convert_to_numpy(ops.convert_to_tensor(optimizer.learning_rate))), {}

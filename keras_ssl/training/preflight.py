@@ -49,14 +49,20 @@ def check_compile(model, optimizer, micro_batch_size, given):
                 f"compile: `{name}` is {value!r}, but {type(model).__name__} brings its loss and metrics itself. "
                 f"Leave `{name}` out; for downstream accuracy pass keras_ssl.callbacks.KNNProbe to `fit`."
             )
-    if model.batch_dependent and (getattr(optimizer, "gradient_accumulation_steps", None) or 1) > 1:
+    if model.batch_dependent and accumulated_steps(optimizer) > 1:
         raise ValueError(
-            f"compile: the optimizer has gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, but "
+            f"compile: the optimizer has gradient_accumulation_steps={accumulated_steps(optimizer)}, but "
             f"{type(model).__name__} compares the rows of a batch, and the mean of small batches is not the large "
             "batch: it would see fewer negatives, or coarser statistics. Leave accumulation out."
         )
     if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size > 0):
         raise ValueError(f"compile: `micro_batch_size` must be a positive integer; it is {micro_batch_size!r}.")
+
+
+def accumulated_steps(optimizer):
+    """How many batches an optimizer takes together for one step of its own: 1 without accumulation."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under the scaling of half precision
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
 
 def check_views(model, batch):
@@ -103,23 +109,36 @@ def _name(strategy):
     return "no strategy" if strategy is None else type(strategy).__name__
 
 
-def sentences(model, feed):
+def sentences(model, feed, validation=None):
     """What a user should know before the first step: a dict from what it is about to a sentence, in their order.
 
     Args:
         model: a built model.
         feed: `keras_ssl.data.adapter.Feed`, what it will train on.
+        validation: the same of the validation data; None where there is none.
     """
     found = {"fused": fused.describe(model)}
     replicas = describe_replicas(model, feed.global_batch_size)
     found[replicas] = replicas
-    if feed.rows_left_over:
-        found["dropped"] = (
-            f"{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
-            f"the last partial batch ({feed.rows_left_over} images) is dropped"
-            f"{', different images each epoch' if feed.shuffled else ''}."
-        )
+    found["dropped"] = describe_dropped(feed)
+    if validation is not None:
+        found["dropped of validation data"] = describe_dropped(validation, "`validation_data`: ")
     return {about: sentence for about, sentence in found.items() if sentence}
+
+
+def describe_dropped(feed, where=""):
+    """What is said where images are left over that fill no batch; None where none are.
+
+    Args:
+        where: they are: the beginning of the sentence.
+    """
+    if not feed.rows_left_over:
+        return None
+    return (
+        f"{where}{feed.rows} images make {feed.rows // feed.global_batch_size} batches of {feed.global_batch_size}; "
+        f"the last partial batch ({feed.rows_left_over} images) is dropped"
+        f"{', different images each epoch' if feed.shuffled else ''}."
+    )
 
 
 def describe_replicas(model, batch_size):

@@ -11,6 +11,7 @@ from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import restore_on_error, set_total_epochs
 from keras_ssl.training.agreement import SameWeights
 from keras_ssl.training.finite import TerminateOnNonFinite
+from keras_ssl.training.preflight import accumulated_steps
 
 
 class Run:
@@ -43,7 +44,7 @@ class Run:
         self._tell_length()
 
     def _tell_length(self):
-        together = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or 1
+        together = accumulated_steps(self.model.optimizer)
         steps = self.feed.steps
         total = None if steps is None else self.epochs * steps // together
         self.model.on_run_begin(total, ((steps or 0) * self.initial_epoch + self.first) // together)

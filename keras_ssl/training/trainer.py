@@ -8,12 +8,13 @@ import numpy as np
 from keras import ops
 
 from keras_ssl import backbones, backend, batch_norm, distribute, fused, micro_batches, regularizers
-from keras_ssl.data import adapter, sharding
+from keras_ssl.data import adapter, sharding, streams
 from keras_ssl.data.batch import standard_batch
 from keras_ssl.data.lazy import LazyArray, blocks
 from keras_ssl.data.tf_data import plain_errors
 from keras_ssl.keras_compat import is_evaluation_of_fit
 from keras_ssl.optimizers import tell_backbone, warn_of_rate
+from keras_ssl.optimizers.half_precision import scaled
 from keras_ssl.training import agreement, finite, preflight
 from keras_ssl.training.run import Run
 from keras_ssl.training.step import Step, step_of
@@ -56,7 +57,8 @@ class Trainer(keras.Model):
         Args:
             optimizer: a Keras optimizer. `gradient_accumulation_steps` is refused where rows of a batch are compared
                 with each other: a mean of small batches is not the large one.
-            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: as of `keras.Model.compile`; the loss is
+                scaled where any layer that learns is in mixed_float16, whatever policy the model itself says.
             micro_batch_size: images that are in the network at a time, on each device; it must divide the images of a
                 device. The step stays that of the whole batch (`keras_ssl.micro_batches`), but batch normalization
                 sees one micro-batch at a time. None for the whole batch at once.
@@ -75,6 +77,7 @@ class Trainer(keras.Model):
         if not self.built and backbones.input_shape(self.backbone):
             # So that summary() and save() know all parts before the first batch; with a shape, which export() asks for.
             self.build(backbones.input_shape(self.backbone))
+        self._freeze()  # what was thawed, or frozen, since
         uncompilable = self.views.uncompilable if self.views is not None else []
         if uncompilable and (jit_compile is True or (jit_compile == "auto" and backend.COMPILES_BY_DEFAULT)):
             warnings.warn(
@@ -82,19 +85,17 @@ class Trainer(keras.Model):
                 "step runs uncompiled because of them."
             )
             jit_compile = False
-        super().compile(
-            optimizer=optimizer,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
-            auto_scale_loss=auto_scale_loss,
-        )
-        self._compiled_with = {
-            "optimizer": optimizer,
+        options = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
+        }
+        without = (self.views, *self.frozen_layers())
+        super().compile(scaled(optimizer, self, without) if auto_scale_loss else optimizer, **options)
+        self._compiled_with = {
+            "optimizer": optimizer,
+            **options,
             "micro_batch_size": micro_batch_size,
             "fused_layers": fused_layers,
         }
@@ -126,8 +127,8 @@ class Trainer(keras.Model):
                 iterable. Pairs that come with whether they are of a kind, `fit((left, right), same)`, and triples,
                 `fit((anchors, positives, negatives))`, where the method compares those.
             y: labels, for methods that use them.
-            batch_size: images per batch, over all replicas; 256 if None.
-            validation_data: in any form of `x`, or `(images, labels)`.
+            batch_size: images per batch, over all replicas; 256 if None. The last partial batch is dropped.
+            validation_data: in any form of `x`, or `(images, labels)`; its last partial batch is dropped as well.
             class_weight, sample_weight: refused.
             epochs, verbose, callbacks, validation_split, shuffle, initial_epoch, steps_per_epoch, validation_steps,
                 validation_batch_size, validation_freq: as of `keras.Model.fit`.
@@ -156,7 +157,7 @@ class Trainer(keras.Model):
             )
         self._build_for(feed)
         if verbose != 0:
-            for about, sentence in preflight.sentences(self, feed).items():
+            for about, sentence in preflight.sentences(self, feed, validation_data).items():
                 self._notify_once(about, sentence)
         run = Run(self, feed, callbacks, epochs, initial_epoch)
         with feed.reading_ahead(), validation_data.reading_ahead() if validation_data else contextlib.nullcontext():
@@ -182,8 +183,8 @@ class Trainer(keras.Model):
     ):
         """The method's loss and metrics, with views drawn by a fixed seed; as Keras' own otherwise.
 
-        Batch normalization runs in inference mode, as in every Keras evaluation. For what the features are worth
-        downstream, see `keras_ssl.evaluate`.
+        Batch normalization runs in inference mode, as always in Keras, and the last partial batch does not count: give
+        a `batch_size` that divides the images. What the features are worth downstream says `keras_ssl.evaluate`.
         """
         if is_evaluation_of_fit(kwargs):  # which is given what was adapted when `fit` began
             options = {"steps": steps, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
@@ -193,6 +194,7 @@ class Trainer(keras.Model):
         if not self.built and backend.processes_of(self)[0] > 1:  # each would make heads of its own
             self._build_for(feed)
         agreement.check_same_weights(self, "evaluate:")
+        self._notify_once("dropped of evaluate", verbose and preflight.describe_dropped(feed, "evaluate: "))
         options = {"steps": feed.steps_for_keras, "callbacks": callbacks, "return_dict": return_dict, **kwargs}
         with plain_errors(), feed.reading_ahead():
             return super().evaluate(feed.for_keras, verbose=verbose, **options)
@@ -218,7 +220,7 @@ class Trainer(keras.Model):
         if rows and replicas > 1:  # each replica must have as many: the last image is repeated, and cut off again
             sharding.check_size(self, None, batch_size or 32, "batch_size")
             x = np.asarray(x[np.minimum(np.arange(-(-rows // replicas) * replicas), rows - 1)])
-        with plain_errors():
+        with plain_errors(), streams.up_to_its_end(steps):
             features = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
         return features[:rows] if rows else features
 
@@ -290,8 +292,8 @@ class Trainer(keras.Model):
             backend.share_weights(self)
 
     def _notify_once(self, about, sentence):
-        """Prints a sentence, once in the life of this model."""
-        if about not in self._notices:
+        """Prints a sentence, if there is one, once in the life of this model."""
+        if sentence and about not in self._notices:
             self._notices.add(about)
             print(f"keras_ssl: {sentence}")
 
@@ -314,7 +316,7 @@ class Trainer(keras.Model):
 
     def _train_step(self, batch, step):
         """TensorFlow and torch: variables are assigned as they change."""
-        before = ops.convert_to_tensor(self.optimizer.iterations) * 1
+        before = self._before_optimizer()
         logs = fused.run(self, super().train_step, (batch,))
         batch_norm.share_statistics(self)
         self._after_optimizer(step.outputs, before)
@@ -322,22 +324,31 @@ class Trainer(keras.Model):
 
     def _stateless_train_step(self, state, batch, step):
         """JAX: state goes in and out as values."""
-        with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, state[2]))):
-            before = ops.convert_to_tensor(self.optimizer.iterations)
+        with keras.StatelessScope(state_mapping=self._mapped(*state[:3])):
+            before = self._before_optimizer()
         logs, (trainable, others, optimizer, accumulators) = super().train_step(state, (batch,))
-        mapping = [
-            *zip(self.trainable_variables, trainable),
-            *zip(self.non_trainable_variables, others),
-            *zip(self.optimizer.variables, optimizer),
-        ]
-        with keras.StatelessScope(state_mapping=mapping) as scope:
+        with keras.StatelessScope(state_mapping=self._mapped(trainable, others, optimizer)) as scope:
             self._after_optimizer(step.outputs, before)
+        trainable = [scope.get_current_value(variable) for variable in self.trainable_variables]
         others = [scope.get_current_value(variable) for variable in self.non_trainable_variables]
         return logs, (trainable, others, optimizer, accumulators)
 
+    def _mapped(self, trainable, others, optimizer):
+        variables = [*self.trainable_variables, *self.non_trainable_variables, *self.optimizer.variables]
+        return list(zip(variables, [*trainable, *others, *optimizer], strict=True))
+
+    def _before_optimizer(self):
+        """The optimizer's count, and `(variable, held, value)` of what this step may leave as it is."""
+        # Times 1: on TensorFlow and torch a variable changes in place.
+        values = [(v, held, ops.stop_gradient(ops.convert_to_tensor(v)) * 1) for v, held in self.held_variables()]
+        return ops.convert_to_tensor(self.optimizer.iterations) * 1, values
+
     def _after_optimizer(self, outputs, before):
+        iterations, values = before
+        for variable, held, value in values:  # the optimizer's momentum and decay move what has no gradient, too
+            variable.assign(ops.where(held, value, ops.convert_to_tensor(variable)))
         # Where accumulation or the scaling of half precision leaves a step out, the optimizer's count stands still.
-        stepped = ops.not_equal(ops.convert_to_tensor(self.optimizer.iterations), before)
+        stepped = ops.not_equal(ops.convert_to_tensor(self.optimizer.iterations), iterations)
         self.after_optimizer_step(keras.tree.map_structure(ops.stop_gradient, outputs), stepped)
         self.step.assign(self.step + 1)
 

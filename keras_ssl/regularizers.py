@@ -1,6 +1,7 @@
-"""Terms that any method can have beside its own, of the backbone's features of each view.
+"""Terms that a method can have beside its own, of the backbone's features of each view.
 
-A model is given them by one argument, and logs each of them under its name:
+A model is given them by one argument, and logs each of them under its name. `MAE` and `SimMIM` refuse them: their
+backbone never sees a whole view.
 
 ```python
 model = keras_ssl.SimCLR(backbone, regularizers=keras_ssl.regularizers.KoLeo(0.1))
@@ -75,6 +76,23 @@ def checked_regularizers(model, regularizers):
             raise ValueError(f'{owner}: `regularizers` has a second "{name}": give one of them another name.')
         taken.add(name)
     return given
+
+
+def check_none(model, why):
+    """Refuses the regularizers of a method that gives no features of views.
+
+    Args:
+        why: it gives none: the middle of the message.
+
+    Raises:
+        ValueError: where the model has some.
+    """
+    if model.regularizers:
+        owner, names = type(model).__name__, ", ".join(one.name for one in model.regularizers)
+        raise ValueError(
+            f"{owner}: `regularizers` ({names}) are of the backbone's features of whole views, and {why}: leave them "
+            "out, or take a method that embeds whole views, such as keras_ssl.VICReg or keras_ssl.DINO."
+        )
 
 
 def with_features(model, outputs, seen, rows):

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import keras_ssl
 from keras_ssl import evaluate
-from keras_ssl.evaluate import efficiency, plots
+from keras_ssl.evaluate import efficiency, plots, projector
 from keras_ssl.evaluate.knn import knn_of_draws, knn_scores, most_similar, unit_rows
 from keras_ssl.evaluate.labels import draw_labels
 from keras_ssl.report import HtmlPage
@@ -37,9 +37,10 @@ def test_knn_is_lightlys(number):
     scores, classes = knn_scores(
         case["bank"], case["bank_labels"], case["query"], case["knn_k"], temperature=case["knn_t"]
     )
-    # Lightly's votes are exp(s/t); ours are divided by the largest possible, exp(1/t), which orders them alike.
-    expected = case["scores"][:, classes] / np.exp(1.0 / case["knn_t"])
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    # Lightly's votes are exp(s/t); ours are divided by the largest of the query, which orders them alike.
+    expected = case["scores"][:, classes]
+    ours, theirs = (votes / votes.sum(axis=1, keepdims=True) for votes in (scores, expected))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     accuracy = evaluate.knn(
         case["bank"], case["bank_labels"], case["query"], case["query_labels"], case["knn_k"], case["knn_t"]
     )
@@ -53,6 +54,18 @@ def test_one_neighbor_is_scikit_learns_nearest():
     queries, _ = blobs(seed=1, spread=3.0)
     theirs = KNeighborsClassifier(1, metric="cosine").fit(features, labels).predict(queries)
     np.testing.assert_array_equal(evaluate.knn(features, labels, queries, k=1), theirs)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.001, 1e-8])
+def test_knn_at_a_low_temperature_is_the_nearest_neighbors_class(temperature):
+    generator = np.random.default_rng(0)
+    features, queries = np.eye(16), generator.normal(size=(200, 16))  # no query is near to any of them
+    labels = np.arange(16) % 8
+    nearest = labels[np.argmax(queries, axis=1)]
+    for k in (1, 5):
+        found = evaluate.knn(features, labels, queries, k=k, temperature=temperature)
+        assert np.mean(found == nearest) > 0.9
+    assert evaluate.knn(features, labels, queries, nearest, k=1, temperature=temperature) == 1.0
 
 
 def test_knn_in_small_memory_is_the_same():
@@ -121,6 +134,23 @@ def test_knn_refuses_features_without_a_direction(value):
     features, labels = blobs()
     with pytest.raises(ValueError, match="NaN"):
         evaluate.knn(features, labels, np.where(np.arange(8) == 3, value, features))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+@pytest.mark.parametrize("which", ["Features", "Queries"])
+def test_the_probe_refuses_what_is_not_finite(value, which):
+    features, labels = blobs()
+    broken = np.where(np.arange(8) == 3, value, features.astype("float64"))
+    given = (broken, labels, features) if which == "Features" else (features, labels, broken)
+    for query_labels in (labels, None):
+        with pytest.raises(ValueError, match=f"{which} hold NaN, infinity or numbers too large for float32"):
+            evaluate.linear_probe(*given, query_labels)
+
+
+def test_the_projector_refuses_what_is_not_finite(tmp_path):
+    with pytest.raises(ValueError, match="projector: `features` hold NaN"):
+        projector.write(tmp_path / "log", np.full((4, 2), np.nan))
+    assert not (tmp_path / "log").exists()
 
 
 def test_knn_takes_labels_of_any_integers():
@@ -387,6 +417,42 @@ def test_probes_now_and_then_and_at_the_end(sample):
     probe = keras_ssl.callbacks.KNNProbe(small, small, every=3, k=5)
     model.fit(small.images, batch_size=20, epochs=5, callbacks=[probe, watch], verbose=0)
     assert logged == [False, False, True, False, True]
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends the run after an epoch, as `EarlyStopping` does."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.epoch
+
+
+@pytest.mark.parametrize("first", ["probe", "stop"])
+@pytest.mark.parametrize(
+    ("options", "stop", "steps"),
+    [
+        ({"every": 3}, 1, [4]),
+        ({"every": None}, 1, [4]),
+        ({"every": 2}, 1, [4]),
+        ({"every": 2}, 2, [4, 6]),
+        ({"every": None, "every_steps": 3}, 1, [3, 4]),
+        ({"every": None}, None, [10]),
+    ],
+)
+def test_the_last_epoch_is_probed_also_of_a_run_that_is_stopped(sample, first, options, stop, steps):
+    model = keras_ssl.SimCLR(tiny_backbone(), views=keras_ssl.augment.Views([], []))
+    model.compile("sgd")
+    small = keras_ssl.data.Split(sample.train.images[:40], sample.train.labels[:40])
+    probe = keras_ssl.callbacks.KNNProbe(small, small, k=5, **options)
+    callbacks = [probe, Stop(stop)] if first == "probe" else [Stop(stop), probe]
+    history = model.fit(small.images, batch_size=20, epochs=5, callbacks=callbacks, verbose=0).history
+    assert [step for step, _ in probe.values] == steps
+    assert history["knn_accuracy"][-1] == probe.values[-1][1]["knn_accuracy"]
+    # One entry an epoch that was probed.
+    assert len(history["knn_accuracy"]) == len({(step - 1) // 2 for step in steps})
 
 
 @pytest.mark.parametrize(

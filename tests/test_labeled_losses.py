@@ -31,6 +31,19 @@ def test_a_plain_keras_model_learns_from_them(cls):
     assert history[-1] < history[0]
 
 
+@pytest.mark.parametrize("name", [name for name in losses.__all__ if isinstance(getattr(losses, name), type)])
+def test_a_loss_is_computed_in_float32_whatever_floatx_is(name):
+    before = keras.config.floatx()
+    keras.config.set_floatx("float16")
+    try:
+        loss = getattr(losses, name)()
+        assert loss.dtype == "float32"
+        if name == "Contrastive":  # whose square is no number of half precision
+            assert float(loss(np.array([1]), np.array([300.0], "float32"))) == pytest.approx(9e4)
+    finally:
+        keras.config.set_floatx(before)
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_replicas_compare_their_rows_with_everybodys(cls):
     if keras.backend.backend() == "torch":

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 import keras_ssl
 from keras_ssl.augment import patches
 from keras_ssl.evaluate import plots
-from keras_ssl.evaluate.plots.style import GREEN, RED
+from keras_ssl.evaluate.plots.style import GRAY, GREEN, RED
 
 pytestmark = pytest.mark.one_backend
 
@@ -247,6 +247,23 @@ def test_thumbnails_are_no_more_than_asked_and_cover_none_another(images, most):
     assert len(boxes) > min(most, 10) - 1
     for number, one in enumerate(boxes):
         assert not any(one.overlaps(other) for other in boxes[:number])
+
+
+@pytest.mark.parametrize("count", [2, 10, 20])
+def test_no_class_of_a_map_is_gray_and_what_has_no_label_is_named(count):
+    draws = np.random.default_rng(0)
+    names = [f"class {row % count:02}" if row % 3 else None for row in range(6 * count)]
+    figure = plots.embedding_map(None, names=names, plane=draws.normal(size=(len(names), 2)))
+    drawn = figure.axes[0].collections
+    colors = [tuple(points.get_facecolor()[0][:3]) for points in drawn]
+    assert len(set(colors)) == count + 1
+    assert sum(np.ptp(color) < 0.1 for color in colors) == 1, "gray is of those without a label alone"
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [*sorted({name for name in names if name}), "no label"]
+    gray = figure.legends[0].legend_handles[-1].get_facecolor()[0][:3]
+    assert to_hex(gray) == GRAY
+    all_known = plots.embedding_map(None, names=["a", "b", "a"], plane=np.eye(3)[:, :2])
+    assert [text.get_text() for text in all_known.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_pca_gives_the_first_two_components():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny_backbone, value_and_gradients
 from keras import ops
-from methods_under_test import head, light_views
+from methods_under_test import head, light_views, tiny_vit
 
 import keras_ssl
 from keras_ssl import augment, losses, regularizers
@@ -84,6 +84,9 @@ CASES = {
     "one view after the other": lambda **more: keras_ssl.VICReg(tiny_backbone(), light_views(), head(8), **more),
     "in one pass": lambda **more: keras_ssl.SimCLR(tiny_backbone(), light_views(), head(8), **more),
     "with a teacher": lambda **more: keras_ssl.MoCo(tiny_backbone(), light_views(), head(8), memory=32, **more),
+    "of a student": lambda **more: keras_ssl.Distill(
+        tiny_backbone(), tiny_backbone(), augment.Views(FLIP), memory=32, **more
+    ),
     "of pretext tasks": lambda **more: keras_ssl.Rotation(tiny_backbone(), augment.Views(FLIP), **more),
 }
 
@@ -177,6 +180,13 @@ def test_what_could_not_be_logged_or_saved_is_refused(given, words):
 def test_a_weight_out_of_range_is_refused():
     with pytest.raises(ValueError, match="KoLeo: `weight`"):
         regularizers.KoLeo(0.0)
+
+
+@pytest.mark.parametrize("method", [keras_ssl.MAE, keras_ssl.SimMIM], ids=lambda method: method.__name__)
+def test_a_method_that_encodes_no_whole_view_refuses_them_at_once(method):
+    with pytest.raises(ValueError, match=f"{method.__name__}: `regularizers` \\(koleo\\) are of .* leave them out"):
+        method(tiny_vit(), regularizers=regularizers.KoLeo())
+    assert method.from_config(method(tiny_vit()).get_config()).regularizers == ()
 
 
 def test_a_method_that_never_asks_for_features_is_told(images):

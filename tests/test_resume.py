@@ -14,6 +14,7 @@ from methods_under_test import light_views
 
 import keras_ssl
 from keras_ssl.callbacks import Resume
+from keras_ssl.callbacks.state_file import StateFile
 
 
 def byol():
@@ -251,6 +252,28 @@ def test_the_state_of_another_run_is_refused(change, words, images, tmp_path):
             batch_size=change.get("batch_size", 16),
         )
     assert (tmp_path / "state").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"backend": "another"}, "written on the another backend.*KERAS_BACKEND=another"),
+        ({"backend": keras.backend.backend()}, "another run.*other shapes or types"),
+        ({}, "another run.*other shapes or types"),
+    ],
+    ids=["another backend", "this backend", "a state that does not say"],
+)
+def test_variables_of_another_backend_are_told_from_those_of_another_run(written, words, images, tmp_path):
+    fit(simclr(), images, Resume(tmp_path / "state"), epochs=1)
+    about, arrays, _ = StateFile(tmp_path / "state").read()
+    assert about.pop("backend") == keras.backend.backend()
+    # On another backend the seeds of Keras' generators are of another type.
+    others = ["(2,) float64" if kind.startswith("(2,)") else kind for kind in about["state"]]
+    StateFile(tmp_path / "state").write({**about, **written, "state": others}, arrays)
+    with pytest.raises(ValueError, match=words):
+        fit(simclr(), images, Resume(tmp_path / "state"))
+    StateFile(tmp_path / "state").write({**about, **written}, arrays)
+    assert len(fit(simclr(), images, Resume(tmp_path / "state"), epochs=2)["loss"]) == 2
 
 
 @pytest.mark.slow

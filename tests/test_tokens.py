@@ -126,6 +126,47 @@ def test_features_are_the_class_token_or_the_mean_of_patches(pooling):
     assert keras_ssl.SimCLR.from_config(model.get_config()).pooling == pooling
 
 
+def told_by_patches(pooling):
+    """A method of tokens whose first knows nothing of the image, and labeled images that the mean of patches tells."""
+    images = keras.Input((16, 16, 3))
+    patches = layers.AveragePooling2D(4)(layers.Rescaling(1 / 255)(images))
+    patches = layers.Reshape((16, 3), name="patches")(patches)
+    empty = layers.Rescaling(0.0)(layers.Cropping1D((0, 15))(patches))
+    backbone = keras.Model(images, layers.Concatenate(axis=1, name="all")([empty, patches]))
+    labels = np.arange(48) % 4
+    noise = np.random.default_rng(0).normal(0, 5, (48, 16, 16, 3))
+    shown = (60 * labels[:, None, None, None] + 30 + noise).clip(0, 255).astype("float32")
+    return keras_ssl.SimCLR(backbone, projector=layers.Dense(4), pooling=pooling), (shown, labels)
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean"])
+def test_fine_tuning_and_probes_of_layers_pool_as_the_method_does(pooling):
+    method, given = told_by_patches(pooling)
+    right = 1.0 if pooling == "mean" else 0.25
+    tuned = evaluate.fine_tune(method, given, given, protocol="linear", epochs=60, learning_rate=0.03, seed=0)
+    assert tuned.accuracy == pytest.approx(right, abs=0.05)
+    found = evaluate.probe_layers(method, (given, given), ["patches", "all"], grid=1)
+    assert found.accuracies == pytest.approx([1.0, right], abs=0.05)
+
+
+def test_a_layer_without_a_class_token_yet_is_read_by_its_mean():
+    method, (images, _) = told_by_patches("class")
+    features = evaluate.extract_features(method, images, layer="patches")
+    np.testing.assert_allclose(features, images.mean(axis=(1, 2)) / 255, rtol=1e-4)
+
+
+def test_a_classifier_is_told_how_to_pool_tokens():
+    backbone = made_of_tokens()
+    images = np.random.default_rng(0).random((2, 16, 16, 3), "float32")
+    given = ops.convert_to_numpy(backbone(images))
+    for pooling, expected in (("mean", given[:, 1:].mean(axis=1)), ("class", given[:, 0]), (None, given[:, 0])):
+        model = evaluate.classifier(backbone, 3, pooling=pooling)
+        pooled = keras.Model(model.input, model.get_layer("standardize").input)
+        np.testing.assert_allclose(ops.convert_to_numpy(pooled(images)), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="without a class token"):
+        evaluate.classifier(made_of_tokens(first=0), 3, pooling="class")
+
+
 def test_a_pooling_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match='`pooling` is None, "class" or "mean"; it is \'token\''):
         keras_ssl.SimCLR(made_of_tokens(), pooling="token").build((None, 16, 16, 3))

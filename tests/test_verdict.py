@@ -63,7 +63,7 @@ def test_the_spread_is_that_of_the_differences_draw_by_draw():
     wild = [number + 0.03 + step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     found = verdict(table(0.3, Cell(untrained), Cell(wild)))
     assert found.kind == "no better"
-    assert "(+3.0 points, within the spread, though +23.0 over raw pixels)" in found.text
+    assert "(+3.0 points, within two standard errors, 11.4, though +23.0 over raw pixels)" in found.text
     falling = [number - 0.06 - step for number, step in zip(untrained, (0.15, -0.15, 0.0, 0.1, -0.1))]
     assert verdict(table(0.3, Cell(untrained), Cell(falling))).kind == "no better"
 
@@ -74,7 +74,7 @@ def test_few_held_out_images_tell_little():
     assert verdict(lucky).kind == "much better"
     found = verdict(lucky, held_out=20)
     assert found.kind == "no better"
-    assert "within the spread" in found.text
+    assert "within two standard errors, 21.3" in found.text
     assert found.text.endswith("It is measured on 20 images, of which one is 5.0 points.")
     assert best(lucky, held_out=20)["linear, all"] == [*lucky]
     # √(0.35 · 0.65 / n) is the standard error, and 10 points are two of it at 91 images.

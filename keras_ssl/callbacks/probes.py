@@ -100,7 +100,8 @@ class KNNProbe(_Probe):
             that can be read anew (`tf.data.Dataset`, `PyDataset`, `DataLoader`). The test images are classified by the
             training images. Labels are any integers or strings; images without one (−1, None, NaN, an empty string)
             are left out. `test` must have no class that `train` has not.
-        every: epochs between two probes; the last epoch is always probed. None probes the last epoch only.
+        every: epochs between two probes; the last epoch is always probed, also where `EarlyStopping` ends the run. None
+            probes the last epoch only.
         every_steps: batches between two further probes, for long epochs; None for none. `values` holds each result with
             its step, and the latest enters the epoch's logs.
         most: the number of labeled images used at most, of `train` and of `test`. From arrays they are drawn once,

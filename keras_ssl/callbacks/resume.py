@@ -48,9 +48,10 @@ class Resume(keras.callbacks.Callback):
         history: the logs of all epochs, also of those before the run was cut off.
 
     Raises:
-        ValueError: in `fit`, where the file is of another model, batch size or number of batches, where it lies
-            within an epoch and the images come as a stream, which can't be entered in the middle; or where processes
-            would continue from different places. A `keras_ssl.files.DamagedFile`, where both states are damaged.
+        ValueError: in `fit`, where the file is of another model, batch size, number of batches or backend, where it
+            lies within an epoch and the images come as a stream, which can't be entered in the middle; or where
+            processes would continue from different places. A `keras_ssl.files.DamagedFile`, where both states are
+            damaged.
         OSError: the folder can't be written, or another run writes the file: before the first step. The disk is full:
             in `fit`; the states that were saved before stay.
     """
@@ -77,7 +78,7 @@ class Resume(keras.callbacks.Callback):
             feed: `keras_ssl.data.adapter.Feed` of what it trains on.
 
         Returns:
-            `(epoch, batch)`: how many epochs, and batches of the next one, are done; None where there is no file.
+            A tuple `(epoch, batch)`: how many epochs, and batches of the next one, are done; None without a file.
         """
         self._about = {"model": type(model).__name__, "batch_size": feed.global_batch_size, "steps": feed.steps}
         self._about.update(seed=model.seed, shuffle=feed.shuffled)
@@ -123,12 +124,20 @@ class Resume(keras.callbacks.Callback):
         return about, [arrays[str(number)] for number in range(len(about["state"]))], arrays.get("draws")
 
     def _check(self, about, model, path):
+        backends = about.get("backend"), keras.backend.backend()  # states of the first versions do not say theirs
+        if about["state"] != _spec(model) and backends[0] not in (None, backends[1]):
+            raise ValueError(
+                f"Resume: {path} was written on the {backends[0]} backend, and Keras runs on {backends[1]}, whose "
+                f"variables are others: set KERAS_BACKEND={backends[0]} before Keras is imported, or name another file "
+                "to begin anew."
+            )
         found = {name: about.get(name) for name in self._about}
         if found != self._about or about["state"] != _spec(model):
             differs = [f"{name} {found[name]}, now {now}" for name, now in self._about.items() if found[name] != now]
+            told = "; ".join(differs) or "its variables have other shapes or types"
             raise ValueError(
-                f"Resume: {path} is of another run ({'; '.join(differs) or 'its variables have other shapes'}): "
-                "set the run up as it was, or name another file to begin anew."
+                f"Resume: {path} is of another run ({told}): set the run up as it was, or name another file to begin "
+                "anew."
             )
         if about["place"][1] and not self._entered:
             raise ValueError(
@@ -222,6 +231,7 @@ class Resume(keras.callbacks.Callback):
     def _save(self, epoch, batch):
         start, model = time.monotonic(), self.model
         about = {**self._about, "place": [epoch, batch], "state": _spec(model), "history": self.history}
+        about["backend"] = keras.backend.backend()
         arrays = {str(number): _array(variable) for number, variable in enumerate(_variables(model))}
         draws = backend.get_rng_state()
         if draws is not None:

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ssl.backbones import backbone_of, image_shape, pooled, token_map, tokens
-from keras_ssl.evaluate.features import run
+from keras_ssl.backbones import backbone_of, check_pooling, image_shape, pooled, token_map, tokens
+from keras_ssl.evaluate.features import pooling_of, run
 
 
-def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", input_shape=None, seed=None):
+def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", input_shape=None, seed=None, pooling=None):
     """A backbone with a linear classifier on top, of Keras' own layers alone: it is saved and loaded without keras_ssl.
 
     The layers are the backbone itself (its weights are shared, not copied), the mean of its feature map over a grid of
@@ -16,7 +16,8 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
     learning rate of the dense layer independent of the scale of the features.
 
     Args:
-        backbone: a Keras model from images to `(n, features)` or to a feature map `(n, height, width, channels)`.
+        backbone: a Keras model from images to `(n, features)`, to a feature map `(n, height, width, channels)` or to
+            tokens `(n, tokens, width)`; or a `SelfSupervisedModel`, for its backbone.
         classes: how many logits, 2 or more.
         grid: a feature map is averaged over `grid × grid` cells, as `extract_features` does. None for 2 where the map
             is known to have two cells a side or more, else 1, its mean.
@@ -25,6 +26,8 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
         input_shape: `(height, width, channels)` of the images; None for the backbone's own. A backbone of open size
             has a map of known size once the images' is given.
         seed: of the dense layer's initial weights and of dropout; None for new ones each time.
+        pooling: of tokens without a grid: "class" for the class token, "mean" for the mean of those of patches; None
+            for the method's own, where `backbone` is one, else for the class token if there is one.
 
     Returns:
         A functional `keras.Model` from images, in the range that the backbone takes, to logits `(n, classes)`.
@@ -36,9 +39,11 @@ def classifier(backbone, classes, grid=None, dropout=0.0, name="classifier", inp
         raise ValueError(f"classifier: `classes` must be an integer, 2 or more; it is {classes!r}.")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"classifier: `dropout` must lie in [0, 1); it is {dropout!r}.")
-    pooling, backbone = getattr(backbone, "pooling", None), backbone_of(backbone)
+    pooling, backbone = pooling or pooling_of(backbone), backbone_of(backbone)
     images = keras.Input(image_shape(backbone, input_shape), name="images")
     x = backbone(images)
+    if pooling is not None:
+        check_pooling(backbone, x.shape, pooling, images.shape)
     if grid in (None, 1) and tokens(backbone, x.shape, images.shape):
         x = pooled(x, backbone, pooling, images.shape)
     x = _pooled(token_map(backbone, x, images.shape), grid)

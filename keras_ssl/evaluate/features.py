@@ -17,7 +17,7 @@ def extract_features(model, images, layer=None, grid=1, batch_size=256, verbose=
     """Runs a frozen network over images and collects its features on the host.
 
     Args:
-        model: a Keras model, or a `SelfSupervisedModel` (its backbone).
+        model: a Keras model, or a `SelfSupervisedModel` (its backbone, and its `pooling` of tokens).
         images: `(N, height, width, channels)`, an array or array-like; a `keras_ssl.data.Split`; a stream of batches.
         layer: name of a layer of a functional backbone: the features are that layer's output; None for the last.
         grid: a feature map of images is averaged over a grid of `grid × grid` cells, and the cells are put side by
@@ -68,15 +68,32 @@ def run(network, images, batch_size=256, verbose=0):
     return features
 
 
-def feature_network(model, layer=None, grid=1):
-    """The part of a model that gives features, pooled to `(n, features)`, as a Keras model."""
-    backbone = backbones.backbone_of(model)
+def pooling_of(model):
+    """The `pooling` of a `SelfSupervisedModel`; None for a backbone, and for a keras-hub task, whose own is another."""
+    pooling = getattr(model, "pooling", None) if hasattr(model, "backbone") else None
+    return pooling if pooling in ("class", "mean") else None
+
+
+def feature_network(model, layer=None, grid=1, pooling=None):
+    """The part of a model that gives features, pooled to `(n, features)`, as a Keras model.
+
+    Args:
+        model, layer, grid: as of `extract_features`.
+        pooling: of tokens: "class" or "mean"; None for the model's own.
+    """
+    pooling, backbone = pooling or pooling_of(model), backbones.backbone_of(model)
     if layer is not None:
         names = [one.name for one in backbone.layers]
         if layer not in names:
             raise ValueError(f'`layer` is "{layer}", and {backbone.name} has no such layer; it has {", ".join(names)}.')
         backbone = keras.Model(backbone.inputs[0], backbone.get_layer(layer).output)
-    return _Pooled(backbone, grid, getattr(model, "pooling", None))
+        pooling = of_any_layer(pooling)
+    return _Pooled(backbone, grid, pooling)
+
+
+def of_any_layer(pooling):
+    """A `pooling` for the layers below the last: some have no class token yet, and None takes it where there is one."""
+    return None if pooling == "class" else pooling
 
 
 class _Pooled(keras.Model):

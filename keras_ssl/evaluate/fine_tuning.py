@@ -13,7 +13,7 @@ from keras_ssl.clone import clone
 from keras_ssl.data.arrays import ArrayBatches
 from keras_ssl.data.batch import check_source
 from keras_ssl.evaluate.classifier import Head, classifier
-from keras_ssl.evaluate.features import run
+from keras_ssl.evaluate.features import pooling_of, run
 from keras_ssl.evaluate.labels import (
     check_classes,
     check_validation,
@@ -25,6 +25,8 @@ from keras_ssl.evaluate.labels import (
     some_images,
 )
 from keras_ssl.keras_compat import variable_index
+from keras_ssl.lora import LoRA, within
+from keras_ssl.optimizers.half_precision import scaled
 
 # Peak learning rates of the head and of the backbone, by protocol. They were chosen by `benchmarks/transfer.py
 # --choose` on images of the sample's training split, each protocol from the same number of candidates.
@@ -101,7 +103,8 @@ def fine_tune(
     chosen on the validation images, neither a rate nor the epoch of the reported accuracy.
 
     Args:
-        backbone: a Keras model as `classifier` takes it, or a `SelfSupervisedModel` (its backbone). It is not changed.
+        backbone: a Keras model as `classifier` takes it, or a `SelfSupervisedModel` (its backbone, and its `pooling` of
+            tokens). It is not changed. Of a `keras_ssl.lora.LoRA` it is what `merged` gives: all of it is trained.
         train: a `keras_ssl.data.Split`, or `(images, labels)`: `(N, height, width, channels)`, and integers or strings
             `(N,)`. Images without a label (−1, None, NaN, an empty string) are left out.
         validation: the same. Its labels must be among those of `train`.
@@ -139,7 +142,14 @@ def fine_tune(
     value_range = value_range or backbones.value_range(backbone)
     for which, part in (("train", images), ("validation", held)):
         check_source(part, value_range, which)
-    backbone = backbone_of(backbone)
+    pooling, backbone = pooling_of(backbone), backbone_of(backbone)
+    if isinstance(backbone, LoRA):  # its weights are trained as any other's, and the classifier is plain Keras
+        backbone = backbone.merged()
+    if within(backbone):
+        raise ValueError(
+            f"fine_tune: a LoRA lies within {backbone.name}, which would be trained in part: give `backbone` with its "
+            "`merged()` in its place, or the LoRA itself."
+        )
     shape = image_shape(backbone, images.shape[1:])
     if per_class is None:
         rows = draw_fraction(labels, labels_fraction, seed)
@@ -152,14 +162,15 @@ def fine_tune(
 
     codes, classes, held_codes = common_codes(labels, held_labels)
     copy = clone(backbone, protocol != "from-scratch", seed, unfreeze=True, input_shape=shape)
-    model = classifier(copy, len(classes), grid, dropout, input_shape=shape, seed=seed)
+    model = classifier(copy, len(classes), grid, dropout, input_shape=shape, seed=seed, pooling=pooling)
     shown = some_images(images, rows)
     frozen = {"linear": epochs, "frozen-then-unfrozen": (epochs + 1) // 2}.get(protocol, 0)
     history = {"loss": [], "accuracy": []}
     progress = []
     if verbose:
         shown_names = tuple(_Progress.NAMES.values())
-        options = {"unit_name": "epoch", "stateful_metrics": shown_names, "verbose": verbose}
+        # Narrow enough for the two figures beside it in 80 columns.
+        options = {"width": 10, "unit_name": "epoch", "stateful_metrics": shown_names, "verbose": verbose}
         progress = [_Progress(keras.utils.Progbar(epochs, **options))]
     if frozen:
         head = Head(model)
@@ -247,7 +258,7 @@ def _train(network, inputs, codes, epochs, batch_size, rate, seed, progress, his
 
 def _compile(network, optimizer):
     network.compile(
-        optimizer=optimizer,
+        optimizer=scaled(optimizer, network),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_ssl.evaluate.labels import check_classes, check_some_known, common_codes, labeled_part
+from keras_ssl.evaluate.labels import check_classes, check_finite, check_some_known, common_codes, labeled_part
 
 
 def knn(features, labels, queries, query_labels=None, k=20, temperature=0.1, max_bytes=2**27):
@@ -47,7 +47,10 @@ def _winners(blocks):
 
 
 def knn_scores(features, labels, queries, k=20, temperature=0.1, max_bytes=2**27):
-    """The sum of the votes for each class: `(scores, classes)`, `(M, C)` and `(C,)`. Arguments as of `knn`."""
+    """The sum of the votes for each class: `(scores, classes)`, `(M, C)` and `(C,)`. Arguments as of `knn`.
+
+    A query's scores are relative to each other: the vote of its nearest neighbor is 1.
+    """
     features, labels = labeled_part("features", features, labels)
     classes, blocks = _votes(features, labels, queries, k, temperature, max_bytes)
     return np.concatenate([np.zeros((0, len(classes))), *blocks]), classes
@@ -78,8 +81,9 @@ def _check(k, count, temperature):
 def _sums(similarity, codes, classes, k, temperature):
     """The sum of the k nearest neighbors' votes for each class, `(M, classes)`."""
     similarity, nearest = _nearest(similarity, k)
-    # Less the largest, which changes no ratio: exp(1/0.01) would overflow a float32.
-    votes = np.exp((similarity - 1.0) / temperature)
+    # Less the query's largest, which changes no ratio: exp(1/0.01) would overflow a float32, and less 1 all votes of a
+    # query far from its neighbors would be 0 at a low temperature.
+    votes = np.exp((similarity - similarity[:, :1]) / temperature)
     cells = np.arange(len(nearest))[:, None] * classes + codes[nearest]
     sums = np.bincount(cells.ravel(), votes.ravel(), minlength=len(nearest) * classes)
     return sums.reshape(len(nearest), classes)
@@ -185,8 +189,7 @@ def unit_rows(features):
     rows = np.array(features, "float32").reshape(len(features), -1)
     # The square of what is below 1e-19 or above 1e19 is no float32: the largest number of a row is made 1 before.
     largest = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
-    if not np.isfinite(largest).all():
-        raise ValueError("Features hold NaN, infinity or numbers too large for float32: look at where they come from.")
+    check_finite(largest)
     rows /= np.where(largest > 0.0, largest, 1.0)[:, None]
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))  # np.linalg.norm holds another copy
     rows /= np.where(lengths > 0.0, lengths, 1.0)[:, None]

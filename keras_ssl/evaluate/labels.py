@@ -23,6 +23,13 @@ def check_labels(name, features, labels):
     return labels
 
 
+def check_finite(features, name="Features"):
+    """Raises `ValueError` for float32 features that are not finite."""
+    # By their two ends, which NaN reaches: a mark for each number would take a quarter of their memory.
+    if features.size and not np.isfinite([features.min(), features.max()]).all():
+        raise ValueError(f"{name} hold NaN, infinity or numbers too large for float32: look at where they come from.")
+
+
 def labeled_rows(name, labels):
     """The rows that have a label, ascending. Raises `ValueError` if there are none."""
     rows = np.flatnonzero(~is_missing(labels))
@@ -54,8 +61,8 @@ def common_codes(labels, others):
         labels, others: as of `flat_labels`, without missing ones.
 
     Returns:
-        `(codes, classes, other_codes)`: the class of each of `labels`, the sorted classes, and the class of each of
-        `others`, −1 where it is not among them.
+        A tuple `(codes, classes, other_codes)`: the class of each of `labels`, the sorted classes, and the class of
+        each of `others`, −1 where it is not among them.
     """
     classes, codes = np.unique(labels, return_inverse=True)
     if classes.dtype.kind == others.dtype.kind:

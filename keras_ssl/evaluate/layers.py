@@ -9,7 +9,7 @@ from keras_ssl import backbones
 from keras_ssl.backbones import backbone_of, image_shape, is_graph
 from keras_ssl.data import Data
 from keras_ssl.data.batch import check_source
-from keras_ssl.evaluate.features import feature_network, run
+from keras_ssl.evaluate.features import feature_network, of_any_layer, pooling_of, run
 from keras_ssl.evaluate.knn import knn
 from keras_ssl.evaluate.labels import check_classes, check_validation, draw_labels, labeled_images
 from keras_ssl.evaluate.linear import linear_probe
@@ -92,8 +92,8 @@ def probe_layers(
     images as the test split.
 
     Args:
-        backbone: a functional or sequential Keras model from images, or a `SelfSupervisedModel` (its backbone). Models
-            inside of it are opened: their layers are named `"model/layer"`.
+        backbone: a functional or sequential Keras model from images, or a `SelfSupervisedModel` (its backbone, and its
+            `pooling` of tokens). Models inside of it are opened: their layers are named `"model/layer"`.
         data: a `keras_ssl.data.Data` with a test split, or `(train, test)`, each a `Split` or `(images, labels)`.
             Images without a label (−1, None, NaN, an empty string) are left out.
         layers: names; None for the ends of the backbone's stages, 12 at most and the last layer among them: layers
@@ -127,14 +127,14 @@ def probe_layers(
     for which, part in (("train", images), ("test", test)):
         check_source(part, value_range or backbones.value_range(backbone), which)
     rows = np.arange(len(labels)) if per_class is None else draw_labels(labels, _per_class(per_class), seed)
-    graph = _Graph(backbone_of(backbone), images.shape[1:])
+    graph, pooling = _Graph(backbone_of(backbone), images.shape[1:]), of_any_layer(pooling_of(backbone))
     names = graph.stages() if layers is None else graph.known(layers)
 
     found = LayerProbes(list(names), [], [], probe, len(rows))
     shown = images if per_class is None else images[rows]
     bar = keras.utils.Progbar(len(names), unit_name="layer", verbose=verbose) if verbose else None
     for name in names:
-        network = graph.network(name, grid)
+        network = graph.network(name, grid, pooling)
         train, queries = run(network, shown, batch_size), run(network, test, batch_size)
         known = train, labels[rows], queries, test_labels
         accuracy = linear_probe(*known, seed=seed) if probe == "linear" else knn(*known, k=min(k, len(rows)))
@@ -268,10 +268,11 @@ class _Graph:
             raise ValueError("`layers` is empty: name a layer, or leave it at None.")
         return names
 
-    def network(self, name, grid):
+    def network(self, name, grid, pooling):
         output = {call.name: call for call in self.calls}[name].output
         sides = output.shape[1:3] if len(output.shape) == 4 else (1,)
-        return feature_network(keras.Model(self.images, output), grid=min((grid, *(side for side in sides if side))))
+        grid = min((grid, *(side for side in sides if side)))
+        return feature_network(keras.Model(self.images, output), grid=grid, pooling=pooling)
 
 
 def _told_apart(model):

@@ -3,7 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from keras_ssl.evaluate.labels import check_classes, check_some_known, common_codes, labeled_part
+from keras_ssl.evaluate.labels import check_classes, check_finite, check_some_known, common_codes, labeled_part
 
 # From "trust the mean of the class" to "trust every feature", on standardized features.
 REGULARIZATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -40,7 +40,8 @@ def linear_probe(
         `query_labels` is None.
 
     Raises:
-        ValueError: no label, a single class; no query is of a class that `labels` name.
+        ValueError: no label, a single class; no query is of a class that `labels` name; features or queries that are
+            not finite in float32.
     """
     features, labels = labeled_part("features", features, labels)
     check_classes("features", labels)
@@ -49,10 +50,13 @@ def linear_probe(
     codes, classes, query_codes = common_codes(labels, labels[:0] if query_labels is None else query_labels)
     if query_labels is not None:
         check_some_known(query_labels, query_codes)
+    features, queries = (np.asarray(rows, "float32").reshape(len(rows), -1) for rows in (features, queries))
+    for name, rows in (("Features", features), ("Queries", queries)):
+        check_finite(rows, name)
     from sklearn.preprocessing import StandardScaler  # a second: for who probes alone
 
     scaler = StandardScaler()
-    train = scaler.fit_transform(np.asarray(features, "float32").reshape(len(features), -1))
+    train = scaler.fit_transform(features)
     with _threads(train, len(classes)):
         space = _Space(train, len(classes))
         targets = np.eye(len(classes), dtype="float32")[codes]
@@ -61,7 +65,6 @@ def linear_probe(
         # The scaler's work goes into the weights: the queries are neither copied nor rotated.
         slopes = space.slopes(weights) / scaler.scale_[:, None]
         offsets = weights[-1] - scaler.mean_ @ slopes
-        queries = np.asarray(queries, "float32").reshape(len(queries), -1)
         predicted = np.argmax(queries @ slopes.astype("float32") + offsets.astype("float32"), axis=1)
     return classes[predicted] if query_labels is None else float(np.mean(predicted == query_codes))
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from keras_ssl import files
+from keras_ssl.evaluate.labels import check_finite
 
 
 def write(folder, features, names=None, images=None, value_range=(0, 255), side=32):
@@ -21,11 +22,15 @@ def write(folder, features, names=None, images=None, value_range=(0, 255), side=
 
     Returns:
         The paths that were written.
+
+    Raises:
+        ValueError: features that are not finite or no `(n, d)`; names or images that are not one per row.
     """
     folder = pathlib.Path(folder)
     features = np.asarray(features, "float32")
     if features.ndim != 2:
         raise ValueError(f"projector: `features` is (n, d); its shape is {features.shape}.")
+    check_finite(features, "projector: `features`")  # or the browser would show none of them
     for what, rows in (("names", names), ("images", images)):
         if rows is not None and len(rows) != len(features):
             raise ValueError(f"projector: there are {len(features)} features and {len(rows)} {what}: give one per row.")

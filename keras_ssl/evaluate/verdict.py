@@ -191,7 +191,7 @@ def _sentence(found, trained):
     if found.points == 0.0:
         why = "the same accuracy"
     else:
-        within = ", within the spread" if abs(found.points) >= LEAST else ""
+        within = f", within two standard errors, {found.spread:.1f}" if abs(found.points) >= LEAST else ""
         why = f"{points} points{within}"
     return f"Not better than {name} {where} ({why}{though}): {AGAIN}."
 

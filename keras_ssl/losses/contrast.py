@@ -26,7 +26,7 @@ def dcl(a, b, temperature=0.1, keys=None, row_offset=0):
         a, b, temperature, keys, row_offset: as of `nt_xent`; two images or more.
 
     Returns:
-        `(2n,)`: the rows of `a`, then those of `b`. It can be below 0.
+        float32 `(2n,)`: the rows of `a`, then those of `b`. It can be below 0.
 
     Reference: Yeh et al., "Decoupled Contrastive Learning", 2022, eq. 6.
     """
@@ -43,7 +43,7 @@ def dclw(a, b, temperature=0.1, keys=None, row_offset=0, sigma=0.5):
         sigma: of the weights, above 0. They have no gradient, and a mean of 1.
 
     Returns:
-        `(2n,)`: the rows of `a`, then those of `b`.
+        float32 `(2n,)`: the rows of `a`, then those of `b`.
 
     Reference: Yeh et al., "Decoupled Contrastive Learning", 2022, section 3.3.
     """
@@ -78,7 +78,7 @@ def debiased_nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, positive_pr
         positive_prior: τ⁺, the share of the data that is of an image's own class, in [0, 1); 0 gives `nt_xent`.
 
     Returns:
-        `(2n,)`: the rows of `a`, then those of `b`.
+        float32 `(2n,)`: the rows of `a`, then those of `b`.
 
     Reference: Chuang et al., "Debiased Contrastive Learning", 2020, eq. 8.
     """

@@ -27,15 +27,19 @@ from keras_ssl.saving import check_function
 from keras_ssl.shapes import check_one_a_row, check_rows
 
 
-class _OfClasses(keras.losses.Loss):
-    """The base of losses whose `y_true` are labels. `call` gets them as words (`data.labels.label_words`).
-
-    Keras hands `y_true` on in the type of the loss. In float32 words are exact, and labels from 2^24 on are not.
-    """
+class _InFloat32(keras.losses.Loss):
+    """The base of all: Keras brings `y_true` and `y_pred` to the type of the loss before `call` sees them."""
 
     def __init__(self, name=None, **kwargs):
         kwargs.setdefault("dtype", "float32")  # not `floatx`, which may be of half precision
         super().__init__(name=name, **kwargs)
+
+
+class _OfClasses(_InFloat32):
+    """The base of losses whose `y_true` are labels. `call` gets them as words (`data.labels.label_words`).
+
+    In float32 words are exact, and labels from 2^24 on are not.
+    """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         ids = label_ids(y_true, type(self).__name__, words=False)
@@ -71,7 +75,7 @@ def squeeze_column(owner, values):
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class Contrastive(keras.losses.Loss):
+class Contrastive(_InFloat32):
     """The contrastive loss on (same, distance): `losses.contrastive` of each pair.
 
     `y_true` is 1 for two of a kind and 0 for different ones, `y_pred` the pair's distance, both `(n,)` or `(n, 1)`.

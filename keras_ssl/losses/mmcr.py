@@ -50,14 +50,17 @@ def nuclear_norm(matrix):
         matrix: `(…, n, d)`.
 
     Returns:
-        float32 `(…)`.
+        float32 `(…)`; NaN for a matrix that is not finite.
     """
     matrix = ops.cast(matrix, "float32")
+    # torch raises an error where there is nothing to decompose, in place of the trainer's, which names the term.
+    finite = ops.all(ops.isfinite(matrix), axis=(-2, -1))
+    matrix = ops.where(finite[..., None, None], matrix, 0.0)
     values = ops.svd(matrix, full_matrices=False, compute_uv=False)
     side = ops.cast(ops.maximum(ops.shape(matrix)[-2], ops.shape(matrix)[-1]), "float32")
     largest = ops.max(values, axis=-1, keepdims=True)
     counted = ops.stop_gradient(values) > ops.stop_gradient(largest) * side * _ROUNDING
-    return ops.sum(ops.where(counted, values, 0.0), axis=-1)
+    return ops.where(finite, ops.sum(ops.where(counted, values, 0.0), axis=-1), float("nan"))
 
 
 def check_local_weight(owner, local_weight):

@@ -42,8 +42,8 @@ def nt_xent(a, b, temperature=0.1, keys=None, row_offset=0, negatives=None, vali
             `exp(s_ik/T)`, 0 or more. It sees some rows at a time, with all of their keys; no gradient goes through it.
 
     Returns:
-        `(2n,)`: the rows of `a`, then those of `b`. Their mean over the global batch is the loss as Lightly and the
-        paper's equation 1 have it.
+        float32 `(2n,)`: the rows of `a`, then those of `b`. Their mean over the global batch is the loss as Lightly and
+        the paper's equation 1 have it.
 
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
     """
@@ -79,7 +79,14 @@ def check_temperature(owner, temperature):
 
 
 def contrastive_accuracy(a, b, keys=None, row_offset=0, negatives=None, valid=None):
-    """Returns 1 for each row whose nearest row, itself excepted, is its other view, else 0: `(2n,)`, as `nt_xent`."""
+    """1 for each row whose nearest row, itself excepted, is its other view, else 0.
+
+    Args:
+        a, b, keys, row_offset, negatives, valid: as of `nt_xent`.
+
+    Returns:
+        float32 `(2n,)`: the rows of `a`, then those of `b`. It has no gradient.
+    """
     queries, keys, self_index, positive_index, empty = align_views(
         "contrastive_accuracy", a, b, keys, row_offset, negatives, valid
     )

@@ -30,7 +30,8 @@ def embedding_map(
     Args:
         features: `(n, d)`; a thousand take some seconds.
         images: `(n, height, width, channels)` for thumbnails, or None.
-        names: one per row, None for one without a label; points of one name have one color. None for gray points.
+        names: one per row, None for one without a label. Points of one name have one color, and those without a label
+            are gray; None for gray points alone.
         thumbnails: the number of images drawn at most; none covers another.
         seed, method: of `project`.
         plane: `(n, 2)`, the result of `project`, to draw it again; `features` are not used then.
@@ -45,17 +46,16 @@ def embedding_map(
         kinds = sorted({name for name in names if name is not None})
         groups = []
         plain = [row for row, name in enumerate(names) if name is None]
-        if plain:
-            axes.scatter(*plane[plain].T, s=8, color=GRAY, alpha=0.4)
+        under = [axes.scatter(*plane[plain].T, s=8, color=GRAY, alpha=0.4)] if plain else []
         for number, kind in enumerate(kinds):
             rows = [row for row, name in enumerate(names) if name == kind]
             groups.append(axes.scatter(*plane[rows].T, s=9, color=category_color(number, len(kinds)), alpha=0.85))
-        if len(kinds) <= 20:
-            labels = [shortened(kind, 1.1) for kind in kinds]
+        named = list(zip(groups, kinds)) if len(kinds) <= 20 else []
+        if named or under:
             columns = max(1, int(width / 1.35))
             figure.legend(
-                groups,
-                labels,
+                [*(group for group, _ in named), *under],
+                [*(shortened(kind, 1.1) for _, kind in named), *(["no label"] if under else [])],
                 loc="outside lower center",
                 ncols=columns,
                 fontsize=10 if width > 6 else SMALL,
@@ -121,8 +121,13 @@ def _umap():
 
 
 def category_color(number, count):
-    """The color of one of `count` categories."""
-    return colormaps["tab10" if count <= 10 else "tab20"](number % (10 if count <= 10 else 20))
+    """The color of one of `count` categories; none is gray, which is that of points without a label."""
+    few = count <= 10
+    place = number % (10 if few else 20)
+    indigo = {7: 0} if few else {14: 0, 15: 3}  # of tab20b, in the place of the grays
+    if place in indigo:
+        return colormaps["tab20b"](indigo[place])
+    return colormaps["tab10" if few else "tab20"](place)
 
 
 def _thumbnails(axes, plane, images, value_range, most):

@@ -37,8 +37,11 @@ def existing_file(path, what):
 
     Raises:
         FileNotFoundError: there is none; with what is alike.
+        IsADirectoryError: it is a folder.
     """
     path = pathlib.Path(path).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f"{what}: {path} is a folder: name a file.")
     if not path.is_file():
         raise FileNotFoundError(f"{what}: there is no file {path}. {similar(path)}".rstrip())
     return path

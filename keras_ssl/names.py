@@ -74,6 +74,7 @@ REGISTERED = (
 )
 
 BACKBONES = ("resnet8", "resnet18", "vit")  # functions of keras_ssl.backbones, by their names
+FOR_VIT = ("IBOT", "MAE", "SimMIM")  # methods that the command gives a vit where no backbone is named
 DATA_SETS = (  # that `data.load` takes
     "clothes_sample",
     "fashion_mnist_sample",

@@ -1,11 +1,14 @@
 """The command, end to end: what a run writes, what it says, what it refuses."""
 
 import html.parser
+import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from conftest import pretrain
 
 import keras_ssl
-from keras_ssl.cli import main
+from keras_ssl.cli import _COMMANDS, main
 from keras_ssl.cli.run_folder import ComparisonFolder, RunFolder
 
 FILES = {"backbone.keras", "held_out.csv", "history.json", "model.keras", "report.html", "settings.json", "table.json"}
@@ -26,8 +29,11 @@ def test_a_run_says_what_takes_time_and_prints_the_table_before_it_draws(run):
     order = [
         "compiling the training step",
         "epoch       loss ",
+        "saving the models",
+        "kNN of raw pixels and of the backbone before training, on 18 images",
+        "features for the table",
         "evaluating: ",
-        "raw pixels",
+        "\nraw pixels ",
         "drawing the page",
         "report:   ",
         "next, for example:",
@@ -72,6 +78,38 @@ def test_history_and_settings_say_what_was_done(run):
     assert settings["training_images"] == [72, 16, 16, 1], "a fifth of 90 is held out"
     assert settings["versions"]["keras"] == keras.__version__
     assert settings["versions"]["backend"] == keras.backend.backend()
+
+
+def test_the_lines_beside_the_curve_are_by_the_probe_of_the_epochs(run, photos):
+    from keras_ssl.cli import experiment
+    from keras_ssl.cli.run_info import run_info
+
+    kept = json.loads((run[0] / "settings.json").read_text())
+    about = types.SimpleNamespace(**kept)
+    data, _ = experiment.hold_out(keras_ssl.data.load(photos, image_size=16), 3)
+    (probe,) = experiment.probes(data)
+    model, _, _ = experiment.begin(experiment.method_by_name("simclr"), data, about)
+    probe.set_model(model)
+    train, test = (split.images.reshape(len(split), -1) for split in (data.train, data.test))
+    pixels = keras_ssl.evaluate.knn(train, data.train.labels, test, data.test.labels, k=20)
+    assert kept["references"] == {
+        "knn_accuracy": {"raw pixels": pytest.approx(pixels), "untrained": pytest.approx(probe.accuracy(), abs=0.06)}
+    }
+    info = run_info(RunFolder(run[0]))
+    assert info.references == kept["references"]
+    assert "references" not in info.settings
+    page = (run[0] / "report.html").read_text(encoding="utf-8")
+    assert f"Before training, the same probe finds kNN accuracy {pixels:.3f} (raw pixels) and " in page
+
+
+def test_a_run_without_such_lines_has_its_page_all_the_same(run, tmp_path):
+    from keras_ssl.cli.run_info import run_info
+
+    folder = RunFolder(tmp_path)
+    kept = json.loads((run[0] / "settings.json").read_text())
+    del kept["references"]  # as of a run of an earlier version
+    folder.settings_file.write_text(json.dumps(kept))
+    assert run_info(folder).references is None
 
 
 def test_the_table_is_printed_and_kept(run):
@@ -171,6 +209,23 @@ def test_without_output_the_next_free_folder_is_taken(monkeypatch, tmp_path):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("methods", "backbone"), [(["MAE"], "vit"), (["IBOT", "SimMIM"], "vit"), (["MAE", "SimCLR"], "resnet8")]
+)
+def test_methods_of_patches_get_a_vit_unless_a_backbone_is_named(methods, backbone):
+    from keras_ssl.cli.flags import default_backbone
+
+    assert default_backbone(methods) == backbone
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+def test_a_method_of_patches_is_run_by_its_name_alone(photos, tmp_path):
+    assert pretrain(photos, tmp_path / "run", "--method=simmim") == 0
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["backbone"] == "vit"
+
+
+@pytest.mark.one_backend
 @pytest.mark.parametrize("method", ["jigsaw", pytest.param("exemplar", marks=pytest.mark.slow)])
 def test_tasks_that_label_themselves_are_run_by_name(method, photos, tmp_path, capsys):
     """Patches in a backbone of open size; a class an image, and so no loss of held-out ones."""
@@ -241,6 +296,7 @@ def test_images_of_another_range_are_refused_before_a_folder_is_made(tmp_path, c
         (["pretrain", "--epoch=3"], "epochs"),
         (["pretrain", "--epochs=none"], "--epochs=none"),
         (["pretrain", "--epochs=0"], "epochs"),
+        (["pretrain", "--seed=-1"], "seed"),
         (["pretrain", "--batch_size=1"], "batch_size"),
         (["pretrain", "data/"], "--data=data/"),
         (["pretrian"], '"pretrain"'),
@@ -269,6 +325,49 @@ def test_help_tells_every_flag_and_its_default(capsys):
     assert main(["--help"]) == 0
     assert "pretrain" in capsys.readouterr().out
     assert main([]) == 2
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", [None, *_COMMANDS])
+@pytest.mark.parametrize("columns", [80, 60])
+def test_help_is_no_wider_than_the_terminal(name, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([name, "--help"] if name else ["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    wide = [line for line in lines if len(line) > columns]
+    assert wide == []
+    if name:
+        help_of = importlib.import_module(f"keras_ssl.cli.{name}").FLAGS["json"].help
+        assert f"  --json\n      {help_of[:40]}" in "\n".join(lines), "below its flag"
+
+
+def test_examples_in_a_help_can_be_copied_and_are_all_there(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in _COMMANDS:
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr().out.replace("\\\n", " ")
+        module = importlib.import_module(f"keras_ssl.cli.{name}")
+        examples = [line.split() for line in module.__doc__.splitlines() if line.startswith("    ")]
+        shown = [line.split() for line in said.splitlines() if line.startswith("    keras-ssl ")]
+        assert shown == examples != []
+        for word in module.__doc__.split():
+            assert word in said
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("arguments", [["--help"], ["methods", "--json"], ["inspect", "{photos}"], ["pretrian"]])
+def test_a_reader_that_went_away_ends_the_command_quietly(arguments, photos):
+    read, write = os.pipe()
+    os.close(read)  # as `| head -c 0` does
+    command = [sys.executable, "-m", "keras_ssl", *(part.format(photos=photos) for part in arguments)]
+    unread = arguments == ["pretrian"]  # what is wrong is said to stderr
+    streams = {"stdout": subprocess.PIPE, "stderr": write} if unread else {"stdout": write, "stderr": subprocess.PIPE}
+    done = subprocess.run(command, **streams, text=True)
+    os.close(write)
+    assert done.returncode == 1
+    said = done.stdout if unread else done.stderr
+    assert "Traceback" not in said
+    assert "pipe" not in said.lower()
 
 
 @pytest.mark.one_backend

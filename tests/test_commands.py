@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ def test_evaluate_says_again_what_the_run_said(folder, capsys):
     assert told["table"]["raw pixels"] == kept["raw pixels"], "the same images held out, the same draws of labels"
     for column, values in kept["trained backbone"].items():
         assert told["table"]["backbone.keras"][column] == pytest.approx(values, abs=0.06), column
-    assert "18 images drawn at random" in told["held_out"]
+    assert "18 images that the run held out" in told["held_out"]
 
 
 def test_evaluate_by_layer_ends_with_the_last_layer(folder, capsys, tmp_path):
@@ -133,6 +134,26 @@ def test_select_writes_a_table_to_fill_in_which_finetune_takes(folder, photos, c
     assert keras_ssl.data.load(flat, labels=filled).train.has_label.sum() == 2
     filled.write_text("".join(f"{name},{label or name[6:].split('-')[0]}\n" for name, label in rows))
     assert keras_ssl.data.load(flat, labels=filled).train.has_label.sum() == 14
+
+
+def test_select_names_files_that_are_no_text(folder, photos, capsys, tmp_path):
+    odd, table = os.fsencode(tmp_path) + b"/odd", tmp_path / "table.csv"
+    os.mkdir(odd)
+    for file in photos.glob("*/*"):
+        shutil.copy(file, odd + b"/\xff, " + os.fsencode(f"{file.parent.name}-{file.name}"))
+    flags = [f"--data={tmp_path / 'odd'}", "--count=12", f"--output={table}"]
+    assert main(["select", f"--run={folder}", *flags]) == 0
+    assert "\ufffd, " in capsys.readouterr().out
+    told = asked(capsys, "select", f"--run={folder}", *flags, "--overwrite")
+    text = table.read_text(encoding="utf-8", errors="surrogateescape")
+    rows = list(csv.reader(text.splitlines()))[1:]
+    assert [name for name, _ in rows] == [one["image"] for one in told["chosen"]]
+    filled = "".join(f'"{name}",{name[3:].split("-")[0]}\n' for name, _ in rows)
+    table.write_bytes(filled.encode("utf-8", "surrogateescape"))
+    train = keras_ssl.data.load(tmp_path / "odd", labels=table).train
+    assert train.has_label.sum() == 12
+    known = [(train.paths[row].name, train.name_of(train.labels[row])) for row in np.flatnonzero(train.has_label)]
+    assert all(f" {label}-" in name for name, label in known)
 
 
 def test_select_chooses_among_all_where_labels_are_to_be_ignored(folder, capsys, tmp_path):
@@ -242,22 +263,131 @@ def test_labeled_training_images_beside_a_flat_test_folder_are_held_out_of(tmp_p
     assert data.test.labels is not None
 
 
-@pytest.mark.slow
-def test_images_that_are_not_the_runs_any_more_are_refused(folder, photos, tmp_path, capsys):
-    """One more picture, and another fifth would be called held out."""
+@pytest.fixture
+def moved(folder, photos, tmp_path):
+    """A copy of the run and of its pictures, which a test may change: `(run, pictures)`."""
     other, run = tmp_path / "photos", tmp_path / "run"
     shutil.copytree(photos, other)
     shutil.copytree(folder, run)
-    shutil.copy(other / "boots" / "1.png", other / "boots" / "one_more.png")
     settings = json.loads((run / "settings.json").read_text())
     (run / "settings.json").write_text(json.dumps({**settings, "data": str(other)}))
-    for command in ("evaluate", "finetune", "report"):
+    listed = (run / "held_out.csv").read_text()
+    (run / "held_out.csv").write_text(listed.replace(str(photos), str(other)))
+    return run, other
+
+
+def held_out_names(run):
+    with (run / "held_out.csv").open() as file:
+        return [row["file"] for row in csv.DictReader(file)]
+
+
+def test_what_the_run_held_out_stays_held_out_where_pictures_come_and_labels_change(moved, capsys, tmp_path):
+    """Drawn anew, another fifth would be called held out, of which most was trained on."""
+    run, other = moved
+    shutil.copy(other / "boots" / "1.png", other / "boots" / "0_one_more.png")
+    told = asked(capsys, "evaluate", f"--run={run}")
+    assert told["held_out"].startswith("18 images that the run held out")
+    assert main(["report", f"--run={run}"]) == 1, "the page shows what was trained on, which is not told any more"
+    assert "what it held out can't be told any more" in capsys.readouterr().err
+
+
+def test_pictures_that_were_renamed_are_not_taken_for_the_runs(moved, capsys):
+    run, other = moved
+    held, trained = held_out_names(run)[0], other / "boots" / "renamed.png"
+    first = next(path for path in sorted((other / "boots").iterdir()) if str(path) not in held_out_names(run))
+    first.rename(trained)
+    assert main(["report", f"--run={run}"]) == 1
+    assert "as many as the run was trained on, but some have another name" in capsys.readouterr().err
+    os.rename(held, os.path.join(os.path.dirname(held), "renamed_too.png"))
+    for command in ("evaluate", "finetune"):
         assert main([command, f"--run={run}"]) == 1
-        assert "what it held out can't be told any more" in capsys.readouterr().err
+        assert "1 of the 18 pictures that the run held out are not in" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_other_images_than_the_runs_are_held_out_of_anew(folder, photos, tmp_path, capsys):
+    other = shutil.copytree(photos, tmp_path / "photos")
     assert (
         main(["finetune", f"--run={folder}", f"--data={other}", "--epochs=1", f"--output={tmp_path / 'c.keras'}"]) == 0
     )
     assert "whether the backbone was trained on them is not known" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_labels_that_come_after_the_run_are_learned_from(photos, tmp_path, capsys):
+    """`select`, fill in, `finetune`, as the command itself says."""
+    flat, run, table = tmp_path / "flat", tmp_path / "run", tmp_path / "table.csv"
+    flat.mkdir()
+    for file in photos.glob("*/*"):
+        shutil.copy(file, flat / f"{file.parent.name}-{file.name}")
+    assert pretrain(flat, run) == 0
+    capsys.readouterr()
+    asked(capsys, "select", f"--run={run}", "--count=30", f"--output={table}")
+    rows = list(csv.reader(table.read_text().splitlines()))[1:]
+    table.write_text("file,label\n" + "".join(f"{name},{name.split('-')[0]}\n" for name, _ in rows))
+    flags = [f"--labels={table}", "--protocol=linear", "--epochs=1"]
+    told = asked(capsys, "finetune", f"--run={run}", *flags)
+    assert told["held_out"].startswith("6 images drawn at random")
+    assert "the backbone was trained on them, without their labels" in told["held_out"]
+    told = asked(capsys, "evaluate", f"--run={run}", f"--labels={table}")
+    assert told["held_out"].startswith("6 images drawn at random")
+
+
+@pytest.mark.parametrize("named", ["--data={photos}/", "--data={copy}", None])
+def test_pictures_are_read_as_the_run_read_them(named, folder, photos, tmp_path):
+    from keras_ssl.cli.trained import TrainedBackbone
+
+    run, copy = shutil.copytree(folder, tmp_path / "run"), shutil.copytree(photos, tmp_path / "copy")
+    settings = json.loads((run / "settings.json").read_text())
+    settings.update(resize="pad", background="black", labels=str(photos / "l.csv"))
+    (run / "settings.json").write_text(json.dumps(settings))
+    (photos / "l.csv").write_text("file,label\n")
+    source = None if named is None else named.format(photos=photos, copy=copy).removeprefix("--data=")
+    flags = types.SimpleNamespace(run=str(run), backbone=None, data=source)
+    used = TrainedBackbone(flags)
+    try:
+        used.check_data(flags)
+    finally:
+        (photos / "l.csv").unlink()
+    assert (used.options["resize"], used.options["background"]) == ("pad", "black")
+    assert ("labels" in used.options) == (source is None or "copy" not in source), "labels are those of these pictures"
+
+
+def test_a_query_is_read_as_the_pictures_that_are_searched(tmp_path):
+    from keras_ssl.cli.search import _read
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 96), "uint8")).save(tmp_path / "wide.png")
+    loaded = keras_ssl.data.load(tmp_path, image_size=16, resize="pad", background="black").train
+    query = _read(tmp_path / "wide.png", (None, 16, 16, 1), loaded.files.decoder)
+    np.testing.assert_array_equal(query, loaded.images[0])
+    assert np.any(_read(tmp_path / "wide.png", (None, 16, 16, 1)) != query), "by default it is cropped"
+
+
+def test_test_images_of_other_classes_have_no_labels_that_count(tmp_path):
+    """`Cats` beside `cats`: a probe of nothing ended the first epoch."""
+    from keras_ssl.cli import experiment
+
+    pictures(tmp_path / "train", {"a": 10, "b": 10})
+    pictures(tmp_path / "test", {"c": 5, "d": 5})
+    data, sentence = experiment.hold_out(keras_ssl.data.load(tmp_path), seed=0)
+    assert data.test.labels is None
+    assert sentence.startswith("nothing: no class of the 10 test images (c, d) is one of the training images' (a, b)")
+    assert experiment.probes(data) == []
+    with pytest.raises(ValueError, match="nothing to learn from: no class of the 10 test images"):
+        experiment.check_labels(data, "photos", "learn from", sentence)
+
+
+def test_results_of_another_class_of_the_same_name_are_not_taken(tmp_path):
+    from keras_ssl.cli import compare
+    from keras_ssl.cli.run_folder import ComparisonFolder
+
+    folder = ComparisonFolder(tmp_path)
+    folder.result("simclr").write_text(json.dumps({"class": "mine:SimCLR"}))
+    settings = types.SimpleNamespace(overwrite=False)
+    with pytest.raises(ValueError, match=r"result of mine:SimCLR, and --methods asks for keras_ssl"):
+        compare._check_same_class("simclr", keras_ssl.SimCLR, folder, settings)
+    folder.result("simclr").write_text(json.dumps({"class": "keras_ssl.methods.simclr:SimCLR"}))
+    compare._check_same_class("simclr", keras_ssl.SimCLR, folder, settings)
 
 
 def test_a_map_without_room_for_a_grid_is_read_by_its_mean():
@@ -285,6 +415,8 @@ def test_the_size_of_arrays_is_theirs():
 def test_overwriting_leaves_nothing_of_the_run_before(run, photos, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     (tmp_path / "run" / "alarms.json").write_text('["old"]')
+    for name in ("classifier.keras", "classifier.classes.json", "copies-1.png", "copies-2.png"):
+        (tmp_path / "run" / name).write_text("of the run before")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_ssl.cli.experiment.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert pretrain(photos, tmp_path / "run", "--overwrite") == 130
@@ -330,9 +462,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, photos, tmp_path, 
             if batch == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    probes = sys.modules["keras_ssl.cli.experiment"]._probes
+    probes = sys.modules["keras_ssl.cli.experiment"].probes
     with monkeypatch.context() as patch:
-        patch.setattr("keras_ssl.cli.experiment._probes", lambda data: [*probes(data), Stop()])
+        patch.setattr("keras_ssl.cli.experiment.probes", lambda data: [*probes(data), Stop()])
         assert pretrain(photos, tmp_path / "run") == 130
     assert not (tmp_path / "run" / "backbone.keras").exists()
     for flag in ("--epochs=7", f"--output={tmp_path}"):
@@ -395,6 +527,7 @@ def test_tensorboard_gets_the_probes_figures(photos, tmp_path):
         (["report", "--run={run}", "--data={photos}/boots"], "trained on"),
         (["compare", "--epochs=1", "--seconds=3"], "give one of them"),
         (["compare", "--methods=simclear"], "simclr"),
+        (["compare", "--methods=simclr,byol,simclr"], "simclr has the name of another one"),
         (["compare", "--data={photos}/boots", "--batch_size=8"], "no labels"),
         (["inspect"], "none is given"),
         (["inspect", "--run={run}", "--data={photos}"], "are given"),

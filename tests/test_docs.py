@@ -251,3 +251,28 @@ def test_every_example_is_run_here():
     here = {"quickstart", "transfer", "segmentation", "spectrograms", "volumes"}
     tutorials = {path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md")} | {"render"}  # in test_tutorials.py
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} - tutorials == here
+
+
+def test_a_new_picture_becomes_the_pixels_that_were_trained_on(tmp_path):
+    """The page's own lines, on a photograph that lies on its side: by other pixels one of eight answers was another."""
+    from PIL import Image, ImageOps
+
+    rows, columns = np.mgrid[:60, :90]
+    waves = 127 + 120 * np.sin(rows / 3)[..., None] * np.cos(columns[..., None] / np.array([4, 5, 7]))
+    tags = Image.Exif()
+    tags[0x0112] = 6  # orientation: turned by a quarter
+    Image.fromarray(waves.astype("uint8")).save(tmp_path / "a.jpg", exif=tags)
+    page = (ROOT / "docs" / "few_labels.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith(("picture = ", "pixels = "))]
+    names = {"np": np, "Image": Image, "ImageOps": ImageOps, "new": tmp_path / "a.jpg"}
+    exec("\n".join(lines), names)
+    want = np.asarray(keras_ssl.data.load(tmp_path, image_size=32).train.images[:1], "float32")
+    assert len(lines) == 3
+    assert np.abs(names["pixels"] - want).mean() < 1.0
+
+
+def test_a_data_set_says_what_it_is_in_a_line_a_split(sample):
+    assert repr(sample) == (
+        "Data(\n  train=Split(10,000 images with labels of 10 classes, 28×28×1 uint8),"
+        "\n  test=Split(2,000 images with labels of 10 classes, 28×28×1 uint8),\n)"
+    )

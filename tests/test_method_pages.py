@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "methods"
 FIGURE = r"\d+\.\d+ ± \d+\.\d+"
 WITH_TABLES = ("methods.md", "recipes.md", "quality.md", "data.md")
-SECTIONS = ["When to take it", "Code", "Recipe", "Figures", "Collapse", "Source and reference"]
+SECTIONS = ["When to use it", "Code", "Recipe", "Figures", "Collapse", "Source and reference"]
 
 
 @pytest.fixture(scope="module")

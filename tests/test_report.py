@@ -185,13 +185,40 @@ def test_curves_stand_beside_what_costs_nothing(trained, monkeypatch):
     monkeypatch.setattr(plots, "curves", lambda *names, **options: given.append(options) or drawn(*names, **options))
     history = {"loss": [3.4, 3.0], "knn_accuracy": [0.5, 0.6], "seconds": [3.0, 3.0]}
     page = HtmlPage("A page")
-    sections._training(page, trained[0], history, report.RunInfo(batch_size=16), (), sections._checked_table(TABLE))
+    lines = {"knn_accuracy": {"raw pixels": 0.58, "untrained": 0.51}}
+    run = report.RunInfo(batch_size=16, settings={"epochs": 2, "references": lines})
+    assert run.settings == {"epochs": 2}, "they are none"
+    sections._training(page, trained[0], history, run, ())
     assert len(given) == 2, "how long an epoch took is no result"
-    assert given[0]["references"] == {
-        "loss": {"trivial: 3.43": pytest.approx(3.434, abs=1e-3)},
-        "knn_accuracy": {"raw pixels": 0.72, "untrained": 0.61},
-    }
-    assert "Dashed lines" in page.html()
+    trivial = {"loss": {"trivial: 3.43": pytest.approx(3.434, abs=1e-3)}}
+    assert given[0]["references"] == {**trivial, **lines}
+    said = (
+        "Before training, the same probe finds kNN accuracy 0.580 (raw pixels) and 0.510 (untrained): the dashed lines"
+    )
+    assert said in page.html(), "a line that is far from the curve is not drawn"
+    assert "do not compare" not in page.html()
+    sections._training(page, trained[0], history, run, (), TABLE)
+    assert "its numbers do not compare with the curve" in page.html()
+
+
+def test_a_curve_has_no_lines_of_another_probe(trained, data, tmp_path, monkeypatch):
+    # The table is of more images, and of a grid of cells: what lies above its rows may have learned nothing.
+    given, drawn = [], plots.curves
+    monkeypatch.setattr(plots, "curves", lambda *names, **options: given.append(options) or drawn(*names, **options))
+    history = {"loss": [3.4, 3.0], "knn_accuracy": [0.5, 0.6]}
+    page = words(report.write(tmp_path, trained[0], data, history=history, table=TABLE))
+    assert {name for one in given for name in one["references"]} == {"loss"}
+    assert "Before training, the same probe" not in page
+    assert "What counts is kNN accuracy" in page
+
+
+@pytest.mark.parametrize("labels", ["all", "some"])
+def test_gray_points_of_a_map_are_said_to_have_no_label(trained, data, tmp_path, labels):
+    known = data.test.labels.copy()
+    known[: 32 if labels == "some" else 0] = -1
+    part = Data(data.train, Split(data.test.images, known, data.test.class_names))
+    page = words(report.write(tmp_path, trained[0], part))
+    assert ("Gray points have no label." in page) == (labels == "some")
 
 
 def test_a_run_can_be_repeated_from_its_page(trained):

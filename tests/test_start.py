@@ -170,7 +170,7 @@ def test_a_command_starts_without_what_it_draws_and_evaluates_with():
         settings = pretrain.FLAGS(["pretrain"]) and pretrain.FLAGS
         data, _ = hold_out(experiment.load("fashion_mnist_sample", {}), 0)
         experiment.begin(experiment.method_by_name("simclr"), data, settings)
-        experiment._probes(data)
+        experiment.probes(data)
         late = ("sklearn", "scipy.stats", "scipy.optimize", "matplotlib.figure", "keras_ssl.report",
                 "keras_ssl.evaluate.plots")
         loaded = [name for name in late if name in sys.modules]

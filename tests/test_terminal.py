@@ -191,6 +191,27 @@ def test_how_long_it_takes_is_said_once_and_without_the_compilation(monkeypatch,
     assert said.index("A step takes") < said.index("epoch ")
 
 
+def test_the_line_is_empty_at_no_time_between_two_epochs(monkeypatch, capsys):
+    watched(monkeypatch, bar=True)
+    said = capsys.readouterr().out
+    for epoch in (1, 2):
+        after = said.split(f"  {epoch}/3  ")[1]
+        line = after.partition("\n")[2]
+        assert line.startswith(f"\repoch {epoch + 1}/3 …"), "until the first batch of the next"
+    assert "4/3" not in said
+    watched(monkeypatch, bar=False)
+    assert "…" not in capsys.readouterr().out, "where there is no terminal nothing is written over"
+
+
+def test_a_run_that_ends_early_leaves_no_line_of_an_epoch_that_never_began(monkeypatch, capsys):
+    watch = watched(monkeypatch, bar=True)
+    watch.on_epoch_begin(0)
+    watch.on_epoch_end(0, {"loss": 4.0})
+    capsys.readouterr()
+    watch.on_train_end()
+    assert re.fullmatch(r"\r +\r", capsys.readouterr().out)
+
+
 def test_the_bar_fits_and_shows_no_term_twice(monkeypatch, capsys):
     watched(monkeypatch, bar=True)
     said = capsys.readouterr().out
@@ -264,6 +285,8 @@ def test_where_training_made_nothing_better_more_epochs_come_first(run, photos):
         first[kind] = results.next_commands(folder, data, pretrain.FLAGS, said)[0]
     assert first["much better"] == first["a little"] != first["worse"] == first["no better"]
     assert first["a little"][0] == "keras-ssl finetune"
+    said = Verdict("a little", "", 0.0, "raw pixels", "linear, all")
+    assert results.next_commands(folder, data, pretrain.FLAGS, said)[-1] == first["worse"], "as the verdict advises"
     assert first["worse"][0] == "keras-ssl pretrain"
     assert first["worse"][-1] == f"--epochs={3 * folder.settings['used']['epochs']}"
     assert f"--data={photos}" in first["worse"]
@@ -289,7 +312,7 @@ def test_the_files_that_are_held_out_are_listed(run, photos):
 
 
 def test_ctrl_c_after_training_says_what_is_there_and_what_makes_the_rest(run, tmp_path, monkeypatch):
-    from keras_ssl.cli import experiment, results
+    from keras_ssl.cli import experiment, pretrain, results
 
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -298,6 +321,11 @@ def test_ctrl_c_after_training_says_what_is_there_and_what_makes_the_rest(run, t
     shutil.copytree(run[0], folder.path)
     folder.table.unlink()
     settings = types.SimpleNamespace(backbone="resnet8", seed=0)
+    monkeypatch.setattr(experiment, "probes", stop)
+    with pytest.raises(
+        Interrupted, match=r"before the table(.|\n)*backbone\.keras(.|\n)*keras-ssl report --run=.*/run$"
+    ):
+        pretrain._keep_references(folder, None, None, settings)
     monkeypatch.setattr(experiment, "table", stop)
     with pytest.raises(Interrupted, match=r"in the table(.|\n)*backbone\.keras(.|\n)*keras-ssl report --run=.*/run$"):
         results.make_table(folder, None, None, None, "nothing", settings)
@@ -429,7 +457,9 @@ def test_what_a_run_held_out_by_val_stays_held_out(run, tmp_path):
     shutil.copytree(run[0], folder)
     settings = json.loads((folder / "settings.json").read_text())
     settings.update(val="30", training_images=[60, 16, 16, 1])
+    del settings["fingerprint"]
     (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "held_out.csv").unlink()  # as of arrays, where the draw is repeated
     asked = types.SimpleNamespace(run=str(folder), backbone=None, data=None)
     used = TrainedBackbone(asked)
     used.check_data(asked)

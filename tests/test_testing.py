@@ -191,6 +191,11 @@ def test_checks_keep_their_names():
 # The command.
 
 
+@pytest.fixture
+def all_installed(monkeypatch):
+    monkeypatch.setattr(everywhere, "not_installed", lambda backends: [])
+
+
 class Pretended(everywhere.Everywhere):
     """The command without its processes: what each would find is given."""
 
@@ -213,7 +218,7 @@ class Pretended(everywhere.Everywhere):
     ],
 )
 def test_the_command_ends_with_a_table_and_a_code_that_is_zero_only_where_all_passed(
-    monkeypatch, capsys, verdicts, code, sentence
+    monkeypatch, all_installed, capsys, verdicts, code, sentence
 ):
     monkeypatch.setattr(everywhere, "Everywhere", Pretended)
     monkeypatch.setattr(Pretended, "verdicts", verdicts)
@@ -236,6 +241,31 @@ def test_a_wrong_flag_is_answered_before_anything_starts(flag, sentence, capsys)
         everywhere.main(["m:make", flag])
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "backends", "sentences"),
+    [
+        (["torch"], "torch", "torch is not installed: pip install '.[torch]'"),
+        (["jax"], "tensorflow,jax", "jax is not installed: pip install '.[jax]'"),
+        (
+            ["jax", "torch"],
+            "tensorflow,jax,torch",
+            "jax is not installed: pip install '.[jax]'; torch is not installed: pip install '.[torch]'",
+        ),
+    ],
+)
+def test_a_backend_that_is_not_installed_is_said_before_anything_starts(
+    missing, backends, sentences, monkeypatch, capsys
+):
+    def started(*_):
+        raise AssertionError("nothing may be run")
+
+    monkeypatch.setattr(everywhere.Everywhere, "check_backend", started)
+    monkeypatch.setattr(everywhere.importlib.util, "find_spec", lambda name: None if name in missing else object())
+    assert everywhere.main(["m:make", f"--backends={backends}"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", sentences + "\n")
 
 
 def test_a_process_that_died_is_a_failure_of_the_methods_it_did_not_get_to(tmp_path, monkeypatch):
@@ -262,7 +292,7 @@ def test_backends_that_differ_fail_unless_rounding_does_it(tmp_path, monkeypatch
     assert run.with_verdict("inconclusive")[0].startswith("m:one on jax: same_on_backends: weights after 10 steps")
 
 
-def test_backends_may_be_given_checks_of_their_own(monkeypatch):
+def test_backends_may_be_given_checks_of_their_own(monkeypatch, all_installed):
     asked = []
     monkeypatch.setattr(everywhere.Everywhere, "check_backend", lambda self, name: asked.append((name, self.only)))
     monkeypatch.setattr(everywhere.Everywhere, "compare_backends", lambda self, name, first: asked.append(self.only))

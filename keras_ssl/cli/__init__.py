@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import importlib
 import json
+import os
 import pathlib
 import re
 import sys
@@ -91,6 +92,8 @@ def main(argv=None, whole_process=False):
             checked = command.check(settings)
             start_keras(settings.verbose, whole_process)
             result = command.run(settings, *checked)
+    except BrokenPipeError:
+        raise  # `entry` ends quietly
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         _complain(f"keras-ssl {name}: {error}")
         return 1
@@ -238,20 +241,31 @@ def _plain_warnings(name):
 
 def _overview():
     width = max(map(len, _COMMANDS))
-    lines = [f"  {name.ljust(width)}  {what}" for name, what in _COMMANDS.items()]
+    lines = [words.wrapped(what, " " * (width + 4), f"  {name.ljust(width)}  ") for name, what in _COMMANDS.items()]
+    more = "keras-ssl COMMAND --help shows the flags of a command, with examples; keras-ssl --version the version."
     return "\n".join(
         ["Self-supervised learning for Keras 3.", "", "usage: keras-ssl COMMAND [--flag=value …]", "", *lines, ""]
-        + ["keras-ssl COMMAND --help shows the flags of a command, with examples; keras-ssl --version the version."]
+        + [words.wrapped(more)]
     )
 
 
 def _help(name, command):
-    lines = [command.__doc__.strip(), "", f"usage: keras-ssl {name} [--flag=value …]", ""]
+    lines = [words.reflowed(command.__doc__), "", f"usage: keras-ssl {name} [--flag=value …]", ""]
     for flag in command.FLAGS.get_flags_for_module(command.__name__):
-        default = "" if flag.default is None else f" (default: {flag.default_as_str.strip(chr(39))})"
-        lines += [f"  --{flag.name}", f"      {flag.help}{default}"]
+        default = "" if flag.default is None else f" (default:\xa0{flag.default_as_str.strip(chr(39))})"
+        lines += [f"  --{flag.name}", words.wrapped(f"{flag.help}{default}", " " * 6).replace("\xa0", " ")]
     return "\n".join(lines)
 
 
 def entry():
-    sys.exit(main(whole_process=True))
+    """The command as a process. It ends quietly when nobody reads what it prints any more, as in `| head`."""
+    try:
+        code = main(whole_process=True)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes out what is left when it ends, and would complain of the pipe again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        code = 1
+    sys.exit(code)

@@ -19,6 +19,7 @@ from keras_ssl.cli import choices
 from keras_ssl.cli.flags import (
     check_backbone,
     check_data,
+    default_backbone,
     define_overwrite,
     define_training,
     folder_options,
@@ -50,8 +51,15 @@ define_overwrite(_define, "what --output holds, and train again,")
 def check(settings):
     if settings.seconds and settings.epochs:
         raise ValueError("--seconds and --epochs both set the budget: give one of them.")
-    for name in settings.methods:
-        choices.check_method(name.strip())
+    classes = [choices.check_method(name.strip()) for name in settings.methods]
+    labels = [choices.method_label(name.strip()) for name in settings.methods]
+    twice = [name for place, name in enumerate(settings.methods) if labels[place] in labels[:place]]
+    if twice:
+        raise ValueError(
+            f"--methods={','.join(settings.methods)}: {twice[0]} has the name of another one in the table and in the "
+            "files. Name each method once, and rename a class of your own."
+        )
+    settings.backbone = settings.backbone or default_backbone(classes)
     check_data(settings.data)
     check_backbone(settings.backbone)
     folder = ComparisonFolder(settings.output) if settings.output else None
@@ -77,11 +85,29 @@ def run(settings, folder, options):
     given = [name.strip() for name in settings.methods]
     methods = {choices.method_label(name): experiment.method_by_name(name) for name in given}
     data, held_out = hold_out(experiment.load(settings.data, options), settings.seed)
-    experiment.check_labels(data, f"--data={settings.data}", "compare methods with")
-    for method in methods.values():  # whatever can be refused, before anything is written
+    experiment.check_labels(data, f"--data={settings.data}", "compare methods with", held_out)
+    for name, method in methods.items():  # whatever can be refused, before anything is written
+        _check_same_class(name, method, folder, settings)
         experiment.begin(method, data, _with_epochs(settings, settings.epochs or 1))
     with folder.in_use():
         return _compared(methods, data, held_out, settings, folder)
+
+
+def _check_same_class(name, method, folder, settings):
+    """Refuses a class whose name is that of another one, whose result is in the folder."""
+    file = folder.result(name)
+    if settings.overwrite or not file.exists():
+        return
+    kept = read_json(file).get("class", _class_of(method))  # results of the first versions do not say it
+    if kept != _class_of(method):
+        raise ValueError(
+            f"--output={folder}: {file.name} is the result of {kept}, and --methods asks for {_class_of(method)}: name "
+            "another folder, or add --overwrite."
+        )
+
+
+def _class_of(method):
+    return f"{method.__module__}:{method.__qualname__}"
 
 
 def _compared(methods, data, held_out, settings, folder):
@@ -134,6 +160,7 @@ def _trained(name, method, data, settings, folder):
     start = time.perf_counter()
     history, alarms = experiment.fit(model, data, chosen, settings)
     result = {
+        "class": _class_of(method),
         "epochs": chosen.epochs,
         "seconds": time.perf_counter() - start,
         "alarms": alarms,

@@ -36,7 +36,7 @@ def run(settings, used, plot):
 
     source, loaded = used.load().load_images(settings)
     data, held_out = used.hold_out(settings, loaded)
-    experiment.check_labels(data, source, "evaluate with")
+    experiment.check_labels(data, source, "evaluate with", held_out)
     if settings.layers:
         return _by_layer(used, data, held_out, plot)
     table = experiment.table(data, {used.path.name: used.backbone}, used.seed)

@@ -11,13 +11,13 @@ import numpy as np
 import keras_ssl
 from keras_ssl import callbacks, evaluate, names, recipes
 from keras_ssl.cli import choices, words
-from keras_ssl.cli.flags import held_out_options, method_class, nearest, progress
+from keras_ssl.cli.flags import FOLDER_FLAGS, held_out_options, method_class, nearest, progress
 from keras_ssl.cli.watch import Watch
 from keras_ssl.clone import clone
 from keras_ssl.data import split
 from keras_ssl.data.batch import check_source
 from keras_ssl.data.lazy import pictures_of
-from keras_ssl.data.split import known_to_train, sample_evenly
+from keras_ssl.data.split import known_to_train, rows_known_to_train, sample_evenly
 from keras_ssl.evaluate import efficiency
 from keras_ssl.files import load_model
 from keras_ssl.keras_compat import flatten_layers
@@ -54,7 +54,13 @@ def backbone_by_name(name, shape):
 
 def load(source, options):
     """`data.load` with progress, and with what was found said in a few lines."""
-    data = keras_ssl.data.load(source, verbose=1, **options)
+    try:
+        data = keras_ssl.data.load(source, verbose=1, **options)
+    except ValueError as error:  # it names arguments of Python
+        said = str(error)
+        for name in FOLDER_FLAGS:
+            said = said.replace(f"`{name}`", f"--{name}")
+        raise ValueError(said) from error
     for note in data.notes:
         print(words.wrapped(note, "    ", "  "))
     return data
@@ -68,6 +74,7 @@ def hold_out(loaded, seed, val=None, **options):
         **options: of `data.split.hold_out`.
     """
     data, sentence = split.hold_out(loaded, seed, **held_out_options(val), **options)
+    data, sentence = split.of_known_classes(data, sentence)
     if val is None:
         return data, sentence
     if data.test is not None and data.test is loaded.test:
@@ -114,7 +121,14 @@ def begin(method, data, settings):
     arguments = {**chosen.arguments, **_teacher(method, settings, shape)}
     model = _made(method, backbone, {"views": chosen.views, "seed": settings.seed, **arguments}, settings)
     # fit would say so too, but after the run folder was made
-    check_source(images, model.value_range, f"--data={settings.data}: images")
+    try:
+        check_source(images, model.value_range, f"--data={settings.data}: images")
+    except ValueError as error:
+        if "value_range=" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} The command takes images of 0 to 255 alone; in Python a method takes others."
+        ) from None
     model.compile(
         chosen.make_optimizer(_optimizer_by_name(settings.optimizer)),
         micro_batch_size=getattr(settings, "micro_batch_size", None),
@@ -203,7 +217,7 @@ def fit(model, data, chosen, settings, folder=None):
             None to keep neither.
 
     Returns:
-        `(history, alarms)`: a dict of metrics per epoch, and the sentences of the collapse monitor.
+        A tuple `(history, alarms)`: a dict of metrics per epoch, and the sentences of the collapse monitor.
     """
     looked_at = data.test or data.train
     monitor = callbacks.CollapseMonitor(looked_at, most=min(512, max(2, len(looked_at))))
@@ -220,7 +234,7 @@ def fit(model, data, chosen, settings, folder=None):
         epochs=chosen.epochs,
         # Where each training image is a class, held-out images have none.
         validation_data=None if model.uses_index else _validation_images(data, settings.batch_size),
-        callbacks=[*_probes(data), monitor, watch, *after],
+        callbacks=[*probes(data), monitor, watch, *after],
         verbose=0,
     ).history
     return history, monitor.alarms
@@ -240,23 +254,28 @@ def _validation_images(data, batch_size):
     return None if held is None or len(held) < batch_size else held.images
 
 
-def _probes(data):
+def probes(data):
     """A probe on the validation images where there are such: the test images are for what comes after training."""
     held = data.validation if data.validation is not None and data.validation.labels is not None else data.test
     if held is None or held.labels is None or data.train.labels is None:
+        return []
+    if not len(rows_known_to_train(held, data.train)):
         return []
     return [
         callbacks.KNNProbe(data.train, known_to_train(held, data.train), k=min(20, int(data.train.has_label.sum())))
     ]
 
 
-def check_labels(data, source, purpose):
+def check_labels(data, source, purpose, held_out=""):
     """Refuses images without labels where a command can do nothing without them.
 
     Args:
         purpose: for the sentence, such as "evaluate with".
+        held_out: the sentence of `hold_out`, which says why nothing was.
     """
     if data.test is None or data.train.labels is None or data.test.labels is None:
+        if data.train.labels is not None and held_out.startswith("nothing: "):
+            raise ValueError(f"{source}: there is nothing to {purpose}: {held_out.removeprefix('nothing: ')}.")
         raise ValueError(
             f"{source} has no labels to {purpose}. A folder with a sub-folder for each class has labels; --labels "
             "gives those of a table."
@@ -270,7 +289,7 @@ def table(data, backbones, seed):
     print("evaluating: linear probe and kNN on frozen features")
     train = sample_evenly(data.train.labeled(), 20_000, decode=False)
     test = sample_evenly(known_to_train(data.test, data.train), 10_000, decode=False)
-    representations = {"raw pixels": tuple(_pixels(split.images) for split in (train, test))}
+    representations = {"raw pixels": tuple(pixels(split.images) for split in (train, test))}
     for name, network in backbones.items():
         grid = grid_of(network, train.images.shape[1:])
         representations[name] = tuple(
@@ -295,7 +314,7 @@ def grid_of(backbone, shape):
     return 2 if len(features) == 4 and min(features[1:3]) >= 2 else 1
 
 
-def _pixels(images, side=32):
+def pixels(images, side=32):
     """Pixels as a row; images larger than 32×32 are brought to that, or the probe would have more weights than data."""
     rows = []
     for start in range(0, len(images), 256):
@@ -317,7 +336,9 @@ def print_table(table, held_out, train):
         labels = "A folder with a sub-folder for each class has labels; --labels=labels.csv gives those of a table."
         print("\n" + words.wrapped(f"No accuracies: {why}. {labels}"))
         return
-    said = f"Accuracy on {held_out}; ± is the standard deviation over random draws of labels."
+    said = f"Accuracy on {held_out}."
+    if any(len(cell.accuracies) > 1 for cells in table.values() for cell in cells.values()):
+        said = f"{said[:-1]}; ± is the standard deviation over random draws of labels."
     said += efficiency.fewer_labels(table, train.labels_per_class())
     print(f"\n{words.wrapped(said)}\n")
     print(words.table(*efficiency.as_rows(table)))

@@ -15,6 +15,7 @@ from keras_ssl.cli.flags import (
     define_backbone,
     define_data,
     define_overwrite,
+    define_seed,
     nearest,
     new_flags,
     output_file,
@@ -39,7 +40,7 @@ flags.DEFINE_integer("per_class", None, "Labels per class, instead of a fraction
 flags.DEFINE_integer("epochs", None, "Epochs over the labeled images (default: the protocol's).", **_define)
 flags.DEFINE_integer("batch_size", None, "Images per step (default: the protocol's).", **_define)
 flags.DEFINE_float("learning_rate", None, "Learning rate (default: the protocol's).", **_define)
-flags.DEFINE_integer("seed", 0, "Random seed.", **_define)
+define_seed(_define)
 flags.DEFINE_string("output", None, "The classifier's file (default: classifier.keras in the run folder).", **_define)
 define_overwrite(_define, "--output")
 
@@ -64,7 +65,7 @@ def run(settings, used, output):
 
     source, loaded = used.load().load_images(settings)
     data, held_out = used.hold_out(settings, loaded)
-    experiment.check_labels(data, source, "learn from")
+    experiment.check_labels(data, source, "learn from", held_out)
     how_many = {"labels_fraction": 1.0 if settings.labels_fraction is None else settings.labels_fraction}
     if settings.per_class is not None:
         how_many = {"per_class": settings.per_class}

@@ -143,9 +143,9 @@ def define_training(define):
     flags.DEFINE_string("data", "fashion_mnist_sample", "A data set's name, a folder of images, or a file.", **define)
     flags.DEFINE_string(
         "backbone",
-        "resnet8",
+        None,
         f"{', '.join(names.BACKBONES)}, a name in keras.applications, hub:PRESET or hub:FOLDER of keras-hub, or a "
-        ".keras file.",
+        f".keras file (default: resnet8; vit for {', '.join(names.FOR_VIT).lower()}).",
         **define,
     )
     flags.DEFINE_enum(
@@ -159,7 +159,11 @@ def define_training(define):
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=2, **define)
     flags.DEFINE_string("image_size", None, f"{IMAGE_SIZE}.", **define)
     define_folder(define)
-    flags.DEFINE_integer("seed", 0, "Random seed.", **define)
+    define_seed(define)
+
+
+def define_seed(define):
+    flags.DEFINE_integer("seed", 0, "Random seed.", lower_bound=0, upper_bound=2**32 - 1, **define)
 
 
 def define_overwrite(define, what):
@@ -191,6 +195,11 @@ def check_data(source, flag="--data"):
     if source not in names.DATA_SETS and not pathlib.Path(source).expanduser().exists():
         hint = similar(source, f"Known names: {', '.join(names.DATA_SETS)}.", names.DATA_SETS)
         raise FileNotFoundError(f'{flag}: there is no data set or path "{source}". {hint}')
+
+
+def default_backbone(methods):
+    """What `--backbone` is where it is not given: one for all of the methods, by their classes' names."""
+    return "vit" if all(method in names.FOR_VIT for method in methods) else "resnet8"
 
 
 def check_backbone(name, flag="--backbone"):

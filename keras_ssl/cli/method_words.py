@@ -36,7 +36,7 @@ METHODS = {
     "ibot": (
         "DINO, and guesses what hidden patches are",
         "Beside what DINO does, some patches of an image are hidden, and the network guesses what its slow copy makes "
-        "of them. Needs a vision transformer (--backbone=vit) and many epochs.",
+        "of them. Needs a vision transformer (--backbone=vit, the default here) and many epochs.",
     ),
     "jigsaw": (
         "puts the pieces of an image in order",
@@ -51,7 +51,7 @@ METHODS = {
     "mae": (
         "hides most of an image and draws what is missing",
         "Three quarters of the image's patches are hidden, and the network paints them. Needs a vision transformer "
-        "(--backbone=vit) and many epochs; the features serve fine-tuning more than search.",
+        "(--backbone=vit, the default here) and many epochs; the features serve fine-tuning more than search.",
     ),
     "mmcr": (
         "views come together, and images spread over all directions",
@@ -96,7 +96,7 @@ METHODS = {
     "simmim": (
         "hides parts of an image and predicts their pixels",
         "Like MAE, but simpler: hidden patches go through the network as well, and a single layer paints them. Needs a "
-        "vision transformer (--backbone=vit).",
+        "vision transformer (--backbone=vit, the default here).",
     ),
     "simsiam": (
         "BYOL without the slow copy",

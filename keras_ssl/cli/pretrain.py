@@ -26,6 +26,7 @@ from keras_ssl.cli.flags import (
     check_data,
     check_tensorboard,
     check_val,
+    default_backbone,
     define_overwrite,
     define_training,
     folder_options,
@@ -112,7 +113,9 @@ flags.DEFINE_boolean(
 
 def check(settings):
     _take_settings_of_resumed(settings)
-    if (choices.check_method(settings.method) == "Distill") != (settings.teacher is not None):
+    method = choices.check_method(settings.method)
+    settings.backbone = settings.backbone or default_backbone([method])
+    if (method == "Distill") != (settings.teacher is not None):
         raise ValueError(
             f"--method={settings.method} --teacher={settings.teacher}: distill, and no other method, has a teacher: a "
             "model.keras or backbone.keras of an earlier run, or hub:PRESET."
@@ -265,6 +268,7 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         raise Interrupted(
             f"stopped; what was trained is kept. Continue with\n  keras-ssl pretrain --resume={folder}"
         ) from None
+    print("saving the models", flush=True)
     # What can't be made again is on disk before anything else can fail.
     save_model(model, folder.model)
     save_model(backbone, folder.backbone)
@@ -279,6 +283,9 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
     from keras_ssl.cli import results
     from keras_ssl.evaluate import projector
 
+    _keep_references(folder, untrained, data, settings)
+    if data.test is not None and data.train.labels is not None and data.test.labels is not None:
+        print("features for the table, by the backbone before and after training", flush=True)
     table = results.make_table(folder, untrained, backbone, data, held_out, settings)
     if settings.tensorboard:
         projector.write(folder.tensorboard, *experiment.embedded(backbone, data.test or data.train))
@@ -293,6 +300,34 @@ def _trained(settings, folder, model, untrained, recipe, data, held_out):
         "held_out": held_out,
         "recipe": recipe.config,
     }
+
+
+def _keep_references(folder, untrained, data, settings):
+    """Measures raw pixels and the untrained network by the probe of the epochs: lines beside its curve on the page.
+
+    Those of the table are of more images, and of another probe. `RunInfo.references` takes them from the settings.
+    """
+    # The very probe, or the lines would not compare with the curve.
+    from keras_ssl.cli.experiment import pixels, probes
+
+    before = "backbone before" if settings.backbone.endswith(".keras") else "untrained"
+    found = {}
+    try:
+        for probe in probes(data):
+            (bank, labels), (queries, query_labels) = probe.train, probe.test
+            print(f"kNN of raw pixels and of the backbone before training, on {len(queries):,} images", flush=True)
+            probe.set_model(untrained)
+            found[probe.name] = {
+                "raw pixels": probe.classified(pixels(bank), labels, pixels(queries), query_labels),
+                before: probe.accuracy(),
+            }
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped before the table; the trained model is kept:\n  {folder.model}\n  {folder.backbone}\n"
+            f"The table and the page are made by\n  keras-ssl report --run={folder}"
+        ) from None
+    if found:
+        write_json(folder.settings_file, {**folder.settings, "references": found})
 
 
 def _say_what(settings, folder, model, recipe, data, held_out):
@@ -329,12 +364,14 @@ def _say_what(settings, folder, model, recipe, data, held_out):
 
 def _settings(settings, data, held_out, backbone, recipe):
     from keras_ssl import provenance
+    from keras_ssl.data.split import fingerprint
 
     own = settings.get_flags_for_module(__name__)
     return {
         **{flag.name: flag.value for flag in own if flag.name not in ("json", "verbose")},
         "training_images": list(data.train.images.shape),
         "held_out": held_out,
+        "fingerprint": fingerprint(data.train),
         "backbone_parameters": backbone.count_params(),
         "used": recipe.config,
         "started": run_info.now(),

@@ -76,15 +76,13 @@ def next_commands(folder, data, settings, said=None):
     """The three commands that one will most likely want, as lists of words: with this run's name, ready to be run.
 
     Args:
-        said: the `Verdict`; None where there is none. Where training made nothing better, more of it comes first.
+        said: the `Verdict`; None where there is none. Where training made nothing better, more of it comes first; where
+            it made it a little better, last.
     """
     run = f"--run={_quoted(folder)}"
     commands = []
     if said and said.kind in ("no better", "worse"):
-        about = folder.settings
-        words_of = [word for word in shlex.split(about["command"]) if not word.startswith("--epochs=")]
-        program = " ".join(words_of[:2])
-        commands.append([program, *map(_quoted, words_of[2:]), f"--epochs={3 * about['used']['epochs']}"])
+        commands.append(_longer(folder))
     labels = data.train.labels is not None
     if labels:
         # The rarest class decides how many labels a class may have: where it has few, all labels are used.
@@ -96,14 +94,16 @@ def next_commands(folder, data, settings, said=None):
     if paths is not None:
         commands.append(["keras-ssl search", run, f"--query={_quoted(paths[0])}", "--output=found.png"])
     else:
-        commands.append(["keras-ssl search", run, "--copies=0.99"])
-    if labels and ":" not in settings.method:
+        commands.append(["keras-ssl embed", run, "--output=features.npz"])
+    if said and said.kind == "a little":
+        commands.append(_longer(folder))
+    elif labels and ":" not in settings.method:
         # One's own beside two that are cheap and unlike each other.
         others = [name for name in (method_label(settings.method), "simclr", "vicreg", "byol") if name != "distill"]
         same = [
             f"--{name}={_quoted(settings[name].value)}"
             for name in _SAME
-            if settings[name].value != settings[name].default
+            if settings[name].value not in (settings[name].default, _PLAIN.get(name))
         ]
         methods = ",".join(list(dict.fromkeys(others))[:2])
         commands.append(
@@ -115,7 +115,16 @@ def next_commands(folder, data, settings, said=None):
 
 
 _FEW = 10  # labels per class to begin with
+_PLAIN = {"backbone": "resnet8"}  # what most methods get by themselves
 _SAME = ("data", *FOLDER_FLAGS, "backbone", "batch_size")
+
+
+def _longer(folder):
+    """The same run with three times as many epochs."""
+    about = folder.settings
+    words_of = [word for word in shlex.split(about["command"]) if not word.startswith("--epochs=")]
+    program = " ".join(words_of[:2])
+    return [program, *map(_quoted, words_of[2:]), f"--epochs={3 * about['used']['epochs']}"]
 
 
 def print_next(commands):

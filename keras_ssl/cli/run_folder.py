@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import os
 import pathlib
 import shutil
 
@@ -131,8 +132,8 @@ class RunFolder(_Folder):
         """Removes what another run left here, so that none of it is taken for the next run's."""
         self.remove_state()
         files = (self.model, self.backbone, self.alarms, self.history, self.table, self.report)
-        files += (self.left_out, self.held_out)
-        for file in files:
+        files += (self.left_out, self.held_out, self.classifier, self.classifier.with_suffix(".classes.json"))
+        for file in (*files, *self.path.glob("copies-*.png")):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
 
@@ -158,18 +159,53 @@ class RunFolder(_Folder):
         labels = [test.name_of(test.labels[row]) if known else "" for row, known in enumerate(test.has_label)]
         _write_csv(self.held_out, [("file", "label"), *zip(map(str, test.paths), labels)])
 
+    def held_out_rows(self, train, source):
+        """The rows of pictures that the run held out, ascending; None where no list of them was written.
+
+        Args:
+            train: the `Split` that it drew them from.
+            source: the folder of the pictures, the run's or a copy of it.
+        """
+        if not self.held_out.is_file() or train.paths is None:
+            return None
+        with self.held_out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            listed = [row["file"] for row in csv.DictReader(file)]
+        there = {_below(path, source): row for row, path in enumerate(train.paths)}
+        names = [_below(path, self.settings["data"]) for path in listed]
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise ValueError(
+                f"{len(missing):,} of the {len(names):,} pictures that the run held out are not in {source}, such as "
+                f"{missing[0]}. Give --data with the images of the run, as {self.held_out} lists them."
+            )
+        return sorted(there[name] for name in names)
+
     def check_same_images(self, data):
         """Refuses images that are not those of the run, because its held-out images can't be told among others.
 
         Args:
             data: as `keras_ssl.data.split.hold_out` gives it.
         """
+        from keras_ssl.data.split import fingerprint
+
         now, then = len(data.train), self.settings["training_images"][0]
         if now != then:
             raise ValueError(
                 f"There are {now:,} images to train on, but the run was trained on {then:,}, so what it held out can't "
                 "be told any more. Give --data with the images of the run."
             )
+        kept = self.settings.get("fingerprint")  # runs of the first versions have none
+        if kept is not None and kept != fingerprint(data.train):
+            raise ValueError(
+                f"There are {now:,} images to train on, as many as the run was trained on, but some have another name, "
+                "or are other images, so what it held out can't be told any more. Give --data with the images of the "
+                "run."
+            )
+
+
+def _below(path, source):
+    """A picture's name from the folder on, so that it is the same in a copy."""
+    return os.path.relpath(path, os.path.expanduser(source))
 
 
 class ComparisonFolder(_Folder):

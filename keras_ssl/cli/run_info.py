@@ -20,6 +20,7 @@ def command_line(command, settings):
     """
     own = [flag for flag in settings.get_flags_for_module(f"keras_ssl.cli.{command}") if flag.name not in _OWN]
     given = [flag for flag in own if flag.value is not None and flag.value != flag.default]
+    given = [flag for flag in given if flag.name != "backbone" or flag.present]  # else it follows from the method
     values = {flag.name: _written(flag) for flag in given}
     return shlex.join(["keras-ssl", command, *(f"--{name}{value}" for name, value in values.items())])
 

@@ -8,6 +8,7 @@ Similarity is the cosine of the backbone's features: 1 for the same image. A que
 left out of the results.
 """
 
+import dataclasses
 import pathlib
 import warnings
 
@@ -72,9 +73,13 @@ def run(settings, used, output):
     from keras_ssl.cli import experiment
 
     used.load()
-    queries = [_read(path, used.backbone.input_shape) for path in settings.query or ()]
+    for path in settings.query or ():
+        _read(path, used.backbone.input_shape)  # a broken one is refused before the images are read
     _, loaded = used.load_images(settings)
+    files = loaded.train.files
     images, paths = _all(loaded)
+    shape = (None, *images.shape[1:])  # where the backbone's is open, that of the images
+    queries = [_read(path, shape, files and files.decoder) for path in settings.query or ()]
     if settings.k > len(images):
         raise ValueError(f"--k={settings.k} is more than the {len(images)} images: give --k={len(images)} or less.")
     features = np.concatenate(
@@ -89,10 +94,9 @@ def run(settings, used, output):
 
 def _search(settings, used, features, images, paths, queries, output):
     from keras_ssl import evaluate
+    from keras_ssl.data.listing import shown
     from keras_ssl.evaluate import plots
 
-    if {query.shape for query in queries} != {tuple(images.shape[1:])}:  # a backbone of open size
-        queries = [_read(path, (None, *images.shape[1:])) for path in settings.query]
     asked = evaluate.extract_features(used.backbone, np.stack(queries))
     own = {_path(query) for query in settings.query}
     others = np.array([row for row, path in enumerate(paths) if _path(path) not in own], "int64")
@@ -104,11 +108,11 @@ def _search(settings, used, features, images, paths, queries, output):
     similarity, nearest = evaluate.search(features, asked, k=min(settings.k, len(others)))
     found = {}
     for number, query in enumerate(settings.query):
-        print(f"\n{query}")
+        print(f"\n{shown(query)}")
         found[query] = []
         for value, row in zip(similarity[number], others[nearest[number]]):
             found[query].append({"image": str(paths[row]), "similarity": round(float(value), 4)})
-            print(f"  {value:.3f}  {paths[row]}")
+            print(f"  {value:.3f}  {shown(str(paths[row]))}")
     if output:
         figure = plots.neighbors(features, images.only(others), np.stack(queries), asked, count=settings.k)
         with replacing(output) as temporary:
@@ -119,6 +123,7 @@ def _search(settings, used, features, images, paths, queries, output):
 
 def _copies(features, images, paths, threshold, output):
     from keras_ssl import evaluate
+    from keras_ssl.data.listing import shown
 
     found = [_group(features, group) for group in evaluate.near_copies(features, threshold=threshold)]
     found.sort(key=lambda group: (-len(group[0]), -group[2]))
@@ -134,7 +139,7 @@ def _copies(features, images, paths, threshold, output):
         cosine = f"{least:.4f}" if f"{least:.4f}" == f"{most:.4f}" else f"{least:.4f} to {most:.4f}"
         print(f"\n  {len(rows):,} images, cosine {cosine}")
         for row in rows[:_NAMES]:
-            print(f"    {paths[row]}")
+            print(f"    {shown(str(paths[row]))}")
         if len(rows) > _NAMES:
             print(f"    and {len(rows) - _NAMES:,} more")
     if len(found) > 20:
@@ -193,8 +198,12 @@ def _starts(loaded):
     return zip(np.cumsum([0, *map(len, splits)])[:-1], splits)
 
 
-def _read(path, shape):
-    """A query as the backbone takes it: gray or RGB, and of its size where that is fixed."""
+def _read(path, shape, decoder=None):
+    """A query as the backbone takes it: gray or RGB, and of its size where that is fixed.
+
+    Args:
+        decoder: of the images that are searched, whose way to bring pictures to a size is taken; None for the default.
+    """
 
     from keras_ssl.data import ImageFiles
     from keras_ssl.data.pictures import Decoder, read_header, reason_of
@@ -202,7 +211,9 @@ def _read(path, shape):
     file = pathlib.Path(path).expanduser()
     try:
         size = tuple(fixed or side for fixed, side in zip(shape[1:3], read_header(file).size))
-        files = ImageFiles([file], Decoder(size, shape[-1] if shape[-1] in (1, 3) else 3))
+        channels = shape[-1] if shape[-1] in (1, 3) else 3
+        same = dataclasses.replace(decoder, size=size, channels=channels) if decoder else Decoder(size, channels)
+        files = ImageFiles([file], same)
         return fitting(files[:], shape)[0]
     except Exception as error:  # whatever a decoder makes of a broken file
         raise ValueError(f"--query={path} can't be read as an image: {reason_of(error)}.") from None

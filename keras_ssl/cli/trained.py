@@ -7,6 +7,8 @@ from keras_ssl.cli.flags import check_data, folder_options
 from keras_ssl.cli.run_folder import RunFolder
 from keras_ssl.files import existing_file, load_model
 
+_READING = ("resize", "background")  # flags that say how pictures become pixels
+
 
 class TrainedBackbone:
     """The backbone of a run folder, or of a file alone. Making one checks the flags; `load` needs Keras.
@@ -40,9 +42,9 @@ class TrainedBackbone:
     def check_data(self, settings):
         """Refuses flags that name no images."""
         check_data(self.source(settings))
-        self.options = folder_options(
-            settings, self.settings if self.source(settings) == self.settings.get("data") else {}
-        )
+        # The backbone knows pictures as the run read them; labels are those of these images alone.
+        kept = self.settings if self.same_images(settings) else {name: self.settings.get(name) for name in _READING}
+        self.options = folder_options(settings, kept)
 
     def source(self, settings):
         """Where the images come from: --data, or the data of the run."""
@@ -50,6 +52,14 @@ class TrainedBackbone:
         if source is None:
             raise ValueError("--data: name the images; a backbone's file does not say what it was trained on.")
         return source
+
+    def same_images(self, settings):
+        """Whether the images are named as the run named them; `photos/` and `photos` are the same."""
+        mine, theirs = settings.data, self.settings.get("data")
+        if self.run is None or mine is None or mine == theirs:
+            return self.run is not None
+        files = [pathlib.Path(one).expanduser() for one in (mine, theirs) if one not in names.DATA_SETS]
+        return len(files) == 2 and files[0].resolve() == files[1].resolve()
 
     def load(self):
         """Loads the backbone."""
@@ -75,9 +85,16 @@ class TrainedBackbone:
     def hold_out(self, settings, loaded):
         """`(data, sentence)` of `data.split.hold_out`; what the run held out stays held out."""
         from keras_ssl.cli import experiment
+        from keras_ssl.data.split import NOT_TRAINED_ON, hold_out_rows
 
-        same = self.run is not None and (settings.data is None or settings.data == self.settings.get("data"))
+        same = self.same_images(settings)
         val = self.settings.get("val") if same else None
+        if same and loaded.test is None and loaded.train.labels is not None:
+            rows = self.run.held_out_rows(loaded.train, self.source(settings))
+            if rows is not None and loaded.train.has_label[rows].any():  # whatever labels there are now
+                return hold_out_rows(loaded, rows, f"{len(rows):,} images that the run held out ({NOT_TRAINED_ON})")
+            if rows is not None or self.settings.get("held_out", "").startswith("nothing"):
+                return experiment.hold_out(loaded, self.seed, pretrained=True)
         data, sentence = experiment.hold_out(loaded, self.seed, val, trained_here=same)
         if same:
             self.run.check_same_images(data)

@@ -51,7 +51,7 @@ class Watch(keras.callbacks.Callback):
         self._epoch, self._done = epoch, 0
         self._began = self._last = time.perf_counter()
         self._drawn = 0.0
-        self._fill(f"epoch {epoch + 1}/{self._epochs()}  compiling…" if not self._timed else "")
+        self._fill(f"epoch {epoch + 1}/{self._epochs()}  compiling…" if not self._timed else self._waiting(epoch))
 
     def on_train_batch_end(self, batch, logs=None):
         now, steps = time.perf_counter(), self.params["steps"]  # fewer for the rest of an epoch
@@ -75,6 +75,11 @@ class Watch(keras.callbacks.Callback):
             self._rest = now - self._last
         self._fill("")
         self._row(epoch, logs or {}, now - self._began)
+        if epoch + 1 < self._epochs():  # saving, and the first batch, may take longer than all of a short epoch
+            self._fill(self._waiting(epoch + 1))
+
+    def on_train_end(self, logs=None):
+        self._fill("")  # a run may end before its last epoch
 
     # What it says.
 
@@ -93,6 +98,9 @@ class Watch(keras.callbacks.Callback):
 
             if callable(before):
                 signal.signal(signal.SIGINT, interrupt)
+
+    def _waiting(self, epoch):
+        return f"epoch {epoch + 1}/{self._epochs()} …"
 
     def _epochs(self):
         return self.params["epochs"]

@@ -23,6 +23,20 @@ def wrapped(text, indent="", first=None):
     )
 
 
+def reflowed(text):
+    """A docstring in lines that fit: paragraphs as sentences, and in indented lines commands, which can be copied."""
+    lines = []
+    for block in text.strip().split("\n\n"):
+        if block.startswith("    "):
+            for line in block.splitlines():
+                program, name, *flags = line.split()
+                lines.append(command(f"{program} {name}", *flags, indent="    "))
+        else:
+            lines.append(wrapped(block))
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
 def duration(seconds):
     """A time in words: `40 s`, `12 min`, `2 h 5 min`, `3 days 4 h`."""
     if seconds < 90:
@@ -72,13 +86,13 @@ def table(header, rows):
     return "\n\n".join(blocks)
 
 
-def command(*parts):
+def command(*parts, indent="  "):
     """A command in lines that fit, which can be copied as they are."""
-    line, lines = "  " + parts[0], []
+    line, lines = indent + parts[0], []
     for part in parts[1:]:
         if len(line) + 1 + len(part) + 2 > columns() and line.strip():
             lines.append(line + " \\")
-            line = "      " + part
+            line = indent + "    " + part
         else:
             line += " " + part
     return "\n".join([*lines, line])

@@ -3,7 +3,7 @@
 from keras_ssl.data.arrays import ArrayBatches
 from keras_ssl.data.lazy import ImageFiles
 from keras_ssl.data.sources import NAMES, load
-from keras_ssl.data.split import Data, Split
+from keras_ssl.data.split import Data, Split, hold_out
 from keras_ssl.data.streams import StreamBatches
 
-__all__ = ["NAMES", "ArrayBatches", "Data", "ImageFiles", "Split", "StreamBatches", "load"]
+__all__ = ["NAMES", "ArrayBatches", "Data", "ImageFiles", "Split", "StreamBatches", "hold_out", "load"]

@@ -1,6 +1,8 @@
 """The parts of a data set: images, their labels, and what else is known of them."""
 
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from keras_ssl.data.lazy import LazyArray, take
 from keras_ssl.data.value_range import check_numbers
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Split:
     """One part of a data set.
 
@@ -33,6 +35,11 @@ class Split:
 
     def __len__(self):
         return 0 if self.images is None else len(self.images)
+
+    def __repr__(self):
+        if self.images is None:
+            return f"Split({self.dataset!r})"
+        return f"Split({describe(self)}, {'×'.join(map(str, self.images.shape[1:]))} {self.images.dtype})"
 
     def __bool__(self):
         # A stream has no length, and an empty part is a part: `if data.test` asks whether there is one.
@@ -59,7 +66,7 @@ class Split:
         return str(self.class_names[label]) if self.class_names is not None else str(label)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Data:
     """A data set.
 
@@ -76,6 +83,12 @@ class Data:
     validation: Split | None = None
     left_out: list = dataclasses.field(default_factory=list)
     notes: list = dataclasses.field(default_factory=list)
+
+    def __repr__(self):
+        parts = "".join(f"\n  {name}={split!r}," for name, split in self.splits().items())
+        lists = {"left_out": self.left_out, "notes": self.notes}
+        more = "".join(f"\n  {name}: {len(found):,}" for name, found in lists.items() if found)
+        return f"Data({parts}{more}\n)"
 
     def splits(self):
         """A dict of name to split, each once."""
@@ -120,7 +133,10 @@ def make_splits(parts, class_names=None):
     return Data(splits["train"], test, splits.get("validation"))
 
 
-def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
+NOT_TRAINED_ON = "not used for training or for fitting the probes"
+
+
+def hold_out(data, seed, share=0.2, most=2000, trained_here=True, pretrained=False):
     """Takes a test split out of training, for data that has labels and no test split of its own.
 
     Args:
@@ -128,9 +144,10 @@ def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
         seed: of the draw.
         share, most: at most this share of the images, and at most this many.
         trained_here: whether a model will be trained on, or was trained on, exactly the rest; for the sentence.
+        pretrained: whether a model was trained on all of these images, before they had labels; for the sentence.
 
     Returns:
-        `(data, sentence)`: the sentence says what was held out.
+        A tuple `(data, sentence)`: the sentence says what was held out.
     """
     train, test = data.train, data.test
     if train.images is None:
@@ -154,15 +171,40 @@ def hold_out(data, seed, share=0.2, most=2000, trained_here=True):
     held = np.sort(np.setdiff1d(held, lone))
     if not len(held):
         return data, f"nothing: {len(labeled):,} labels are too few to hold some out"
-    kept = np.setdiff1d(np.arange(len(train)), held)
-    if trained_here:
-        use = "not used for training or for fitting the probes"
+    if pretrained:
+        use = "not used for fitting the probes; the backbone was trained on them, without their labels"
+    elif trained_here:
+        use = NOT_TRAINED_ON
     else:
         use = "not used for fitting the probes; whether the backbone was trained on them is not known"
     of_labeled = " of those with a label" if len(labeled) < len(train) else ""
     sentence = f"{len(held):,} images drawn at random{of_labeled} ({use})"
-    data = dataclasses.replace(data, train=take_rows(train, kept), test=take_rows(train, held))
-    return data, sentence
+    return hold_out_rows(data, held, sentence)
+
+
+def hold_out_rows(data, held, sentence):
+    """`(data, sentence)` as `hold_out`'s, with rows of the training images that are known: `held`, ascending."""
+    train = data.train
+    kept = np.setdiff1d(np.arange(len(train)), held)
+    return dataclasses.replace(data, train=take_rows(train, kept), test=take_rows(train, held)), sentence
+
+
+def fingerprint(split):
+    """A word that is another one where images are added, missing, renamed or in another order.
+
+    It is made of the names of pictures below their common folder, so that a copy of the folder has the same; of arrays
+    it is made of their shape and numbers, of a thousand images where there are more.
+    """
+    digest = hashlib.sha256()
+    if split.paths is not None:
+        common = os.path.commonpath(split.paths) if split.paths else ""
+        for path in split.paths:
+            digest.update(os.fsencode(os.path.relpath(path, common)) + b"\0")
+    else:
+        digest.update(repr((tuple(split.images.shape), str(split.images.dtype))).encode())
+        for row in np.unique(np.linspace(0, len(split) - 1, 1000).astype("int64")):
+            digest.update(np.ascontiguousarray(split.images[row]).tobytes())
+    return digest.hexdigest()
 
 
 def take_rows(split, rows):
@@ -184,6 +226,26 @@ def rows_known_to_train(split, train):
 def known_to_train(split, train):
     """The images of `rows_known_to_train`, a split."""
     return take_rows(split, rows_known_to_train(split, train))
+
+
+def of_known_classes(data, sentence):
+    """`(data, sentence)` of `hold_out`, without the labels of test images of which no class is in training.
+
+    A misspelled folder makes such classes: no probe could learn them.
+    """
+    train, test = data.train, data.test
+    if test is None or test.labels is None or train.labels is None or len(rows_known_to_train(test, train)):
+        return data, sentence
+
+    def named(split):
+        names = [split.name_of(label) for label in np.unique(split.labels[split.has_label])]
+        return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+    data = dataclasses.replace(data, test=without_labels(test))
+    return data, (
+        f"nothing: no class of the {len(test):,} test images ({named(test)}) is one of the training images' "
+        f"({named(train)}), so their labels are of no use"
+    )
 
 
 def describe(split):

@@ -27,6 +27,10 @@ class RunInfo:
         machine: in words, such as "2 CPU cores".
         started, finished: the times, in ISO 8601, as `datetime.datetime.isoformat` writes them.
         resumed: whether the run was interrupted in between.
+        references: what the probes of the curves find before training, dashed lines beside them: a dict of curve to a
+            dict of words to number, such as `{"knn_accuracy": {"raw pixels": 0.74, "untrained": 0.70}}`. Measure them
+            with the probe itself: other images or another probe give numbers that do not compare. A group of that name
+            in `settings`, where `keras-ssl pretrain` keeps it, is taken for it.
     """
 
     data: str | None = None
@@ -40,6 +44,13 @@ class RunInfo:
     started: str | None = None
     finished: str | None = None
     resumed: bool = False
+    references: dict | None = None
+
+    def __post_init__(self):
+        if self.references is None and self.settings and "references" in self.settings:
+            rest = dict(self.settings)
+            self.references = rest.pop("references")
+            self.settings = rest
 
 
 def of_model(model, history):

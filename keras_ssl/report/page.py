@@ -3,7 +3,6 @@
 import math
 import os
 import pathlib
-import re
 
 from keras_ssl import data as data_sources
 from keras_ssl import evaluate
@@ -183,7 +182,7 @@ def _results(page, shown, held_out, table):
 _LEFT_OUT = ("learning_rate", "seconds")  # no results: no curves of them
 
 
-def _training(page, model, history, run, alarms, table):
+def _training(page, model, history, run, alarms, table=None):
     names = [name for name in history if not name.startswith("val_") and name not in _LEFT_OUT]
     if len(model.terms) == 1:  # the loss is its only term
         names = [name for name in names if name not in model.terms]
@@ -203,27 +202,23 @@ def _training(page, model, history, run, alarms, table):
     if probes:
         named = _listed([_label(name) for name in probes])
         words.append(f"What counts is {named}, measured on held-out labeled images; the loss is not.")
-        for name in probes:
-            references[name] = _references(name, table)
-        if any(references[name] for name in probes):
-            words.append("Dashed lines beside accuracies are those of the table with all labels.")
+        # Not the table's rows, of more images and a grid of cells: a run that learned may lie below them.
+        lines = {name: found for name in probes if (found := (run.references or {}).get(name))}
+        references |= lines
+        for name, found in lines.items():
+            numbers = _listed([f"{value:.3f} ({row})" for row, value in found.items()])
+            words.append(
+                f"Before training, the same probe finds {_label(name)} {numbers}: the dashed lines, where they are "
+                "near the curve."
+            )
+        if lines and table:
+            words.append("The table is of other images and another probe: its numbers do not compare with the curve.")
     if "alignment" in names:
         words.append("Alignment is lowest in a collapse: it counts beside uniformity alone.")
     figures = {
         name: plots.curves(history, [name], width=2.9, references=references, falling=model.terms) for name in names
     }
     page.panels(figures, " ".join(words) or "By epoch.")
-
-
-def _references(name, table):
-    """What raw pixels and the untrained network reach with all labels, by the same probe as the curve."""
-    probe = "kNN" if name.endswith("knn_accuracy") else "linear"
-    found = {}
-    for row, cells in (table or {}).items():
-        column = next((one for one in cells if re.fullmatch(rf"{probe}, (all|\d+ in all)", one)), None)
-        if column is not None and (row == "raw pixels" or row.startswith(("untrained", "backbone before"))):
-            found[row.replace(" backbone", "")] = cells[column].mean
-    return found
 
 
 def _loss_and_accuracy(page, history):

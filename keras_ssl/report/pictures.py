@@ -136,7 +136,8 @@ def embedding_map(page, data):
         wide,
         f"{len(placed):,} {data.placed_kind} images by the mean of the trained backbone's features, brought to the "
         "plane by t-SNE. Neighbors on the map are neighbors in the features; distances between groups mean little."
-        + (f" Colors are labels{'' if data.labels_used else ', which training did not see'}." if names else ""),
+        + (f" Colors are labels{'' if data.labels_used else ', which training did not see'}." if names else "")
+        + (" Gray points have no label." if names and None in names else ""),
         narrow,
         under=True,
     )

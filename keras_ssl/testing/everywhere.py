@@ -6,6 +6,7 @@ another child loads the saved model and continues. At the end the backends are c
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import pathlib
@@ -47,6 +48,8 @@ def check_everywhere(specs, backends=BACKENDS, only=None, echo=print_line):
 
     Raises:
         AssertionError: if checks fail, with all of them and what differs.
+        ValueError: for an unknown name; ModuleNotFoundError: for a backend that is not installed. Both come before
+            anything is run.
     """
     specs = list(dict.fromkeys([specs] if isinstance(specs, str) else specs))
     given = only if isinstance(only, dict) else dict.fromkeys(BACKENDS, only)
@@ -55,6 +58,9 @@ def check_everywhere(specs, backends=BACKENDS, only=None, echo=print_line):
     unknown = [name for name in [*backends, *given] if name not in BACKENDS]
     if unknown or not backends:
         raise ValueError(f"`backends`: there is no backend {', '.join(unknown)!r}. There are: {', '.join(BACKENDS)}.")
+    missing = not_installed(backends)
+    if missing:
+        raise ModuleNotFoundError("; ".join(missing))
     checks = {name: ALL_CHECKS if given.get(name) is None else given[name] for name in backends}
     with tempfile.TemporaryDirectory() as folder:
         run = Everywhere(specs, folder, echo=echo)
@@ -70,6 +76,14 @@ def check_everywhere(specs, backends=BACKENDS, only=None, echo=print_line):
     if failed:
         raise AssertionError(f"{len(failed)} checks failed:\n" + "\n".join(failed))
     return run.results
+
+
+def not_installed(backends):
+    """A sentence for each backend whose package is not here: its checks would fail, and the method be blamed."""
+    # TensorFlow comes with the package itself, the others are extras of it.
+    sources = {"tensorflow": "tensorflow", "jax": "'.[jax]'", "torch": "'.[torch]'"}
+    missing = [name for name in backends if importlib.util.find_spec(name) is None]
+    return [f"{name} is not installed: pip install {sources[name]}" for name in missing]
 
 
 class Everywhere:
@@ -314,12 +328,15 @@ def _run_role(role, spec, folder, only):
 
 
 def main(argv=None):
-    """The command; returns its exit code: 0 all passed, 1 checks failed, 2 a wrong call, 3 checks are inconclusive."""
+    """The command; returns its exit code: 0 all passed, 1 checks failed, 2 a wrong call, 3 checks are inconclusive.
+
+    A backend that is not installed is a wrong call.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m keras_ssl.testing",
         description="Checks methods on each backend, in processes of their own. Exit code 0: all checks passed; 1: "
-        "checks failed; 2: a wrong call; 3: no check failed, but some are inconclusive, because rounding alone moves a "
-        "run of that network as far: take a smoother one.",
+        "checks failed; 2: a wrong call, or a backend that is not installed; 3: no check failed, but some are "
+        "inconclusive, because rounding alone moves a run of that network as far: take a smoother one.",
     )
     parser.add_argument(
         "specs",
@@ -342,6 +359,9 @@ def main(argv=None):
         found = check_everywhere(options.specs, tuple(options.backends.split(",")), only)
     except ValueError as error:
         parser.error(str(error))
+    except ModuleNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
     except AssertionError as error:
         print(f"failed: {str(error).splitlines()[0].rstrip(':')}; the lines above say which", file=sys.stderr)
         return 1

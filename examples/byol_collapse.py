@@ -35,8 +35,8 @@ to predict one from the other.
 ## One run
 
 The network is small, three convolutions, so that four runs take two or three minutes. Optimizer, learning rate,
-schedule and heads are the measured recipe of the library for BYOL. One thing differs: 192 steps are too few for a
-teacher that averages over a hundred of them, so the momentum is 0.95.
+schedule and heads are the measured recipe of the library for BYOL. One thing differs: the recipe's momentum rises
+from 0.95 to 1 during the run, and here it stays at 0.95.
 
 Two callbacks look on. `CollapseMonitor` needs no labels: it measures whether embeddings differ from image to image.
 `KNNProbe` uses labels that the training does not see.

@@ -10,8 +10,8 @@ Most methods of this library compare two views of an image. A *masked autoencode
 quarters of them, and asks a transformer for the pixels of those. Who can draw a missing sleeve knows that this is a
 shirt.
 
-That has three practical sides. There are no negatives and no teacher, so small batches do. The views hardly matter,
-because what is hidden is what makes the task hard. And it is fast: the backbone sees a quarter of the patches.
+That has three practical sides. There are no negatives and no teacher, so small batches are enough. The views hardly
+matter, because what is hidden is what makes the task hard. And it is fast: the backbone sees a quarter of the patches.
 
 ## The task
 

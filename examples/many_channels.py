@@ -11,7 +11,7 @@ be thought over, because the usual ones are made for colors that an eye sees:
 
 - *Hue, saturation* and *gray* are defined for red, green and blue. With eight bands they mean nothing.
 - *Brightness* and *contrast*, the same for all bands, are another light or another exposure. They still make sense.
-- A change that differs *from band to band* bends the spectrum. If materials are told by their spectra, this tells the
+- A change that differs *from band to band* bends the spectrum. If materials differ by their spectra, this shows the
   network not to look at them.
 
 This tutorial makes pictures in which that matters, and measures it.

@@ -119,10 +119,10 @@ for name, history in histories.items():
 The last column is a linear classifier on frozen features, with 10 labels per class: mean and standard deviation over
 five draws of labels. Each task was trained once, and the 1,000 test images of kNN leave an uncertainty of 1.5 points.
 
-Rotation and jigsaw are nearly solved, and the classifier has next to nothing of it. Distortion is the task that is
+Rotation and jigsaw are nearly solved, and the classifier gains almost nothing from it. Distortion is the task that is
 solved least, half of the variance, and the only one whose gain is larger than that uncertainty. **How well a proxy task
 is solved says nothing about which task to take.** Shirts, trousers and shoes all stand upright: whether the collar or
-the hem is above can be told without knowing which of them it is.
+the hem is above can be seen without knowing which of them it is.
 
 ## Does the loss predict the accuracy?
 

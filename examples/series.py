@@ -1,7 +1,7 @@
 """
 Title: Series of sensors
-Description: Six motions, recorded by a sensor that was held anyhow. Which views make a network see the motion, what
-other methods make of it, and which part of the views does the work.
+Description: Six motions, recorded by a sensor that was held in any direction. Which views make a network see the
+motion, what other methods make of it, and which part of the views does the work.
 """
 
 """

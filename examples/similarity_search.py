@@ -99,7 +99,7 @@ other, and the training was short. Where pixels do so well, take them; photograp
 rarely so tidy. A table without these rows would have looked like a success.
 
 Now look. The first column has queries of the test images, beside each its nearest images of the collection with the
-cosine. Of another kind are those in a red frame.
+cosine. Those in a red frame are of another class.
 """
 
 shown = np.array([np.flatnonzero(data.test.labels == label)[1] for label in (0, 2, 5, 6, 8)])

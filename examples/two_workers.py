@@ -52,7 +52,7 @@ On the left half of the comparisons are missing. On the right each worker has it
 the embeddings of all workers have to be brought together, and the gradients have to flow back to where the embeddings
 came from. `keras_ssl.distribute.gather` does that, and each method of the library calls it.
 
-The difference is no rounding. Here is the loss of random embeddings, which is near the logarithm of the number of
+The difference is not rounding. Here is the loss of random embeddings, which is near the logarithm of the number of
 others that a view meets:
 """
 

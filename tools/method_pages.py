@@ -70,8 +70,8 @@ def recipe_table(name):
     ]
     for (_, recipe), word in zip(columns, ("small", "paper's")):
         sources = dict.fromkeys(source for entry, _, source in recipe.entries() if entry not in ("views", "epochs"))
-        lines.append(bullet(f"Sources of the {word}: {'; '.join(sources)}."))
-        lines += [bullet(f"The {word}: {note}") for note in recipe.notes]
+        lines.append(bullet(f"Sources of the {word} recipe: {'; '.join(sources)}."))
+        lines += [bullet(f"The {word} recipe: {note}") for note in recipe.notes]
     return "\n".join(lines)
 
 

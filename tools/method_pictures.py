@@ -365,7 +365,7 @@ def chart():
         if row:
             before = "no" if questions[row - 1][1] == "yes" else "yes"
             picture.arrow(f"q{row - 1}", f"q{row}", before)
-    picture.box("more", 1.9, 5.5, "then compare: LeJEPA,\nNNCLR, BarlowTwins, BYOL", "loss", **wide)
+    picture.box("more", 1.9, 5.5, "then compare: VICReg,\nLeJEPA, NNCLR, BYOL", "loss", **wide)
     return picture.arrow("q5", "more")
 
 

@@ -43,7 +43,7 @@ def sgd(run, source, rate, batch, schedule, epochs, nesterov=True, decay=5e-4, *
     value, rule = linear(rate, run, batch)
     # In the papers decay is a part of the gradient, so momentum makes it 1 / (1 − 0.9) times as large; Keras takes it
     # off the weight, beside the momentum.
-    decay = Sourced(10 * decay, source, f"{decay:g} / (1 − 0.9), for Keras' decay is outside of the momentum")
+    decay = Sourced(10 * decay, source, f"{decay:g} / (1 − 0.9), as Keras applies weight decay outside the momentum")
     return Plan(
         optimizer=Sourced(keras.optimizers.SGD, source),
         rate=Sourced(value, source if run.batch_size == batch else f"{source}; by batch: Goyal et al. 2017", rule),

@@ -276,3 +276,17 @@ def test_a_data_set_says_what_it_is_in_a_line_a_split(sample):
         "Data(\n  train=Split(10,000 images with labels of 10 classes, 28×28×1 uint8),"
         "\n  test=Split(2,000 images with labels of 10 classes, 28×28×1 uint8),\n)"
     )
+
+
+def test_figures_in_tables_of_the_site_stay_on_a_line():
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "tools" / "site_hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    html = '<td style="text-align: left">0.56 ± 0.02</td><p>0.56 ± 0.02</p>'
+    assert hooks.on_page_content(html, page=None) == html.replace("0.56 ± 0.02</td>", "0.56&nbsp;±&nbsp;0.02</td>")
+
+
+def test_what_is_returned_is_shown_as_words():
+    """mkdocstrings takes `(2n,)`: … for a type, and shows its backticks."""
+    code = {path: path.read_text(encoding="utf-8") for path in (ROOT / "keras_ssl").rglob("*.py")}
+    assert [path.name for path, text in code.items() if re.search(r"\n +(Returns|Yields):\n +`[^`]+`: ", text)] == []

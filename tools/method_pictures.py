@@ -346,7 +346,7 @@ def chart():
     """How to choose a method: questions from top to bottom, answers to the right."""
     wide = {"width": 2.5, "height": 0.56}
     questions = [
-        ("Do you know what is alike:\nlabels, pairs, tracks?", "yes", "Triplet, Siamese\nwith labels or pairs"),
+        ("Do you know which images\nbelong together?", "yes", "Triplet, Siamese\nwith labels or pairs"),
         (
             "Is there a trained network\nfor such images?",
             "yes",

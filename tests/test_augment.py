@@ -373,3 +373,12 @@ def test_the_default_policy_follows_the_backbones_images():
     assert "RandomGrayscale" in [type(layer).__name__ for layer in color.branches[0]]
     assert color.branches[0][0].value_range == (0.0, 1.0)
     assert default_views(keras.Sequential([keras.Input((16,)), keras.layers.Dense(2)]), (0, 255)) is None
+
+
+@pytest.mark.parametrize("make", [augment.Views, lambda layers: augment.RandomApply(layers, 0.5)])
+def test_a_config_can_be_used_more_than_once(make):
+    """Keras empties the config of a functional model that it reads."""
+    inputs = keras.Input((8, 8, 3))
+    config = make([keras.Model(inputs, keras.layers.Rescaling(0.5)(inputs))]).get_config()
+    layers = [make([keras.layers.Rescaling(1.0)]).from_config(config) for _ in range(2)]
+    assert layers[0].get_config() == layers[1].get_config()

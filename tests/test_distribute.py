@@ -240,10 +240,11 @@ def test_what_keras_cannot_do_under_a_strategy_is_refused(images, option):
 
 
 @tensorflow_only
-def test_accumulation_is_refused_under_a_strategy_for_any_method(images, monkeypatch):
+@pytest.mark.parametrize("wrapped", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])
+def test_accumulation_is_refused_under_a_strategy_for_any_method(wrapped, images, monkeypatch):
     monkeypatch.setattr(keras_ssl.SimCLR, "batch_dependent", False)
     with distribute.local_replicas(2):
-        model = compiled(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+        model = compiled(optimizer=wrapped(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)))
         with pytest.raises(ValueError, match="gradient_accumulation_steps=2 does not work"):
             model.fit(images, batch_size=16, verbose=0)
 

@@ -1,5 +1,6 @@
 """The base of this package's random layers, and `RandomApply` for any layers."""
 
+import copy
 import inspect
 import math
 import operator
@@ -179,6 +180,7 @@ class RandomApply(RandomLayer):
 
     @classmethod
     def from_config(cls, config):
+        config = copy.deepcopy(config)  # Keras writes into what it is given
         layers = [keras.saving.deserialize_keras_object(x) for x in config["layers"]]
         return cls(**{**config, "layers": layers})
 

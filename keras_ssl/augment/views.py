@@ -1,5 +1,7 @@
 """Several random views of every image."""
 
+import copy
+
 import keras
 from keras import ops
 
@@ -169,6 +171,7 @@ class Views(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        config = copy.deepcopy(config)  # Keras writes into what it is given
         others = {name: value for name, value in config.items() if name != "branches"}
         branches = [[keras.saving.deserialize_keras_object(layer) for layer in part] for part in config["branches"]]
         return cls(*branches, **others)

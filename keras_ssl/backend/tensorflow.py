@@ -191,7 +191,8 @@ def _check_options(model):
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1 or isinstance(strategy, tf.distribute.TPUStrategy):
         return
-    accumulated = getattr(model.optimizer, "gradient_accumulation_steps", None) or 1
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # under the scaling of half precision
+    accumulated = getattr(optimizer, "gradient_accumulation_steps", None) or 1
     for option, value, broken, instead in (
         ("steps_per_execution", model.steps_per_execution, model.steps_per_execution > 1, "leave it at 1"),
         ("jit_compile", model.jit_compile, model.jit_compile is True, 'leave it at "auto"'),

@@ -167,7 +167,7 @@ def test_a_command_starts_without_what_it_draws_and_evaluates_with():
         quiet.start_keras(verbose=False, whole_process=True)
         from keras_ssl.cli import experiment
         from keras_ssl.data.split import hold_out
-        settings = pretrain.FLAGS(["pretrain"]) and pretrain.FLAGS
+        settings = pretrain.FLAGS(["pretrain", "--backbone=resnet8"]) and pretrain.FLAGS
         data, _ = hold_out(experiment.load("fashion_mnist_sample", {}), 0)
         experiment.begin(experiment.method_by_name("simclr"), data, settings)
         experiment.probes(data)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from keras_ssl import report
 from keras_ssl.cli import main, pretrain
+from keras_ssl.cli.flags import default_backbone
 from keras_ssl.cli.run_folder import RunFolder
 from keras_ssl.cli.run_info import run_info
 from keras_ssl.data import Data, Split, load
@@ -179,6 +180,7 @@ def test_a_run_is_repeated_by_the_command_on_its_page(page_of):
     flags = pretrain.FLAGS
     flags.unparse_flags()
     flags(["keras-ssl pretrain", *arguments])
+    flags.backbone = flags.backbone or default_backbone(["SimCLR"])  # as check does
     settings = json.loads((path.parent / "settings.json").read_text())
     own = [flag.name for flag in flags.get_flags_for_module(pretrain.__name__) if flag.name in settings]
     assert {name: flags[name].value for name in own if name != "output"} == {

@@ -80,11 +80,10 @@ def _asked(settings):
 
 def run(settings, folder, options):
     from keras_ssl.cli import experiment
-    from keras_ssl.data.split import hold_out
 
     given = [name.strip() for name in settings.methods]
     methods = {choices.method_label(name): experiment.method_by_name(name) for name in given}
-    data, held_out = hold_out(experiment.load(settings.data, options), settings.seed)
+    data, held_out = experiment.hold_out(experiment.load(settings.data, options), settings.seed)
     experiment.check_labels(data, f"--data={settings.data}", "compare methods with", held_out)
     for name, method in methods.items():  # whatever can be refused, before anything is written
         _check_same_class(name, method, folder, settings)
